@@ -1,0 +1,1 @@
+"""Array kernels: NumPy reference and Numba. Arrays in, arrays out."""

@@ -1,0 +1,3 @@
+"""snnsim: train, simulate and export spiking neural networks."""
+
+__version__ = "0.1.0"

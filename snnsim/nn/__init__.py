@@ -1,0 +1,1 @@
+"""Trainable modules (torch): surrogates, neurons, delays, norms, readouts, and the bridge to Network."""

@@ -1,0 +1,1 @@
+"""The training loop: recipe to run folder."""
