@@ -1,0 +1,455 @@
+"""What a recipe may say: strict pydantic models, one class a TOML table.
+
+An unknown key, a wrong type or a value out of range is an :class:`~snnsim.errors.InputError` that names the
+key, and for an unknown key the nearest known one. Times are seconds, rates are spikes a step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AugmentSpec",
+    "ConnectionSpec",
+    "DataSpec",
+    "GroupSpec",
+    "ModelSpec",
+    "NeuronSpec",
+    "PublishedRow",
+    "RateSpec",
+    "ReadoutSpec",
+    "Recipe",
+    "ScheduleSpec",
+    "SurrogateSpec",
+    "TrainSpec",
+    "ValidationSpec",
+]
+
+SURROGATE_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "ATan": ("alpha",),
+    "Sigmoid": ("alpha",),
+    "Triangle": ("alpha",),
+    "SuperSpike": ("slope",),
+    "MultiGaussian": ("sigma", "height", "scale"),
+}
+
+
+class Spec(BaseModel):
+    """Base of every table: unknown keys are refused, values are not coerced, objects are frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class SurrogateSpec(Spec):
+    """Surrogate derivative of the spike: the name and the parameters that this name has.
+
+    ``ATan``, ``Sigmoid`` and ``Triangle`` take ``alpha``, ``SuperSpike`` takes ``slope``, ``MultiGaussian``
+    takes ``sigma``, ``height``, ``scale``. What is not given is the surrogate's own default.
+    """
+
+    name: Literal["ATan", "SuperSpike", "Sigmoid", "Triangle", "MultiGaussian"] = "ATan"
+    alpha: float | None = Field(default=None, gt=0)
+    slope: float | None = Field(default=None, gt=0)
+    sigma: float | None = Field(default=None, gt=0)
+    height: float | None = Field(default=None, ge=0)
+    scale: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> SurrogateSpec:
+        allowed = SURROGATE_ARGUMENTS[self.name]
+        for key in ("alpha", "slope", "sigma", "height", "scale"):
+            if getattr(self, key) is not None and key not in allowed:
+                raise ValueError(f"{self.name} has no parameter {key!r}; it takes {', '.join(allowed)}")
+        return self
+
+    def arguments(self) -> dict[str, float]:
+        """Return the given parameters by name, ready for the surrogate's constructor."""
+        values = {key: getattr(self, key) for key in SURROGATE_ARGUMENTS[self.name]}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+def _beta(tau: float, law: str, dt: float) -> float:
+    return 1.0 - dt / tau if law == "euler" else float(np.exp(-dt / tau))
+
+
+class NeuronSpec(Spec):
+    """Neurons of the hidden layers.
+
+    Attributes:
+        kind: ``lif`` (delta synapses), ``cubalif`` (exponential current), ``adlif`` (adaptation on the
+            membrane), ``alif`` (adaptation on the threshold).
+        tau_mem: Membrane time constant, seconds.
+        tau_law: ``exact`` means ``beta = exp(-dt/tau_mem)``; ``euler`` means ``beta = 1 - dt/tau_mem``, the
+            convention of the published delay networks.
+        tau_syn: Synaptic time constant, seconds (``cubalif``).
+        tau_adapt: Time constant of the adaptation variable, seconds (``adlif``, ``alif``).
+        adapt_v: Coupling from the membrane to adaptation, per step (``adlif``).
+        adapt_spike: Jump of adaptation at a spike (``adlif``, ``alif``).
+        adapt_threshold: Factor from adaptation to the threshold (``alif``).
+        v_threshold: Firing threshold.
+        v_reset: Value after a ``zero`` reset.
+        reset: ``zero`` or ``subtract``.
+        detach_reset: Whether the reset is left out of the gradient.
+        t_ref: Absolute refractory time, seconds.
+        learn: Parameters that are trained (group ``neuron``).
+        heterogeneous: Distribution of initial time constants over the neurons, or none.
+    """
+
+    kind: Literal["lif", "cubalif", "adlif", "alif"] = "lif"
+    tau_mem: float = Field(default=0.02, gt=0)
+    tau_law: Literal["exact", "euler"] = "exact"
+    tau_syn: float = Field(default=0.005, gt=0)
+    tau_adapt: float = Field(default=0.1, gt=0)
+    adapt_v: float = 0.0
+    adapt_spike: float = 0.0
+    adapt_threshold: float = Field(default=0.0, ge=0)
+    v_threshold: float = Field(default=1.0, gt=0)
+    v_reset: float = 0.0
+    reset: Literal["zero", "subtract"] = "zero"
+    detach_reset: bool = True
+    t_ref: float = Field(default=0.0, ge=0)
+    learn: list[Literal["tau_mem", "tau_syn", "tau_adapt", "v_threshold", "adapt_v", "adapt_spike"]] = []
+    heterogeneous: Literal["gamma", "uniform"] | None = None
+    surrogate: SurrogateSpec = SurrogateSpec(name="ATan", alpha=5.0)
+
+    def beta(self, dt: float) -> float:
+        """Return the membrane decay per step of ``dt`` seconds."""
+        return _beta(self.tau_mem, self.tau_law, dt)
+
+    @model_validator(mode="after")
+    def _check(self) -> NeuronSpec:
+        given = self.model_fields_set
+        allowed = {"lif": set(), "cubalif": {"tau_syn"}, "adlif": {"tau_adapt", "adapt_v", "adapt_spike"}}
+        allowed["alif"] = {"tau_adapt", "adapt_spike", "adapt_threshold"}
+        special = {"tau_syn", "tau_adapt", "adapt_v", "adapt_spike", "adapt_threshold"}
+        wrong = sorted((set(given) | set(self.learn)) & (special - allowed[self.kind]))
+        if wrong:
+            raise ValueError(f"neuron kind {self.kind!r} has no {wrong[0]!r}; remove it or change kind")
+        if self.reset == "zero" and self.v_reset >= self.v_threshold:
+            raise ValueError("v_reset must lie below v_threshold")
+        if self.kind == "alif" and self.adapt_threshold == 0:
+            raise ValueError("neuron kind 'alif' needs adapt_threshold > 0, else use 'adlif'")
+        if self.tau_law == "euler" and self.kind == "cubalif":
+            raise ValueError("tau_law 'euler' is not defined for 'cubalif'; use 'exact'")
+        return self
+
+
+class ConnectionSpec(Spec):
+    """Connections of the feed-forward path.
+
+    Attributes:
+        kind: ``linear`` (no delays; the keys of delays are then without effect, so that one change of a
+            recipe gives the same network without delays) or ``delayed`` (dilated convolution with learnable
+            spacings, DCLS).
+        max_delay: Length of the delay window, seconds; see :meth:`kernel_steps`.
+        taps: Delayed taps a synapse (the papers' kernel count, KC).
+        version: Interpolation of a tap: ``gauss``, ``max``, ``v1`` or ``v0``.
+        per: Whether a delay belongs to a ``synapse``, an ``axon`` (source) or a ``dendrite`` (target).
+        learn_delay: False keeps the initial delays, rounded, as fixed random delays.
+        delay_init: ``uniform`` over the window, ``normal`` around its middle, or ``zero`` delay.
+        sigma_init: First spread of a tap, steps; none means half the window.
+        sigma_end: Last spread, steps.
+        sigma_epochs_fraction: Part of the epochs over which the spread shrinks geometrically.
+        weight_init: ``kaiming`` (uniform, for rectifiers) or ``rate`` (scaled for a target firing rate).
+    """
+
+    kind: Literal["linear", "delayed"] = "delayed"
+    max_delay: float = Field(default=0.25, gt=0)
+    taps: int = Field(default=1, ge=1)
+    version: Literal["gauss", "max", "v1", "v0"] = "gauss"
+    per: Literal["synapse", "axon", "dendrite"] = "synapse"
+    learn_delay: bool = True
+    delay_init: Literal["uniform", "normal", "zero"] = "uniform"
+    sigma_init: float | None = Field(default=None, ge=0)
+    sigma_end: float = Field(default=0.23, gt=0)
+    sigma_epochs_fraction: float = Field(default=0.25, ge=0, le=1)
+    weight_init: Literal["kaiming", "rate"] = "kaiming"
+
+    def kernel_steps(self, dt: float) -> int:
+        """Return the window L in steps: ``max_delay / dt`` rounded, plus one if even.
+
+        At 10 ms: 250 ms gives 25, 300 ms gives 31. Delays are 0 .. L - 1 steps.
+        """
+        steps = int(np.rint(self.max_delay / dt))
+        return steps + 1 - steps % 2
+
+    def first_sigma(self, dt: float) -> float:
+        """Return the spread at the start of training, steps: ``sigma_init`` or ``L // 2``."""
+        return float(self.kernel_steps(dt) // 2) if self.sigma_init is None else self.sigma_init
+
+
+class ReadoutSpec(Spec):
+    """The output layer: a connection into leaky integrators and how their trace becomes class scores.
+
+    Attributes:
+        connection: ``delayed`` or ``linear``; none means as the hidden layers.
+        neuron: ``li`` or ``cubali``.
+        tau_mem: Membrane time constant, seconds.
+        tau_law: As for hidden neurons.
+        tau_syn: Synaptic time constant of ``cubali``, seconds.
+        reduce: ``sum_softmax`` (sum over time of the softmax), ``mean``, ``max`` or ``last``.
+        skip_steps: First steps left out of the reduction.
+    """
+
+    connection: Literal["delayed", "linear"] | None = None
+    neuron: Literal["li", "cubali"] = "li"
+    tau_mem: float = Field(default=0.02, gt=0)
+    tau_law: Literal["exact", "euler"] = "exact"
+    tau_syn: float = Field(default=0.005, gt=0)
+    reduce: Literal["sum_softmax", "mean", "max", "last"] = "sum_softmax"
+    skip_steps: int = Field(default=0, ge=0)
+
+    def beta(self, dt: float) -> float:
+        """Return the membrane decay per step of ``dt`` seconds."""
+        return _beta(self.tau_mem, self.tau_law, dt)
+
+
+class ModelSpec(Spec):
+    """The network: hidden layers of one kind, then a readout.
+
+    Attributes:
+        hidden: Neurons of each hidden layer.
+        neuron: Hidden neurons.
+        connection: Feed-forward connections.
+        batch_norm: Batch norm over time and batch before the neurons.
+        dropout: Probability that a spike of a hidden neuron is dropped, one mask a sequence.
+        recurrent: Whether hidden layers have recurrent connections.
+        recurrent_delay: Delay of the recurrent connections, seconds; none means one step.
+        residual: Add the input of a hidden layer to its output where the sizes agree.
+        readout: The output layer.
+        tail_steps: Empty steps appended at the input; none means ``L // 2`` for every delayed layer.
+    """
+
+    hidden: list[int] = Field(min_length=1)
+    neuron: NeuronSpec = NeuronSpec()
+    connection: ConnectionSpec = ConnectionSpec()
+    batch_norm: bool = True
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    recurrent: bool = False
+    recurrent_delay: float | None = Field(default=None, gt=0)
+    residual: bool = False
+    readout: ReadoutSpec = ReadoutSpec()
+    tail_steps: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSpec:
+        if any(size < 1 for size in self.hidden):
+            raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
+        if self.recurrent_delay is not None and not self.recurrent:
+            raise ValueError("recurrent_delay needs recurrent = true")
+        return self
+
+    def readout_connection(self) -> ConnectionSpec:
+        """Return the connection into the readout: the hidden one, with the readout's kind if it names one."""
+        if self.readout.connection in (None, self.connection.kind):
+            return self.connection
+        if self.readout.connection == "linear":
+            return ConnectionSpec(kind="linear", weight_init=self.connection.weight_init)
+        return self.connection.model_copy(update={"kind": "delayed"})
+
+    def tail(self, dt: float) -> int:
+        """Return the empty steps appended at the input, so that delayed spikes still reach the readout."""
+        if self.tail_steps is not None:
+            return self.tail_steps
+        half = self.connection.kernel_steps(dt) // 2
+        layers = len(self.hidden) if self.connection.kind == "delayed" else 0
+        layers += self.readout_connection().kind == "delayed"
+        return half * layers
+
+
+class DataSpec(Spec):
+    """How events become batches.
+
+    Attributes:
+        dt: Time step, seconds.
+        align: ``first-spike`` (time starts at a sample's first event) or ``zero``.
+        channels: Pool neighbouring channels until at most this many are left; none keeps all.
+        max_duration: Later events are dropped, seconds; none keeps all.
+    """
+
+    dt: float = Field(default=0.01, gt=0)
+    align: Literal["first-spike", "zero"] = "first-spike"
+    channels: int | None = Field(default=140, ge=1)
+    max_duration: float | None = Field(default=None, gt=0)
+
+    def pool(self, n_units: int) -> int:
+        """Return how many neighbouring channels are summed into one (700 channels to 140: 5)."""
+        return 1 if self.channels is None else max(1, -(-n_units // self.channels))
+
+
+class AugmentSpec(Spec):
+    """Random changes of training samples, each drawn from (seed, epoch, sample id); zero switches one off.
+
+    Attributes:
+        time_mask: Longest masked stretch of time, as part of the sample.
+        channel_mask: Widest masked band of channels, as part of the channels.
+        channel_shift: Largest shift of all channels, units of the data.
+        time_shift: Largest shift in time, seconds.
+        time_jitter: Standard deviation of each event's time, seconds.
+        cutmix: Probability of replacing a stretch of time by that of another sample of the same batch.
+        blend: Probability of adding another sample of the same class.
+        drop: Probability that an event is dropped.
+    """
+
+    time_mask: float = Field(default=0.0, ge=0, le=1)
+    channel_mask: float = Field(default=0.0, ge=0, le=1)
+    channel_shift: int = Field(default=0, ge=0)
+    time_shift: float = Field(default=0.0, ge=0)
+    time_jitter: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0, le=1)
+    blend: float = Field(default=0.0, ge=0, le=1)
+    drop: float = Field(default=0.0, ge=0, lt=1)
+
+
+class ScheduleSpec(Spec):
+    """Learning rate over the run.
+
+    Attributes:
+        kind: ``constant``, ``one-cycle`` or ``cosine``.
+        unit: What one step of the schedule is: an ``epoch`` or a ``batch``.
+        max_factor: Peak of the one-cycle, as a multiple of the group's ``lr``.
+        div: One-cycle starts at the peak divided by this.
+        final_div: One-cycle ends at its start divided by this.
+        peak: Part of the run at which one-cycle peaks.
+        cycle_momentum: Whether one-cycle moves momentum (Adam: beta 1) from 0.95 to 0.85 and back.
+        floor: Learning rate at the end of ``cosine``.
+    """
+
+    kind: Literal["constant", "one-cycle", "cosine"] = "constant"
+    unit: Literal["epoch", "batch"] = "epoch"
+    max_factor: float = Field(default=5.0, gt=0)
+    div: float = Field(default=25.0, gt=0)
+    final_div: float = Field(default=1e4, gt=0)
+    peak: float = Field(default=0.3, gt=0, lt=1)
+    cycle_momentum: bool = True
+    floor: float = Field(default=0.0, ge=0)
+
+
+class GroupSpec(Spec):
+    """Optimiser of one group of parameters."""
+
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    schedule: ScheduleSpec = ScheduleSpec()
+
+    @model_validator(mode="after")
+    def _check(self) -> GroupSpec:
+        if self.optimiser != "sgd" and self.momentum:
+            raise ValueError(f"optimiser {self.optimiser!r} has no momentum; use beta1 or optimiser 'sgd'")
+        return self
+
+
+class ValidationSpec(Spec):
+    """Which training samples are held out.
+
+    ``how``: ``auto`` (official split, else by speaker where the test speakers are unseen, else stratified),
+    ``official``, ``speaker``, ``stratified``, or ``none`` (train on everything, the refit of a tuned recipe).
+    """
+
+    how: Literal["auto", "official", "speaker", "stratified", "none"] = "auto"
+    fraction: float = Field(default=0.2, gt=0, lt=1)
+
+
+class RateSpec(Spec):
+    """Penalty on firing rates outside [lower, upper] spikes a step, squared, mean over neurons."""
+
+    strength: float = Field(default=0.0, ge=0)
+    lower: float = Field(default=0.0, ge=0)
+    upper: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> RateSpec:
+        if self.lower > self.upper:
+            raise ValueError("lower must not exceed upper")
+        return self
+
+
+class TrainSpec(Spec):
+    """The training run.
+
+    Attributes:
+        epochs: Passes over the training data.
+        batch_size: Samples a batch (over all processes).
+        loss: ``cross_entropy`` of the reduced scores, or ``per_step`` (mean over steps of the cross-entropy).
+        label_smoothing: Part of the target spread over all classes.
+        padding: ``masked`` (a sample's own steps count) or ``counted`` (padded steps count too, as in the
+            published delay code).
+        clip_norm: Largest gradient norm, or none.
+        weights: Weights, biases and batch norm (the last without weight decay).
+        positions: Delay positions.
+        neuron: Learned neuron parameters.
+        augment: Random changes of training samples.
+        validation: What is held out.
+        rate: Penalty on firing rates.
+        selection: What the best epoch is chosen by, on the validation set.
+        eval_batch_size: Samples a batch in evaluation; none means ``batch_size``.
+    """
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    loss: Literal["cross_entropy", "per_step"] = "cross_entropy"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    padding: Literal["masked", "counted"] = "masked"
+    clip_norm: float | None = Field(default=None, gt=0)
+    weights: GroupSpec = GroupSpec()
+    positions: GroupSpec = GroupSpec(lr=0.1)
+    neuron: GroupSpec = GroupSpec()
+    augment: AugmentSpec = AugmentSpec()
+    validation: ValidationSpec = ValidationSpec()
+    rate: RateSpec = RateSpec()
+    selection: Literal["accuracy", "loss"] = "accuracy"
+    eval_batch_size: int | None = Field(default=None, ge=1)
+
+
+class PublishedRow(Spec):
+    """A published result and how it was measured.
+
+    Attributes:
+        variant: Name of the row; ``RECIPE:VARIANT`` runs it.
+        changes: ``key=value`` changes of the recipe that reach it.
+        data: The data set it was measured on.
+        accuracy: Mean test accuracy, 0 .. 1; none if the publication is not recovered.
+        spread: Standard deviation over seeds.
+        parameters: Trainable parameters on the published data.
+        protocol: How the epoch was chosen and what was held out.
+        source: The publication.
+    """
+
+    variant: str
+    changes: list[str] = []
+    data: str
+    accuracy: float | None = Field(default=None, ge=0, le=1)
+    spread: float | None = Field(default=None, ge=0)
+    parameters: int | None = Field(default=None, ge=1)
+    protocol: str
+    source: str
+
+
+class Recipe(Spec):
+    """One experiment: data, model, training, and the published numbers it stands beside."""
+
+    name: str
+    summary: str
+    variant: str | None = None
+    data: DataSpec = DataSpec()
+    model: ModelSpec
+    train: TrainSpec
+    published: list[PublishedRow] = []
+
+    def published_row(self) -> PublishedRow | None:
+        """Return the published row of this variant (the first row if no variant was asked for)."""
+        for row in self.published:
+            if self.variant is None or row.variant == self.variant:
+                return row
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values that :func:`snnsim.recipes.recipe_from_dict` reads back."""
+        return self.model_dump(mode="json", exclude_none=True, exclude_unset=False)
