@@ -1,8 +1,8 @@
 """Recipes: one TOML file a published experiment, read strictly.
 
-    >>> from snnsim.recipes import load_recipe
-    >>> load_recipe("shd-dcls", ["train.epochs=3"]).train.epochs
-    3
+>>> from snnsim.recipes import load_recipe
+>>> load_recipe("shd-dcls", ["train.epochs=3"]).train.epochs
+3
 """
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ def load_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
     if variant is not None:
         rows = {row["variant"]: row for row in data.get("published", [])}
         if variant not in rows:
-            raise InputError(
-                f"{where} has no variant {variant!r}; {_nearest(variant, rows)}known: {', '.join(rows) or 'none'}"
-            )
+            hint = _nearest(variant, rows)
+            raise InputError(f"{where} has no variant {variant!r}; {hint}known: {', '.join(rows) or 'none'}")
         data = apply_changes(data, rows[variant].get("changes", []))
         data["variant"] = variant
     return recipe_from_dict(apply_changes(data, changes), where)
@@ -176,7 +175,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"key {key!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = message.replace("Input should be", "expected")
     if first["type"] == "value_error":
         return f"{key}: {message}{more}"
     return f"{key}: {message}, got {first['input']!r}{more}"

@@ -30,10 +30,12 @@ __all__ = [
 
 SURROGATE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "ATan": ("alpha",),
+    "Boxcar": ("width",),
+    "Exponential": ("alpha", "c"),
+    "MultiGaussian": ("sigma", "h", "s", "scale"),
     "Sigmoid": ("alpha",),
-    "Triangle": ("alpha",),
     "SuperSpike": ("slope",),
-    "MultiGaussian": ("sigma", "height", "scale"),
+    "Triangle": ("alpha", "scale"),
 }
 
 
@@ -44,23 +46,27 @@ class Spec(BaseModel):
 
 
 class SurrogateSpec(Spec):
-    """Surrogate derivative of the spike: the name and the parameters that this name has.
+    """Surrogate derivative of the spike: a name of :mod:`snnsim.nn.surrogates` and the parameters it has.
 
-    ``ATan``, ``Sigmoid`` and ``Triangle`` take ``alpha``, ``SuperSpike`` takes ``slope``, ``MultiGaussian``
-    takes ``sigma``, ``height``, ``scale``. What is not given is the surrogate's own default.
+    What is not given is the surrogate's own default.
     """
 
-    name: Literal["ATan", "SuperSpike", "Sigmoid", "Triangle", "MultiGaussian"] = "ATan"
+    name: Literal["ATan", "Boxcar", "Exponential", "MultiGaussian", "Sigmoid", "SuperSpike", "Triangle"] = (
+        "ATan"
+    )
     alpha: float | None = Field(default=None, gt=0)
     slope: float | None = Field(default=None, gt=0)
     sigma: float | None = Field(default=None, gt=0)
-    height: float | None = Field(default=None, ge=0)
+    h: float | None = Field(default=None, gt=0)
+    s: float | None = Field(default=None, gt=0)
+    c: float | None = Field(default=None, gt=0)
+    width: float | None = Field(default=None, gt=0)
     scale: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> SurrogateSpec:
         allowed = SURROGATE_ARGUMENTS[self.name]
-        for key in ("alpha", "slope", "sigma", "height", "scale"):
+        for key in sorted(self.model_fields_set - {"name"}):
             if getattr(self, key) is not None and key not in allowed:
                 raise ValueError(f"{self.name} has no parameter {key!r}; it takes {', '.join(allowed)}")
         return self
