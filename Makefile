@@ -1,0 +1,43 @@
+# `make` sets everything up in .venv; every other target does that first. The second time it takes no time:
+# the stamp is older than pyproject.toml or constraints.txt only when one of them has changed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+EXTRAS := nir,data,audio,speech,report,log,peers,dev
+JOBS   ?= auto
+
+.DEFAULT_GOAL := setup
+.PHONY: setup demo test lint slow clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit( \
+	  f'snnsim needs Python 3.11 or newer, this is {v.major}.{v.minor}; try  make PYTHON=python3.11')"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing snnsim and its libraries into $(VENV) (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[$(EXTRAS)]'
+	@touch $(STAMP)
+	@echo "ready: $(BIN)/snnsim --help"
+
+demo: $(STAMP)
+	@$(BIN)/snnsim demo --out runs/demo
+
+# One worker a core; each worker computes on one thread unless a test is about threads.
+test: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p snnsim
+
+slow: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist worksteal
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
