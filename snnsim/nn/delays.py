@@ -1,0 +1,316 @@
+"""Connections: :class:`Linear` without delays and :class:`DelayedLinear` with learnable ones (DCLS).
+
+A delay is learned as in "Dilated Convolution with Learnable Spacings" (Khalfaoui-Hassani et al. 2023) and
+"Learning Delays in Spiking Neural Networks using DCLS" (Hammouamri et al. 2024): every tap of a synapse has
+a weight and a position ``p``; its delay is ``n_delays // 2 - p`` steps. In training a tap is spread over
+the delay slots by an interpolation kernel of width sigma, so that ``p`` has a gradient; in evaluation
+delays are rounded and the kernel is an exact delta. The rounding happens on the way and never touches the
+parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from snnsim.errors import InputError
+from snnsim.kernels.delays import delayed_sum, pack_taps
+from snnsim.kernels.reference_delays import NORMALISATION_GUARD, VERSIONS, WIDTH_OFFSET
+from snnsim.nn.context import Context
+from snnsim.nn.frequency import frequency_delay
+
+__all__ = ["DelayedLinear", "Linear", "delay_kernel"]
+
+Version = Literal["v0", "v1", "max", "gauss"]
+Per = Literal["synapse", "axon", "dendrite"]
+
+
+class _DelayKernel(torch.autograd.Function):
+    """Dense kernel by delay slot from weights, positions and sigma, with closed-form gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, position: Tensor, sigma: Tensor, version: str, n_delays: int) -> Tensor:
+        share, slope, widening = _profile(position, sigma, version, n_delays)
+        ctx.save_for_backward(weight, share, slope, widening)
+        return (share * weight).sum(dim=3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weight, share, slope, widening = ctx.saved_tensors
+        dkernel = gradients[0].unsqueeze(3)
+        dweight = (dkernel * share).sum(dim=0) if ctx.needs_input_grad[0] else None
+        dposition = dsigma = None
+        if ctx.needs_input_grad[1]:
+            dposition = (dkernel * slope).sum(dim=0) * weight
+            for axis in (0, 1):
+                if share.shape[axis + 1] == 1:
+                    dposition = dposition.sum(dim=axis, keepdim=True)
+        if ctx.needs_input_grad[2]:
+            dsigma = ((dkernel * widening).sum(dim=0) * weight).sum()
+        return dweight, dposition, dsigma, None, None
+
+
+def _profile(position: Tensor, sigma: Tensor, version: str, n_delays: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the share of each slot, its derivative by position and by sigma, all (n_delays, *position.shape)."""
+    centre = position + n_delays // 2  # slot index of the papers, k = n_delays // 2 + p for odd n_delays
+    slots = torch.arange(2 * (n_delays // 2), 2 * (n_delays // 2) - n_delays, -1, dtype=position.dtype)
+    u = slots.view(-1, *[1] * position.dim()) - centre  # k - c; slot of delay d is k = 2 (n_delays // 2) - d
+    width = sigma.abs() + WIDTH_OFFSET[version]
+    sign = torch.where(sigma < 0, -1.0, 1.0).to(position.dtype)
+    if version == "gauss":
+        raw = torch.exp(u.square().mul_(-0.5 / width**2))
+        slope = raw * u / width**2
+        widening = slope * u * (sign / width)
+    elif version == "max":
+        raw = torch.relu(width - u.abs())
+        inside = (raw > 0).to(position.dtype)
+        slope = u.sign() * inside
+        widening = inside * sign
+    else:
+        raw = torch.relu(1.0 - u.abs())
+        slope = torch.where(u > 0, 1.0, -1.0).to(position.dtype) * ((u > -1) & (u <= 1))
+        widening = torch.zeros_like(raw)
+    if version == "v0":
+        return raw, slope, widening
+    total = raw.sum(dim=0) + NORMALISATION_GUARD
+    share = raw.div_(total)
+    slope = slope.sub_(share * slope.sum(dim=0)).div_(total)
+    widening = widening.sub_(share * widening.sum(dim=0)).div_(total)
+    return share, slope, widening
+
+
+def delay_kernel(weight: Tensor, position: Tensor, sigma: Tensor, version: Version, n_delays: int) -> Tensor:
+    """Return the dense kernel of a delay layer, differentiable in weight, position and sigma.
+
+    ``kernel[d, j, i] = sum_c weight[j, i, c] share[d, j, i, c]``; the shares are defined by
+    :func:`snnsim.kernels.reference_delays.delay_profile`.
+
+    Args:
+        weight: Shape (n_out, n_in, taps).
+        position: Shape (n_out | 1, n_in | 1, taps), in steps, 0 is the middle delay.
+        sigma: Stored width SIG, shape ().
+        version: Interpolation kernel.
+        n_delays: Number of delay slots.
+
+    Returns:
+        Shape (n_delays, n_out, n_in); slot d is the delay of d steps.
+    """
+    kernel: Tensor = _DelayKernel.apply(weight, position, sigma, version, n_delays)  # type: ignore[no-untyped-call]
+    return kernel
+
+
+class Linear(nn.Module):
+    """Connection without delay: ``y[t] = x[t] W^T + b``; one matrix product over all time steps.
+
+    Args:
+        n_in: Number of sources.
+        n_out: Number of targets.
+        bias: Whether a drive per target is learned.
+        generator: torch generator for the initial weights (Kaiming uniform for ReLU).
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, bias: bool = False, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.n_in, self.n_out = _checked_sizes(n_in, n_out)
+        self.weight = nn.Parameter(_kaiming_uniform((n_out, n_in), n_in, generator))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+
+    def forward(self, x: Tensor, state: None = None, context: Context | None = None) -> tuple[Tensor, None]:
+        """Map (time, batch, n_in) to (time, batch, n_out); there is no state."""
+        _check_input(self, x, self.n_in)
+        if not torch.is_grad_enabled() and not self.training:
+            y = self._exact(x)
+        else:
+            y = x.flatten(0, 1) @ self.weight.T
+            y = y.view(x.shape[0], x.shape[1], self.n_out)
+        return (y if self.bias is None else y + self.bias), None
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """Sum in the canonical order of sources, so that bits do not depend on the batch."""
+        weight = self.weight.detach().to(x.dtype).unsqueeze(2)
+        return _delayed_sum(x, weight, torch.zeros(weight.shape, dtype=torch.int64))
+
+    def delay_steps(self) -> Tensor:
+        """Return zeros, int64, shape (n_out, n_in, 1)."""
+        return torch.zeros(self.n_out, self.n_in, 1, dtype=torch.int64)
+
+    def extra_repr(self) -> str:
+        """Return the sizes."""
+        return f"{self.n_in} -> {self.n_out}, bias={self.bias is not None}"
+
+
+class DelayedLinear(nn.Module):
+    """Connection whose synapses have learnable delays of 0 .. max_delay_steps steps (DCLS).
+
+    Args:
+        n_in: Number of sources.
+        n_out: Number of targets.
+        max_delay_steps: Longest delay; the papers' dilated kernel size is ``max_delay_steps + 1``.
+        taps: Taps (delayed weights) a synapse, the papers' kernel count.
+        version: Interpolation kernel in training: "v0", "v1", "max" or "gauss".
+        per: One delay per "synapse", per source ("axon") or per target ("dendrite").
+        learn_delay: False keeps the initial delays, rounded (fixed random delays).
+        sigma: Initial stored width SIG; default ``n_delays // 2``. The Gaussian's true width is SIG + 0.27.
+        init: "uniform": positions from U(-(L // 2) - 1, L // 2) with Python's floor of -L / 2 as in the
+            published code, then clamped; "normal": N(0, 0.5) clamped, the DCLS library's
+            default; "zero": no delay.
+        bias: Whether a drive per target is learned.
+        generator: torch generator for the initial values.
+
+    Attributes:
+        weight: Parameter, shape (n_out, n_in, taps).
+        position: Parameter, shape (n_out | 1, n_in | 1, taps); delay = n_delays // 2 - position.
+        sigma: Buffer, shape (): the schedule sets it; it has no gradient.
+
+    In training the layer works in the frequency domain (:mod:`snnsim.nn.frequency`); evaluation without
+    gradient runs in the time domain over spikes only, in the canonical order of summation.
+    """
+
+    sigma: Tensor
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        max_delay_steps: int,
+        taps: int = 1,
+        version: Version = "gauss",
+        per: Per = "synapse",
+        learn_delay: bool = True,
+        sigma: float | None = None,
+        init: Literal["uniform", "normal", "zero"] = "uniform",
+        bias: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_in, self.n_out = _checked_sizes(n_in, n_out)
+        if max_delay_steps < 1:
+            raise InputError(f"max_delay_steps: expected at least 1, got {max_delay_steps}; use Linear without delays")
+        if taps < 1:
+            raise InputError(f"taps: expected at least 1, got {taps}")
+        if version not in VERSIONS:
+            raise InputError(f"version: expected one of {', '.join(VERSIONS)}, got {version!r}")
+        if per not in ("synapse", "axon", "dendrite"):
+            raise InputError(f"per: expected 'synapse', 'axon' or 'dendrite', got {per!r}")
+        if init not in ("uniform", "normal", "zero"):
+            raise InputError(f"init: expected 'uniform', 'normal' or 'zero', got {init!r}")
+        self.n_delays = max_delay_steps + 1
+        self.taps, self.version, self.per, self.learn_delay = taps, version, per, learn_delay
+        rows = 1 if per == "axon" else n_out
+        columns = 1 if per == "dendrite" else n_in
+        self.weight = nn.Parameter(_kaiming_uniform((n_out, n_in, taps), n_in * taps, generator))
+        position = torch.empty(rows, columns, taps)
+        if init == "uniform":
+            position.uniform_(float(-self.n_delays // 2), float(self.n_delays // 2), generator=generator)
+        elif init == "normal":
+            position.normal_(0.0, 0.5, generator=generator)
+        else:
+            position.fill_(self.n_delays // 2)
+        self.position = nn.Parameter(position, requires_grad=learn_delay)
+        self.clamp_()
+        if not learn_delay:
+            with torch.no_grad():
+                self.position.round_()
+        self.register_buffer("sigma", torch.tensor(float(self.n_delays // 2 if sigma is None else sigma)))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+
+    @property
+    def position_limits(self) -> tuple[int, int]:
+        """Return the lowest and highest position: the longest and the shortest delay."""
+        high = self.n_delays // 2
+        return high - (self.n_delays - 1), high
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Bring positions back into range; to be called after every optimiser step."""
+        self.position.clamp_(*self.position_limits)
+
+    @torch.no_grad()
+    def delay_steps(self) -> Tensor:
+        """Return the delays of evaluation: rounded (ties to even), int64, shape (n_out, n_in, taps)."""
+        low, high = self.position_limits
+        steps = (self.n_delays // 2 - self.position.round().clamp(low, high)).to(torch.int64)
+        return steps.expand(self.n_out, self.n_in, self.taps)
+
+    def dense_kernel(self) -> Tensor:
+        """Return the training kernel, shape (n_delays, n_out, n_in), with its graph."""
+        if not self.learn_delay:
+            return self._delta_kernel()
+        return delay_kernel(self.weight, self.position, self.sigma, self.version, self.n_delays)
+
+    def _delta_kernel(self) -> Tensor:
+        kernel = self.weight.new_zeros(self.n_delays, self.n_out, self.n_in)
+        index = self.delay_steps().permute(2, 0, 1)
+        for tap in range(self.taps):
+            kernel = kernel.scatter_add(0, index[tap : tap + 1], self.weight[:, :, tap].unsqueeze(0))
+        return kernel
+
+    def forward(self, x: Tensor, state: Tensor | None = None, context: Context | None = None) -> tuple[Tensor, Tensor]:
+        """Delay and sum spikes.
+
+        Args:
+            x: Spikes or counts, shape (time, batch, n_in).
+            state: The last ``n_delays - 1`` steps of input, (n_delays - 1, batch, n_in); None: silence.
+            context: Unused here; every layer takes it.
+
+        Returns:
+            Currents (time, batch, n_out), and the state that continues the stream.
+        """
+        _check_input(self, x, self.n_in)
+        history = self.n_delays - 1
+        padded = x if state is None else torch.cat([state.to(x.dtype), x])
+        if self.training:
+            y = frequency_delay(padded, self.dense_kernel())
+        elif torch.is_grad_enabled() and (self.weight.requires_grad or padded.requires_grad):
+            y = _delta_convolution(padded, self._delta_kernel())
+        else:
+            y = _delayed_sum(padded, self.weight.detach().to(x.dtype), self.delay_steps())
+        y = y[padded.shape[0] - x.shape[0] :]
+        if padded.shape[0] < history:
+            silence = padded.new_zeros(history - padded.shape[0], *padded.shape[1:])
+            padded = torch.cat([silence, padded])
+        return (y if self.bias is None else y + self.bias), padded[padded.shape[0] - history :].detach()
+
+    def extra_repr(self) -> str:
+        """Return the sizes and the kind of delay."""
+        return (
+            f"{self.n_in} -> {self.n_out}, delays 0..{self.n_delays - 1} per {self.per}, taps={self.taps}, "
+            f"version={self.version}, learn_delay={self.learn_delay}"
+        )
+
+
+def _checked_sizes(n_in: int, n_out: int) -> tuple[int, int]:
+    if n_in < 1 or n_out < 1:
+        raise InputError(f"connection: expected at least one source and one target, got {n_in} -> {n_out}")
+    return n_in, n_out
+
+
+def _check_input(layer: Linear | DelayedLinear, x: Tensor, n_in: int) -> None:
+    if x.dim() != 3 or x.shape[2] != n_in:
+        raise InputError(
+            f"{type(layer).__name__}: expected input (time, batch, {n_in}), got shape {tuple(x.shape)}; "
+            "does the data set have the channel count the model was built for?"
+        )
+
+
+def _kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> Tensor:
+    """Uniform in +-sqrt(6 / fan_in): He et al. 2015 for ReLU, as the delay paper initialises its weights."""
+    bound = math.sqrt(6.0 / fan_in)
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+
+
+def _delayed_sum(x: Tensor, weight: Tensor, delay_steps: Tensor) -> Tensor:
+    packed, steps = pack_taps(weight.numpy(), delay_steps.numpy())
+    return torch.from_numpy(delayed_sum(x.detach().contiguous().numpy(), packed, steps))
+
+
+def _delta_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    """Time-domain convolution that keeps the graph; dense, for gradients in evaluation mode."""
+    n_delays = kernel.shape[0]
+    padded = nn.functional.pad(x.permute(1, 2, 0), (n_delays - 1, 0))
+    y = nn.functional.conv1d(padded, kernel.flip(0).permute(1, 2, 0))
+    return y.permute(2, 0, 1)
