@@ -1,0 +1,359 @@
+"""The trainable network: blocks of connection, batch norm, neurons and dropout, then a readout.
+
+``SpikingModel`` is an ordinary ``torch.nn.Module``. Nothing is remembered between calls: the state of a
+stream is an argument and a result. ``build_model`` makes one from the ``[model]`` table of a recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from snnsim.errors import InputError
+from snnsim.nn import surrogates
+from snnsim.nn.context import Context
+from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.dropout import SequenceDropout
+from snnsim.nn.neurons import LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.norm import BatchNormTime
+from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
+from snnsim.nn.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from snnsim.recipes.schema import ConnectionSpec, ModelSpec, NeuronSpec
+
+__all__ = ["Block", "Output", "ReadoutBlock", "SpikingModel", "build_model"]
+
+Connection = Linear | DelayedLinear
+State = tuple[Any, ...]
+
+
+@dataclass
+class Output:
+    """What a model returns for one batch.
+
+    Attributes:
+        logits: Scores, shape (batch, class).
+        trace: Potentials of the readout, shape (time, batch, class).
+        rates: Mean spikes a valid neuron-step of each block, detached, shape (blocks,).
+        spikes: Spikes of each block before dropout, (time, batch, unit); empty unless recorded.
+        state: What continues the stream.
+    """
+
+    logits: Tensor
+    trace: Tensor
+    rates: Tensor
+    spikes: list[Tensor]
+    state: State
+
+
+class Block(nn.Module):
+    """One hidden layer: connection, batch norm, neurons (with or without recurrence), dropout.
+
+    Args:
+        connection: Feed-forward connection.
+        neuron: Spiking neurons, possibly wrapped in :class:`~snnsim.nn.recurrent.Recurrent`.
+        norm: Batch norm of the current over time and batch, or None.
+        dropout: One mask a sequence on the spikes, or None.
+        residual: Add the block's input to its output; sizes must agree.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        neuron: nn.Module,
+        *,
+        norm: BatchNormTime | None = None,
+        dropout: SequenceDropout | None = None,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        if residual and connection.n_in != connection.n_out:
+            raise InputError(
+                f"residual: a block of {connection.n_in} -> {connection.n_out} units cannot add its input to its "
+                "output; use equal sizes"
+            )
+        self.connection = connection
+        self.norm = norm
+        self.neuron = neuron
+        self.dropout = dropout
+        self.residual = residual
+
+    def current(self, x: Tensor, state: Any = None, context: Context | None = None) -> tuple[Tensor, Any]:
+        """Return what reaches the neurons, (time, batch, unit), and the connection's state."""
+        current, state = self.connection(x, state, context)
+        if self.norm is not None:
+            current, _ = self.norm(current, None, context)
+        return current, state
+
+    def forward(
+        self, x: Tensor, state: State | None = None, context: Context | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return the block's output, its spikes before dropout, and the state that continues the stream."""
+        connection_state, neuron_state = (None, None) if state is None else state
+        current, connection_state = self.current(x, connection_state, context)
+        spikes, neuron_state = self.neuron(current, neuron_state, context)
+        y = spikes
+        if self.dropout is not None:
+            y, _ = self.dropout(y, None, context)
+        if self.residual:
+            y = y + x
+        return y, spikes, (connection_state, neuron_state)
+
+
+class ReadoutBlock(nn.Module):
+    """The output layer: connection into leaky integrators whose trace is reduced to scores.
+
+    Args:
+        connection: Connection from the last hidden layer.
+        neuron: Integrators without threshold (LI or CubaLI), one a class.
+        reduce: See :func:`~snnsim.nn.readouts.reduce_trace`.
+        skip_steps: First steps left out of the reduction.
+    """
+
+    def __init__(
+        self, connection: Connection, neuron: LI | CubaLI, *, reduce: Reduce = "sum_softmax", skip_steps: int = 0
+    ) -> None:
+        super().__init__()
+        if reduce not in REDUCTIONS:
+            raise InputError(f"readout: expected reduce to be one of {', '.join(REDUCTIONS)}, got {reduce!r}")
+        self.connection = connection
+        self.neuron = neuron
+        self.reduce: Reduce = reduce
+        self.skip_steps = skip_steps
+
+    def forward(
+        self, x: Tensor, state: State | None = None, context: Context | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return scores (batch, class), the trace (time, batch, class) and the state."""
+        connection_state, neuron_state = (None, None) if state is None else state
+        current, connection_state = self.connection(x, connection_state, context)
+        trace, neuron_state = self.neuron(current, neuron_state, context)
+        mask = None if context is None else context.mask
+        logits = reduce_trace(trace, self.reduce, mask=mask, skip_steps=self.skip_steps)
+        return logits, trace, (connection_state, neuron_state)
+
+
+class SpikingModel(nn.Module):
+    """Hidden blocks and a readout.
+
+    Args:
+        blocks: Hidden layers, in order.
+        readout: Output layer.
+        dt: Time step, seconds.
+        tail_steps: Empty steps that are appended once to every sample at the input, so that delayed spikes
+            still reach the readout; the batches bring them, the model only knows their number.
+
+    Input is (time, batch, unit): counts of spikes (or analogue frames) per step.
+    """
+
+    def __init__(self, blocks: list[Block], readout: ReadoutBlock, *, dt: float, tail_steps: int = 0) -> None:
+        super().__init__()
+        sizes = [block.connection.n_out for block in blocks]
+        for index, block in enumerate(blocks[1:], start=1):
+            if block.connection.n_in != sizes[index - 1]:
+                raise InputError(
+                    f"model: block {index} expects {block.connection.n_in} inputs, block {index - 1} has "
+                    f"{sizes[index - 1]} neurons"
+                )
+        last = sizes[-1] if sizes else readout.connection.n_in
+        if readout.connection.n_in != last:
+            raise InputError(f"model: the readout expects {readout.connection.n_in} inputs, got {last} neurons")
+        self.blocks = nn.ModuleList(blocks)
+        self.readout = readout
+        self.dt = dt
+        self.tail_steps = tail_steps
+
+    @property
+    def n_inputs(self) -> int:
+        """Return the number of input channels."""
+        return int(self.layers()[0].connection.n_in)
+
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes."""
+        return int(self.readout.connection.n_out)
+
+    def layers(self) -> list[Any]:
+        """Return the hidden blocks and the readout, in order."""
+        return [*self.blocks, self.readout]
+
+    def delay_layers(self) -> list[DelayedLinear]:
+        """Return the connections with delays, in order."""
+        return [layer.connection for layer in self.layers() if isinstance(layer.connection, DelayedLinear)]
+
+    def forward(
+        self, x: Tensor, state: State | None = None, context: Context | None = None, *, record: bool = False
+    ) -> Output:
+        """Run all layers over all steps of ``x``, shape (time, batch, n_inputs).
+
+        Args:
+            x: Counts a step.
+            state: State of the stream, or None for silence before step 0.
+            context: Mask of valid steps and keys of dropout.
+            record: Keep the spikes of every block in :attr:`Output.spikes`.
+        """
+        states = [None] * (len(self.blocks) + 1) if state is None else list(state)
+        mask = None if context is None else context.mask
+        rates, recorded, new = [], [], []
+        for block, old in zip(self.blocks, states, strict=False):
+            x, spikes, after = block(x, old, context)
+            rates.append(_rate(spikes, mask))
+            new.append(after)
+            if record:
+                recorded.append(spikes)
+        logits, trace, after = self.readout(x, states[-1], context)
+        new.append(after)
+        rate = torch.stack(rates) if rates else torch.zeros(0)
+        return Output(logits, trace, rate, recorded, tuple(new))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the trained parameters by role.
+
+        ``weights``: synaptic weights; ``norm``: batch norm and biases; ``positions``: delay positions;
+        ``neuron``: time constants, thresholds and other learned neuron parameters.
+        """
+        groups: dict[str, list[nn.Parameter]] = {"weights": [], "norm": [], "positions": [], "neuron": []}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            leaf = name.rsplit(".", 1)[-1]
+            if leaf == "position":
+                group = "positions"
+            elif ".norm." in name or leaf == "bias":
+                group = "norm"
+            elif leaf in ("weight", "recurrent_weight"):
+                group = "weights"
+            else:
+                group = "neuron"
+            groups[group].append(parameter)
+        return groups
+
+    def clamp_(self) -> None:
+        """Bring delay positions and neuron parameters back into range; call after every optimiser step."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "clamp_"):
+                module.clamp_()
+
+    def set_sigma(self, sigma: float) -> None:
+        """Set the stored width SIG of every delay layer (steps)."""
+        for layer in self.delay_layers():
+            layer.sigma.fill_(sigma)
+
+    def mean_delay(self) -> float:
+        """Return the mean delay over all delayed taps, in seconds (0 without delay layers)."""
+        total, count = 0.0, 0
+        for layer in self.delay_layers():
+            total += float((layer.n_delays // 2 - layer.position.detach().double()).mean()) * layer.weight.numel()
+            count += layer.weight.numel()
+        return total / count * self.dt if count else 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the hidden blocks and the readout."""
+        return iter(self.layers())
+
+
+@torch.no_grad()
+def _rate(spikes: Tensor, mask: Tensor | None) -> Tensor:
+    spikes = spikes.detach()
+    if mask is None:
+        return spikes.mean()
+    per_step = spikes.sum(dim=2)
+    return (per_step * mask).sum() / (mask.sum().clamp(min=1) * spikes.shape[2])
+
+
+def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generator: torch.Generator) -> Connection:
+    if spec.kind == "linear":
+        return Linear(n_in, n_out, generator=generator)
+    return DelayedLinear(
+        n_in,
+        n_out,
+        max_delay_steps=spec.kernel_steps(dt) - 1,
+        taps=spec.taps,
+        version=spec.version,
+        per=spec.per,
+        learn_delay=spec.learn_delay,
+        sigma=spec.first_sigma(dt),
+        init=spec.delay_init,
+        generator=generator,
+    )
+
+
+def _neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
+    surrogate = getattr(surrogates, spec.surrogate.name)(**spec.surrogate.arguments())
+    common: dict[str, Any] = {
+        "dt": dt,
+        "v_threshold": spec.v_threshold,
+        "v_reset": spec.v_reset,
+        "reset": spec.reset,
+        "t_ref": spec.t_ref,
+        "surrogate": surrogate,
+        "detach_reset": spec.detach_reset,
+        "learn": tuple(spec.learn),
+        "heterogeneous": spec.heterogeneous,
+        "seed": seed,
+    }
+    if spec.tau_law == "euler":
+        common["beta"] = spec.beta(dt)
+    else:
+        common["tau_mem"] = spec.tau_mem
+    if spec.kind == "lif":
+        return LIF(size, **common)
+    if spec.kind == "cubalif":
+        return CubaLIF(size, tau_syn=spec.tau_syn, **common)
+    return AdaptiveLIF(
+        size,
+        tau_adapt=spec.tau_adapt,
+        adapt_v=spec.adapt_v,
+        adapt_spike=spec.adapt_spike,
+        adapt_threshold=spec.adapt_threshold,
+        **common,
+    )
+
+
+def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed: int = 0) -> SpikingModel:
+    """Build the network that a recipe's ``[model]`` table describes.
+
+    Args:
+        spec: The table.
+        n_inputs: Input channels (after pooling).
+        n_classes: Classes.
+        dt: Time step, seconds.
+        seed: Seed of the initial weights, delays and heterogeneous parameters.
+
+    Returns:
+        A float32 model in training mode.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    blocks = []
+    n_in = n_inputs
+    for index, size in enumerate(spec.hidden):
+        connection = _connection(spec.connection, n_in, size, dt, generator)
+        neuron = _neuron(spec.neuron, size, dt, seed + index)
+        if spec.recurrent:
+            delay = dt if spec.recurrent_delay is None else spec.recurrent_delay
+            neuron = Recurrent(neuron, delay_steps=max(1, round(delay / dt)), generator=generator)
+        blocks.append(
+            Block(
+                connection,
+                neuron,
+                norm=BatchNormTime(size) if spec.batch_norm else None,
+                dropout=SequenceDropout(spec.dropout, layer=index) if spec.dropout > 0 else None,
+                residual=spec.residual and n_in == size and index > 0,
+            )
+        )
+        n_in = size
+    connection = _connection(spec.readout_connection(), n_in, n_classes, dt, generator)
+    membrane: dict[str, Any] = {"beta": spec.readout.beta(dt)} if spec.readout.tau_law == "euler" else {}
+    if not membrane:
+        membrane["tau_mem"] = spec.readout.tau_mem
+    if spec.readout.neuron == "li":
+        output: LI | CubaLI = LI(n_classes, dt=dt, **membrane)
+    else:
+        output = CubaLI(n_classes, dt=dt, tau_syn=spec.readout.tau_syn, **membrane)
+    readout = ReadoutBlock(connection, output, reduce=spec.readout.reduce, skip_steps=spec.readout.skip_steps)
+    return SpikingModel(blocks, readout, dt=dt, tail_steps=spec.tail(dt))
