@@ -1,0 +1,477 @@
+"""Fused neuron kernels for training: all time steps forward and backward, in blocks of lanes.
+
+A lane is one (sample, unit) pair: arrays of shape (time, batch, unit) are seen as (time, lanes) without a
+copy, ``unit = lane % n_units``. Lanes do not interact, so a block of lanes keeps its state in the first-level
+cache for all steps and blocks may run on any number of threads with the same bits. Gradients of per-neuron
+parameters are summed over time inside a lane and over the batch in order by the caller.
+
+All kernels work in the dtype of their arrays (float32 or float64). No fused multiply-add, no reordering:
+the forward kernels give the bits of the plain NumPy twins in :mod:`snnsim.kernels.reference_neurons`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+__all__ = [
+    "lane_ranges",
+    "li_backward",
+    "li_forward",
+    "lif_backward",
+    "lif_forward",
+    "run_lanes",
+    "surrogate_block",
+    "surrogate_numbers",
+]
+
+BLOCK = 1024
+"""Lanes a block; 2048 and 512 are within 5 % of it."""
+
+Floats = npt.NDArray[np.floating[Any]]
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_pools_lock = threading.Lock()
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    key = (os.getpid(), threads)
+    with _pools_lock:
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(max_workers=threads - 1, thread_name_prefix="snnsim-lanes")
+        return _pools[key]
+
+
+def lane_ranges(n_lanes: int, threads: int, block: int = BLOCK) -> list[tuple[int, int]]:
+    """Return at most ``threads`` contiguous ranges of whole blocks that cover ``n_lanes`` lanes."""
+    blocks = -(-n_lanes // block)
+    parts = max(1, min(threads, blocks))
+    edges = [min(n_lanes, block * (blocks * part // parts)) for part in range(parts + 1)]
+    return [(edges[part], edges[part + 1]) for part in range(parts)]
+
+
+def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:
+    """Call ``kernel(*arguments, start, stop)`` over ranges of lanes on ``threads`` threads.
+
+    Every lane is computed by one thread with the same operations, so the result does not depend on
+    ``threads``.
+    """
+    ranges = lane_ranges(n_lanes, threads)
+    if len(ranges) == 1:
+        kernel(*arguments, 0, n_lanes)
+        return
+    pool = _pool(len(ranges))
+    futures = [pool.submit(kernel, *arguments, start, stop) for start, stop in ranges[1:]]
+    try:
+        kernel(*arguments, *ranges[0])
+    finally:
+        for future in futures:
+            future.result()
+
+
+def surrogate_numbers(code: int, parameters: Sequence[float], dtype: npt.DTypeLike) -> Floats:
+    """Return the coefficients by which :func:`surrogate_block` computes a surrogate, shape (6,).
+
+    Codes and parameters are those of :mod:`snnsim.nn.surrogates`.
+    """
+    p = [float(value) for value in parameters]
+    if code == 0:
+        numbers = [p[0] / 2, math.pi * p[0] / 2]
+    elif code == 1:
+        numbers = [1.0, p[0]]
+    elif code == 2:
+        numbers = [p[0], p[0]]
+    elif code == 3:
+        numbers = [p[0] * p[1], p[0] ** 2 * p[1]]
+    elif code == 4:
+        sigma, h, s, scale = p
+        root = math.sqrt(2 * math.pi)
+        numbers = [
+            scale * (1 + h) / (sigma * root),
+            0.5 / sigma**2,
+            scale * h / (s * sigma * root),
+            0.5 / (s * sigma) ** 2,
+            sigma,
+        ]
+    elif code == 5:
+        numbers = [0.5 * p[0] * p[1], p[0]]
+    elif code == 6:
+        numbers = [1 / p[0], p[0] / 2]
+    else:
+        raise ValueError(f"surrogate code: expected 0 to 6, got {code}")
+    return np.array(numbers + [0.0] * (6 - len(numbers)), dtype=dtype)
+
+
+@njit(cache=True, nogil=True, inline="never")
+def surrogate_block(code: int, c: Floats, v: Floats, threshold: Floats, g: Floats, n: int) -> None:
+    """Write ``g(v - threshold)`` of the first ``n`` lanes into ``g``; finite for any finite ``v``."""
+    one = c.dtype.type(1)
+    zero = c.dtype.type(0)
+    if code == 0:
+        for j in range(n):
+            z = c[1] * (v[j] - threshold[j])
+            g[j] = c[0] / (one + z * z)
+    elif code == 1:
+        for j in range(n):
+            z = one + c[1] * abs(v[j] - threshold[j])
+            g[j] = c[0] / (z * z)
+    elif code == 2:
+        for j in range(n):
+            e = math.exp(-c[1] * abs(v[j] - threshold[j]))
+            z = one + e
+            g[j] = c[0] * e / (z * z)
+    elif code == 3:
+        for j in range(n):
+            z = c[0] - c[1] * abs(v[j] - threshold[j])
+            g[j] = z if z > zero else zero
+    elif code == 4:
+        for j in range(n):
+            x = v[j] - threshold[j]
+            low = x - c[4]
+            high = x + c[4]
+            g[j] = c[0] * math.exp(-c[1] * x * x) - c[2] * (
+                math.exp(-c[3] * low * low) + math.exp(-c[3] * high * high)
+            )
+    elif code == 5:
+        for j in range(n):
+            g[j] = c[0] * math.exp(-c[1] * abs(v[j] - threshold[j]))
+    else:
+        for j in range(n):
+            g[j] = c[0] if abs(v[j] - threshold[j]) <= c[1] else zero
+
+
+@njit(cache=True, nogil=True)
+def _lanes(parameter: Floats, start: int, n: int, out: Floats) -> None:
+    """Spread a per-unit parameter over the lanes ``start .. start + n``."""
+    units = parameter.shape[0]
+    unit = start % units
+    for j in range(n):
+        out[j] = parameter[unit]
+        unit += 1
+        if unit == units:
+            unit = 0
+
+
+@njit(cache=True, nogil=True)
+def lif_forward(
+    current: Floats,
+    v: Floats,
+    refractory: npt.NDArray[np.int32],
+    beta: Floats,
+    threshold: Floats,
+    v_reset: Floats,
+    reset_amount: Floats,
+    refractory_steps: npt.NDArray[np.int32],
+    reset_zero: bool,
+    spikes: Floats,
+    saved_v: Floats,
+    active: npt.NDArray[np.uint8],
+    start: int,
+    stop: int,
+) -> None:
+    """Advance LIF neurons over all time steps.
+
+    ``h[t] = beta v[t-1] + current[t]``; ``spikes[t] = h[t] >= threshold``; ``v[t] = h[t]`` after the reset.
+    A neuron whose refractory counter is above 0 holds ``v`` and counts down.
+
+    Args:
+        current: Arrivals plus drive, shape (time, lanes).
+        v: Membrane potential before the first step, shape (lanes,); overwritten by the last one.
+        refractory: Steps still to be skipped, int32, shape (lanes,); overwritten.
+        beta: Decay per step, shape (unit,), as are all following parameters.
+        threshold: Firing threshold.
+        v_reset: Value after a ``zero`` reset.
+        reset_amount: Amount of a ``subtract`` reset.
+        refractory_steps: Steps skipped after a spike, int32.
+        reset_zero: Whether a spike resets to ``v_reset``.
+        spikes: Output, shape (time, lanes).
+        saved_v: Output, membrane before the reset ``h``, shape (time, lanes); zero time steps long to skip.
+        active: Output, whether the step was not skipped, uint8, shape (time, lanes); zero time steps long
+            where no neuron is ever refractory: then the counters are not read.
+        start: First lane.
+        stop: Lane after the last.
+    """
+    one = current.dtype.type(1)
+    zero = current.dtype.type(0)
+    n_steps = current.shape[0]
+    save = saved_v.shape[0] > 0
+    skip = active.shape[0] > 0
+    b = np.empty(BLOCK, current.dtype)
+    th = np.empty(BLOCK, current.dtype)
+    vr = np.empty(BLOCK, current.dtype)
+    am = np.empty(BLOCK, current.dtype)
+    state = np.empty(BLOCK, current.dtype)
+    wait = np.empty(BLOCK, np.int32)
+    steps = np.empty(BLOCK, np.int32)
+    for first in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - first)
+        _lanes(beta, first, n, b)
+        _lanes(threshold, first, n, th)
+        _lanes(v_reset, first, n, vr)
+        _lanes(reset_amount, first, n, am)
+        for j in range(n):
+            state[j] = v[first + j]
+        if skip:
+            _lanes(refractory_steps, first, n, steps)
+            for j in range(n):
+                wait[j] = refractory[first + j]
+        for t in range(n_steps):
+            x = current[t, first : first + n]
+            s = spikes[t, first : first + n]
+            if skip:
+                a = active[t, first : first + n]
+                for j in range(n):
+                    h = b[j] * state[j] + x[j]
+                    free = wait[j] <= 0
+                    h = h if free else state[j]
+                    fire = free and h >= th[j]
+                    s[j] = one if fire else zero
+                    a[j] = 1 if free else 0
+                    after = vr[j] if reset_zero else h - am[j]
+                    if save:
+                        saved_v[t, first + j] = h
+                    state[j] = after if fire else h
+                    wait[j] = steps[j] if fire else max(wait[j] - 1, 0)
+            elif save:
+                keep = saved_v[t, first : first + n]
+                if reset_zero:
+                    for j in range(n):
+                        h = b[j] * state[j] + x[j]
+                        keep[j] = h
+                        s[j] = one if h >= th[j] else zero
+                        state[j] = vr[j] if h >= th[j] else h
+                else:
+                    for j in range(n):
+                        h = b[j] * state[j] + x[j]
+                        keep[j] = h
+                        s[j] = one if h >= th[j] else zero
+                        state[j] = h - am[j] if h >= th[j] else h
+            else:
+                for j in range(n):
+                    h = b[j] * state[j] + x[j]
+                    s[j] = one if h >= th[j] else zero
+                    after = vr[j] if reset_zero else h - am[j]
+                    state[j] = after if h >= th[j] else h
+        for j in range(n):
+            v[first + j] = state[j]
+        if skip:
+            for j in range(n):
+                refractory[first + j] = wait[j]
+
+
+@njit(cache=True, nogil=True)
+def lif_backward(
+    saved_v: Floats,
+    active: npt.NDArray[np.uint8],
+    v_start: Floats,
+    grad_spikes: Floats,
+    grad_v: Floats,
+    beta: Floats,
+    threshold: Floats,
+    v_reset: Floats,
+    reset_amount: Floats,
+    reset_zero: bool,
+    detach_reset: bool,
+    code: int,
+    numbers: Floats,
+    grad_current: Floats,
+    grad_parameters: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Backpropagate through :func:`lif_forward`.
+
+    With ``x = h - threshold``, upstream ``d`` on the membrane after the step and ``G`` on the spike::
+
+        e  = (G + r) g(x)          r = 0 if detach_reset, d (v_reset - h) for zero, -d reset_amount for subtract
+        dh = d (1 - s) + e         for zero;  d + e for subtract
+        grad_current = dh;  d <- beta dh                     (a skipped step passes d through unchanged)
+
+    Args:
+        saved_v: Membrane before the reset, from the forward pass, shape (time, lanes).
+        active: Whether the step was not skipped, from the forward pass.
+        v_start: Membrane before the first step, shape (lanes,).
+        grad_spikes: Gradient of the spikes, shape (time, lanes).
+        grad_v: Gradient of the last membrane, shape (lanes,); overwritten by that of ``v_start``.
+        beta: As in the forward pass, like the following.
+        threshold: Firing threshold.
+        v_reset: Value after a ``zero`` reset.
+        reset_amount: Amount of a ``subtract`` reset.
+        reset_zero: Whether a spike resets to ``v_reset``.
+        detach_reset: Whether the reset passes no gradient to the spike.
+        code: Code of the surrogate.
+        numbers: Its coefficients from :func:`surrogate_numbers`.
+        grad_current: Output, shape (time, lanes).
+        grad_parameters: Output, gradients by lane of beta, threshold, v_reset, reset_amount, shape (4, lanes);
+            zero lanes long to skip them.
+        start: First lane.
+        stop: Lane after the last.
+    """
+    one = saved_v.dtype.type(1)
+    zero = saved_v.dtype.type(0)
+    n_steps = saved_v.shape[0]
+    skip = active.shape[0] > 0
+    learn = grad_parameters.shape[1] > 0
+    b = np.empty(BLOCK, saved_v.dtype)
+    th = np.empty(BLOCK, saved_v.dtype)
+    vr = np.empty(BLOCK, saved_v.dtype)
+    am = np.empty(BLOCK, saved_v.dtype)
+    d = np.empty(BLOCK, saved_v.dtype)
+    g = np.empty(BLOCK, saved_v.dtype)
+    for first in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - first)
+        _lanes(beta, first, n, b)
+        _lanes(threshold, first, n, th)
+        _lanes(v_reset, first, n, vr)
+        _lanes(reset_amount, first, n, am)
+        for j in range(n):
+            d[j] = grad_v[first + j]
+        if learn:
+            for k in range(4):
+                for j in range(n):
+                    grad_parameters[k, first + j] = zero
+        for step in range(n_steps):
+            t = n_steps - 1 - step
+            h = saved_v[t, first : first + n]
+            up = grad_spikes[t, first : first + n]
+            out = grad_current[t, first : first + n]
+            surrogate_block(code, numbers, h, th, g, n)
+            if skip or learn:
+                for j in range(n):
+                    free = (not skip) or active[t, first + j] != 0
+                    fire = free and h[j] >= th[j]
+                    total = up[j]
+                    if not detach_reset:
+                        total += d[j] * (vr[j] - h[j]) if reset_zero else -(d[j] * am[j])
+                    e = total * g[j] if free else zero
+                    through = zero if (fire and reset_zero) else d[j]
+                    if learn:
+                        before = v_start[first + j]
+                        if t > 0:
+                            p = saved_v[t - 1, first + j]
+                            fired = p >= th[j] and ((not skip) or active[t - 1, first + j] != 0)
+                            after = vr[j] if reset_zero else p - am[j]
+                            before = after if fired else p
+                        if free:
+                            grad_parameters[0, first + j] += (through + e) * before
+                        grad_parameters[1, first + j] -= e
+                        if fire and reset_zero:
+                            grad_parameters[2, first + j] += d[j]
+                        elif fire:
+                            grad_parameters[3, first + j] -= d[j]
+                    dh = through + e
+                    out[j] = dh if free else zero
+                    d[j] = b[j] * dh if free else dh
+            elif detach_reset and reset_zero:
+                for j in range(n):
+                    dh = (zero if h[j] >= th[j] else d[j]) + up[j] * g[j]
+                    out[j] = dh
+                    d[j] = b[j] * dh
+            elif detach_reset:
+                for j in range(n):
+                    dh = d[j] + up[j] * g[j]
+                    out[j] = dh
+                    d[j] = b[j] * dh
+            elif reset_zero:
+                for j in range(n):
+                    dh = (zero if h[j] >= th[j] else d[j]) + (up[j] + d[j] * (vr[j] - h[j])) * g[j]
+                    out[j] = dh
+                    d[j] = b[j] * dh
+            else:
+                for j in range(n):
+                    dh = d[j] + (up[j] - d[j] * am[j]) * g[j]
+                    out[j] = dh
+                    d[j] = b[j] * dh
+        for j in range(n):
+            grad_v[first + j] = d[j]
+
+
+@njit(cache=True, nogil=True)
+def li_forward(current: Floats, v: Floats, beta: Floats, out: Floats, start: int, stop: int) -> None:
+    """Advance leaky integrators: ``v[t] = beta v[t-1] + current[t]``.
+
+    Args:
+        current: Arrivals plus drive, shape (time, lanes).
+        v: Membrane before the first step, shape (lanes,); overwritten by the last one.
+        beta: Decay per step, shape (unit,).
+        out: Output, membrane of every step, shape (time, lanes).
+        start: First lane.
+        stop: Lane after the last.
+    """
+    b = np.empty(BLOCK, current.dtype)
+    state = np.empty(BLOCK, current.dtype)
+    for first in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - first)
+        _lanes(beta, first, n, b)
+        for j in range(n):
+            state[j] = v[first + j]
+        for t in range(current.shape[0]):
+            x = current[t, first : first + n]
+            y = out[t, first : first + n]
+            for j in range(n):
+                h = b[j] * state[j] + x[j]
+                state[j] = h
+                y[j] = h
+        for j in range(n):
+            v[first + j] = state[j]
+
+
+@njit(cache=True, nogil=True)
+def li_backward(
+    trace: Floats,
+    v_start: Floats,
+    grad_out: Floats,
+    grad_v: Floats,
+    beta: Floats,
+    grad_current: Floats,
+    grad_beta: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Backpropagate through :func:`li_forward`: ``d <- grad_out[t] + d``; ``grad_current[t] = d``; ``d <- beta d``.
+
+    Args:
+        trace: Output of the forward pass, shape (time, lanes); read only for ``grad_beta``.
+        v_start: Membrane before the first step, shape (lanes,).
+        grad_out: Gradient of the output, shape (time, lanes).
+        grad_v: Gradient of the last membrane, shape (lanes,); overwritten by that of ``v_start``.
+        beta: Decay per step, shape (unit,).
+        grad_current: Output, shape (time, lanes).
+        grad_beta: Output by lane, shape (lanes,); zero long to skip.
+        start: First lane.
+        stop: Lane after the last.
+    """
+    n_steps = grad_out.shape[0]
+    learn = grad_beta.shape[0] > 0
+    b = np.empty(BLOCK, grad_out.dtype)
+    d = np.empty(BLOCK, grad_out.dtype)
+    for first in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - first)
+        _lanes(beta, first, n, b)
+        for j in range(n):
+            d[j] = grad_v[first + j]
+        if learn:
+            for j in range(n):
+                grad_beta[first + j] = 0
+        for step in range(n_steps):
+            t = n_steps - 1 - step
+            up = grad_out[t, first : first + n]
+            out = grad_current[t, first : first + n]
+            if learn:
+                for j in range(n):
+                    before = trace[t - 1, first + j] if t > 0 else v_start[first + j]
+                    grad_beta[first + j] += (d[j] + up[j]) * before
+            for j in range(n):
+                dh = d[j] + up[j]
+                out[j] = dh
+                d[j] = b[j] * dh
+        for j in range(n):
+            grad_v[first + j] = d[j]

@@ -1,0 +1,404 @@
+"""Trainable neurons: LIF, IF and the leaky-integrator readout (torch).
+
+The laws are those of :mod:`snnsim.neurons`, on a grid of ``dt`` seconds; ``module.neuron()`` returns the
+record with the numbers that the forward pass uses. A layer holds no hidden state: ``forward(current, state)``
+returns ``(output, state)``; ``state=None`` is the zero initial state.
+
+On the CPU all time steps run in one fused kernel; on other devices, and in tests, :meth:`reference_forward`
+computes the same step by step in plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from snnsim import neurons as records
+from snnsim.errors import InputError
+from snnsim.nn import fused
+from snnsim.nn.context import Context
+from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
+from snnsim.nn.surrogates import ATan, Surrogate, spike
+
+__all__ = ["IF", "LI", "LIF", "LIFState", "LIState", "SpikingModule"]
+
+
+class LIFState(NamedTuple):
+    """State of LIF and IF neurons after a step.
+
+    Attributes:
+        v: Membrane after the reset, shape (batch, unit).
+        refractory: Steps still to be skipped, int32, shape (batch, unit).
+    """
+
+    v: Tensor
+    refractory: Tensor
+
+
+class LIState(NamedTuple):
+    """State of leaky integrators: membrane ``v``, shape (batch, unit)."""
+
+    v: Tensor
+
+
+class SpikingModule(NeuronModule):
+    """What all spiking neurons share: threshold, reset, refractory period, surrogate."""
+
+    reset: Literal["zero", "subtract"]
+    refractory_steps: Tensor
+
+    def _set_spiking(
+        self,
+        *,
+        v_threshold: Values,
+        v_reset: Values,
+        reset: str,
+        reset_amount: Values | None,
+        t_ref: Values,
+        surrogate: Surrogate,
+        detach_reset: bool,
+        learn: tuple[str, ...],
+    ) -> None:
+        if reset not in ("zero", "subtract"):
+            raise InputError(f"{self.label}: reset: expected 'zero' or 'subtract', got {reset!r}")
+        if not isinstance(surrogate, Surrogate):
+            raise InputError(f"{self.label}: surrogate: expected a record such as ATan(5.0), got {surrogate!r}")
+        self.reset = "zero" if reset == "zero" else "subtract"
+        self.surrogate = surrogate
+        self.detach_reset = bool(detach_reset)
+        self._add("v_reset", v_reset)
+        self._add("v_threshold", v_threshold, "distance" if "v_threshold" in learn else None)
+        self.own_reset_amount = reset_amount is not None
+        if reset_amount is not None:
+            self._add("reset_amount", reset_amount)
+        wait = self._array("t_ref", t_ref) / self.dt
+        if np.any(wait < 0) or np.any(wait > 2**30):
+            raise InputError(f"{self.label}: t_ref: expected non-negative seconds, got {t_ref!r}")
+        steps = np.broadcast_to(np.rint(wait).astype(np.int32), (self.size,))
+        self.register_buffer("refractory_steps", torch.from_numpy(np.ascontiguousarray(steps)))
+
+    def threshold(self) -> Tensor:
+        """Return the threshold, float64, shape () or (unit,); differentiable if learned."""
+        return self._value("v_threshold")
+
+    def _reset_amount(self) -> Tensor:
+        return self._value("reset_amount") if self.own_reset_amount else self.threshold()
+
+    def _rule(self, state_given: bool) -> fused.SpikeRule:
+        return fused.SpikeRule(
+            reset_zero=self.reset == "zero",
+            detach_reset=self.detach_reset,
+            refractory=bool(self.refractory_steps.any()) or state_given,
+            surrogate=self.surrogate,
+        )
+
+    def _fire(self, h: Tensor, threshold: Tensor, free: Tensor, smooth: bool) -> Tensor:
+        """Return the spikes of one step; ``smooth`` gives the primitive of the surrogate instead."""
+        fired = self.surrogate.primitive(h - threshold) if smooth else spike(h - threshold, self.surrogate)
+        return torch.where(free, fired, torch.zeros_like(fired))
+
+    def _reset(self, h: Tensor, fired: Tensor, v_reset: Tensor, amount: Tensor) -> Tensor:
+        """Return the membrane after the reset of one step."""
+        kept = fired.detach() if self.detach_reset else fired
+        if self.reset == "zero":
+            return (1 - kept) * h + kept * v_reset
+        return h - kept * amount
+
+    def _wait(self, refractory: Tensor, fired: Tensor) -> Tensor:
+        """Return the refractory counters after one step."""
+        return torch.where(fired > 0, self.refractory_steps, (refractory - 1).clamp(min=0)).to(torch.int32)
+
+    def _spiking_record(self) -> dict[str, Any]:
+        steps = self.refractory_steps.cpu().numpy()
+        t_ref = steps * self.dt
+        return {
+            "dt": self.dt,
+            "v_threshold": self._number("v_threshold"),
+            "v_reset": self._number("v_reset"),
+            "reset": self.reset,
+            "reset_amount": self._number("reset_amount") if self.own_reset_amount else None,
+            "t_ref": float(t_ref[0]) if self.size and np.all(steps == steps[0]) else t_ref,
+        }
+
+
+class LIF(SpikingModule):
+    """Leaky integrate-and-fire neurons with delta synapses.
+
+    Per step: ``v <- beta v + current``; ``spike = v >= v_threshold``; reset in the same step (``zero``: to
+    ``v_reset``, ``subtract``: by ``reset_amount``); the ``t_ref / dt`` steps after a spike hold ``v``.
+    The gradient of the spike is the surrogate's ``g(v - v_threshold)``. With ``detach_reset`` the reset
+    passes no gradient to the spike.
+
+    Parameters are scalars or arrays of shape (unit,); a learned scalar is one number for the layer, a learned
+    array one number a neuron. Time constants are learned as ``log(tau / tau_0)``, thresholds as the logarithm
+    of their distance to ``v_reset``, so both stay valid; at the start the values are exactly the given ones
+    (PLIF of Fang et al. 2021 with another parametrisation).
+
+    Args:
+        size: Number of neurons.
+        dt: Step in seconds.
+        tau_mem: Membrane time constant in seconds; ``beta = exp(-dt / tau_mem)``.
+        beta: Decay per step; given directly it is authoritative and ``tau_mem`` is ignored.
+        v_threshold: Firing threshold.
+        v_reset: Value after a ``zero`` reset.
+        reset: ``"zero"`` or ``"subtract"``.
+        reset_amount: Amount of a ``subtract`` reset; default ``v_threshold``.
+        t_ref: Refractory period in seconds, rounded to steps.
+        surrogate: Stand-in for the derivative of the spike.
+        detach_reset: Whether the reset passes no gradient.
+        learn: Names among ``"tau_mem"`` and ``"v_threshold"``.
+        heterogeneous: Draw the time constants by neuron around the given mean: ``"gamma"`` (shape 3, Perez-Nieves et
+            al. 2021), ``"uniform"`` (0.5 to 1.5 times) or ``"lognormal"`` (sigma 0.5).
+        seed: Seed of these draws.
+
+    Raises:
+        InputError: A value is not acceptable.
+    """
+
+    kind = "LIF"
+    learnable = ("tau_mem", "v_threshold")
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        dt: float,
+        tau_mem: Values = 0.02,
+        beta: Values | None = None,
+        v_threshold: Values = 1.0,
+        v_reset: Values = 0.0,
+        reset: str = "zero",
+        reset_amount: Values | None = None,
+        t_ref: Values = 0.0,
+        surrogate: Surrogate = ATan(5.0),  # noqa: B008 - immutable
+        detach_reset: bool = True,
+        learn: Iterable[str] = (),
+        heterogeneous: Heterogeneous = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(size, dt)
+        names = self._learn(learn)
+        self._add_decay("beta", "tau_mem", tau_mem, beta, names, heterogeneous, seed)
+        self._set_spiking(
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            reset=reset,
+            reset_amount=reset_amount,
+            t_ref=t_ref,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            learn=names,
+        )
+        self.neuron()
+
+    def beta(self) -> Tensor:
+        """Return the decay per step, float64, shape () or (unit,); differentiable if learned."""
+        return self._value("beta")
+
+    def initial_state(self, batch: int, dtype: torch.dtype = torch.float32) -> LIFState:
+        """Return the zero state for ``batch`` samples."""
+        device = self.refractory_steps.device
+        v = torch.zeros(batch, self.size, dtype=dtype, device=device)
+        return LIFState(v, torch.zeros(batch, self.size, dtype=torch.int32, device=device))
+
+    def forward(
+        self, current: Tensor, state: LIFState | None = None, context: Context | None = None
+    ) -> tuple[Tensor, LIFState]:
+        """Return spikes (time, batch, unit) and the state after the last step.
+
+        Args:
+            current: Arrivals plus drive, shape (time, batch, unit).
+            state: State before the first step; None is the zero state.
+            context: Not used by neurons.
+        """
+        self._check_input(current)
+        if current.device.type != "cpu":
+            return self.reference_forward(current, state)
+        start = self.initial_state(current.shape[1], current.dtype) if state is None else state
+        dtype = current.dtype
+        spikes, v, refractory = fused.lif(
+            current,
+            start.v,
+            start.refractory,
+            self._vector(self._value("beta"), dtype),
+            self._vector(self.threshold(), dtype),
+            self._vector(self._value("v_reset"), dtype),
+            self._vector(self._reset_amount(), dtype),
+            self.refractory_steps,
+            self._rule(state is not None and bool(start.refractory.any())),
+        )
+        return spikes, LIFState(v, refractory)
+
+    def reference_forward(
+        self, current: Tensor, state: LIFState | None = None, *, smooth: bool = False
+    ) -> tuple[Tensor, LIFState]:
+        """Compute :meth:`forward` step by step in plain torch.
+
+        Args:
+            current: As in :meth:`forward`.
+            state: As in :meth:`forward`.
+            smooth: Replace the spike by the primitive of the surrogate, whose true gradient autograd finds.
+        """
+        spikes, _, end = self._steps(current, state, smooth)
+        return spikes, end
+
+    def trace(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, Tensor, LIFState]:
+        """Return spikes, the membrane after every step (time, batch, unit) and the state; step by step."""
+        return self._steps(current, state, False)
+
+    def _steps(
+        self, current: Tensor, state: LIFState | None, smooth: bool
+    ) -> tuple[Tensor, Tensor, LIFState]:
+        self._check_input(current)
+        dtype = current.dtype
+        v, refractory = self.initial_state(current.shape[1], dtype) if state is None else state
+        beta, threshold = self._value("beta").to(dtype), self.threshold().to(dtype)
+        v_reset, amount = self._value("v_reset").to(dtype), self._reset_amount().to(dtype)
+        spikes, membrane = [], []
+        for arrivals in current:
+            free = refractory <= 0
+            h = torch.where(free, beta * v + arrivals, v)
+            fired = self._fire(h, threshold, free, smooth)
+            v = self._reset(h, fired, v_reset, amount)
+            refractory = self._wait(refractory, torch.zeros_like(fired) if smooth else fired)
+            spikes.append(fired)
+            membrane.append(v)
+        return self._stack(spikes, current), self._stack(membrane, current), LIFState(v, refractory)
+
+    def neuron(self) -> records.Neuron:
+        """Return the record of these neurons with the float64 numbers per step.
+
+        The forward pass in float64 uses exactly these numbers, in float32 their nearest float32.
+        """
+        return records.LIF.from_step(beta=self._number("beta"), **self._spiking_record())
+
+
+class IF(LIF):
+    """Integrate-and-fire neurons without leak: :class:`LIF` with ``beta = 1``.
+
+    Args:
+        size: Number of neurons.
+        dt: Step in seconds.
+        v_threshold: As in :class:`LIF`, like the following.
+        v_reset: Value after a ``zero`` reset.
+        reset: ``"zero"`` or ``"subtract"``.
+        reset_amount: Amount of a ``subtract`` reset.
+        t_ref: Refractory period in seconds.
+        surrogate: Stand-in for the derivative of the spike.
+        detach_reset: Whether the reset passes no gradient.
+        learn: ``"v_threshold"`` or nothing.
+    """
+
+    kind = "IF"
+    learnable = ("v_threshold",)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        dt: float,
+        v_threshold: Values = 1.0,
+        v_reset: Values = 0.0,
+        reset: str = "zero",
+        reset_amount: Values | None = None,
+        t_ref: Values = 0.0,
+        surrogate: Surrogate = ATan(5.0),  # noqa: B008 - immutable
+        detach_reset: bool = True,
+        learn: Iterable[str] = (),
+    ) -> None:
+        super().__init__(
+            size,
+            dt=dt,
+            beta=1.0,
+            v_threshold=v_threshold,
+            v_reset=v_reset,
+            reset=reset,
+            reset_amount=reset_amount,
+            t_ref=t_ref,
+            surrogate=surrogate,
+            detach_reset=detach_reset,
+            learn=learn,
+        )
+
+    def neuron(self) -> records.Neuron:
+        """Return the record of these neurons with the float64 numbers per step."""
+        return records.IF.from_step(**self._spiking_record())
+
+
+class LI(NeuronModule):
+    """Leaky integrators, the readout: ``v <- beta v + current``; the output is ``v``.
+
+    Args:
+        size: Number of neurons.
+        dt: Step in seconds.
+        tau_mem: Membrane time constant in seconds.
+        beta: Decay per step; given directly it is authoritative.
+        learn: ``"tau_mem"`` or nothing.
+        heterogeneous: As in :class:`LIF`.
+        seed: Seed of these draws.
+    """
+
+    kind = "LI"
+    learnable = ("tau_mem",)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        dt: float,
+        tau_mem: Values = 0.02,
+        beta: Values | None = None,
+        learn: Iterable[str] = (),
+        heterogeneous: Heterogeneous = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(size, dt)
+        self._add_decay("beta", "tau_mem", tau_mem, beta, self._learn(learn), heterogeneous, seed)
+        self.neuron()
+
+    def beta(self) -> Tensor:
+        """Return the decay per step, float64, shape () or (unit,); differentiable if learned."""
+        return self._value("beta")
+
+    def initial_state(self, batch: int, dtype: torch.dtype = torch.float32) -> LIState:
+        """Return the zero state for ``batch`` samples."""
+        return LIState(torch.zeros(batch, self.size, dtype=dtype, device=self.device))
+
+    def forward(
+        self, current: Tensor, state: LIState | None = None, context: Context | None = None
+    ) -> tuple[Tensor, LIState]:
+        """Return the membrane of every step (time, batch, unit) and the state after the last.
+
+        Args:
+            current: Arrivals plus drive, shape (time, batch, unit).
+            state: State before the first step; None is the zero state.
+            context: Not used by neurons.
+        """
+        self._check_input(current)
+        if current.device.type != "cpu":
+            return self.reference_forward(current, state)
+        start = self.initial_state(current.shape[1], current.dtype) if state is None else state
+        trace, v = fused.li(current, start.v, self._vector(self._value("beta"), current.dtype))
+        return trace, LIState(v)
+
+    def reference_forward(
+        self, current: Tensor, state: LIState | None = None, *, smooth: bool = False
+    ) -> tuple[Tensor, LIState]:
+        """Compute :meth:`forward` step by step in plain torch; ``smooth`` changes nothing without spikes."""
+        self._check_input(current)
+        v = (self.initial_state(current.shape[1], current.dtype) if state is None else state).v
+        beta = self._value("beta").to(current.dtype)
+        membrane = []
+        for arrivals in current:
+            v = beta * v + arrivals
+            membrane.append(v)
+        return self._stack(membrane, current), LIState(v)
+
+    def neuron(self) -> records.Neuron:
+        """Return the record of these neurons with the float64 numbers per step."""
+        return records.LI.from_step(dt=self.dt, beta=self._number("beta"))
