@@ -37,9 +37,10 @@ def load_recipe(source: str | Path, changes: Iterable[str] = ()) -> Recipe:
     """Read a recipe and apply changes.
 
     Args:
-        source: Name of a built-in recipe, ``NAME:VARIANT`` for one of its published variants, or the path of a
-            ``.toml`` or ``.json`` file.
-        changes: ``"table.key=value"`` each, in order; the value is written as in TOML, bare words are strings.
+        source: Name of a built-in recipe, ``NAME:VARIANT`` for one of its published variants, or the path of
+            a ``.toml`` or ``.json`` file.
+        changes: ``"table.key=value"`` each, in order; the value is written as in TOML, bare words are strings,
+            and ``none`` removes an optional key.
 
     Returns:
         The checked recipe.

@@ -51,9 +51,7 @@ class SurrogateSpec(Spec):
     What is not given is the surrogate's own default.
     """
 
-    name: Literal["ATan", "Boxcar", "Exponential", "MultiGaussian", "Sigmoid", "SuperSpike", "Triangle"] = (
-        "ATan"
-    )
+    name: Literal["ATan", "Boxcar", "Exponential", "MultiGaussian", "Sigmoid", "SuperSpike", "Triangle"] = "ATan"
     alpha: float | None = Field(default=None, gt=0)
     slope: float | None = Field(default=None, gt=0)
     sigma: float | None = Field(default=None, gt=0)
@@ -159,7 +157,6 @@ class ConnectionSpec(Spec):
         sigma_init: First spread of a tap, steps; none means half the window.
         sigma_end: Last spread, steps.
         sigma_epochs_fraction: Part of the epochs over which the spread shrinks geometrically.
-        weight_init: ``kaiming`` (uniform, for rectifiers) or ``rate`` (scaled for a target firing rate).
     """
 
     kind: Literal["linear", "delayed"] = "delayed"
@@ -172,7 +169,6 @@ class ConnectionSpec(Spec):
     sigma_init: float | None = Field(default=None, ge=0)
     sigma_end: float = Field(default=0.23, gt=0)
     sigma_epochs_fraction: float = Field(default=0.25, ge=0, le=1)
-    weight_init: Literal["kaiming", "rate"] = "kaiming"
 
     def kernel_steps(self, dt: float) -> int:
         """Return the window L in steps: ``max_delay / dt`` rounded, plus one if even.
@@ -252,9 +248,7 @@ class ModelSpec(Spec):
         """Return the connection into the readout: the hidden one, with the readout's kind if it names one."""
         if self.readout.connection in (None, self.connection.kind):
             return self.connection
-        if self.readout.connection == "linear":
-            return ConnectionSpec(kind="linear", weight_init=self.connection.weight_init)
-        return self.connection.model_copy(update={"kind": "delayed"})
+        return self.connection.model_copy(update={"kind": self.readout.connection})
 
     def tail(self, dt: float) -> int:
         """Return the empty steps appended at the input, so that delayed spikes still reach the readout."""
