@@ -29,6 +29,7 @@ __all__ = [
     "lif_backward",
     "lif_forward",
     "run_lanes",
+    "run_ranges",
     "surrogate_block",
     "surrogate_numbers",
 ]
@@ -58,15 +59,15 @@ def lane_ranges(n_lanes: int, threads: int, block: int = BLOCK) -> list[tuple[in
     return [(edges[part], edges[part + 1]) for part in range(parts)]
 
 
-def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:
-    """Call ``kernel(*arguments, start, stop)`` over ranges of lanes on ``threads`` threads.
+def run_ranges(kernel: Callable[..., Any], arguments: Sequence[Any], n: int, threads: int, block: int) -> None:
+    """Call ``kernel(*arguments, start, stop)`` over ranges of whole blocks of ``n`` items on ``threads`` threads.
 
-    Every lane is computed by one thread with the same operations, so the result does not depend on
+    Every block is computed by one thread with the same operations, so the result does not depend on
     ``threads``.
     """
-    ranges = lane_ranges(n_lanes, threads)
+    ranges = lane_ranges(n, threads, block)
     if len(ranges) == 1:
-        kernel(*arguments, 0, n_lanes)
+        kernel(*arguments, 0, n)
         return
     pool = _pool(len(ranges))
     futures = [pool.submit(kernel, *arguments, start, stop) for start, stop in ranges[1:]]
@@ -75,6 +76,11 @@ def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int
     finally:
         for future in futures:
             future.result()
+
+
+def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:
+    """Call ``kernel(*arguments, start, stop)`` over ranges of lanes on ``threads`` threads."""
+    run_ranges(kernel, arguments, n_lanes, threads, BLOCK)
 
 
 def surrogate_numbers(code: int, parameters: Sequence[float], dtype: npt.DTypeLike) -> Floats:
@@ -137,9 +143,7 @@ def surrogate_block(code: int, c: Floats, v: Floats, threshold: Floats, g: Float
             x = v[j] - threshold[j]
             low = x - c[4]
             high = x + c[4]
-            g[j] = c[0] * math.exp(-c[1] * x * x) - c[2] * (
-                math.exp(-c[3] * low * low) + math.exp(-c[3] * high * high)
-            )
+            g[j] = c[0] * math.exp(-c[1] * x * x) - c[2] * (math.exp(-c[3] * low * low) + math.exp(-c[3] * high * high))
     elif code == 5:
         for j in range(n):
             g[j] = c[0] * math.exp(-c[1] * abs(v[j] - threshold[j]))

@@ -251,9 +251,7 @@ class LIF(SpikingModule):
         """Return spikes, the membrane after every step (time, batch, unit) and the state; step by step."""
         return self._steps(current, state, False)
 
-    def _steps(
-        self, current: Tensor, state: LIFState | None, smooth: bool
-    ) -> tuple[Tensor, Tensor, LIFState]:
+    def _steps(self, current: Tensor, state: LIFState | None, smooth: bool) -> tuple[Tensor, Tensor, LIFState]:
         self._check_input(current)
         dtype = current.dtype
         v, refractory = self.initial_state(current.shape[1], dtype) if state is None else state

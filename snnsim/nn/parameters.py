@@ -92,8 +92,7 @@ class NeuronModule(nn.Module):
         array = np.array(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float64)
         if array.shape not in ((), (self.size,)):
             raise InputError(
-                f"{self.label}: {name}: expected a number or an array of shape ({self.size},), "
-                f"got shape {array.shape}"
+                f"{self.label}: {name}: expected a number or an array of shape ({self.size},), got shape {array.shape}"
             )
         if not np.all(np.isfinite(array)):
             raise InputError(f"{self.label}: {name}: expected finite numbers, got nan or infinity")

@@ -60,9 +60,7 @@ class Surrogate:
         for item in fields(self):
             value = getattr(self, item.name)
             if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise InputError(
-                    f"{type(self).__name__}.{item.name}: expected a positive finite number, got {value!r}"
-                )
+                raise InputError(f"{type(self).__name__}.{item.name}: expected a positive finite number, got {value!r}")
             object.__setattr__(self, item.name, float(value))
 
     @property
