@@ -2,8 +2,8 @@
 
 A number is a pure function of ``(seed, stream, sample, step, unit, synapse)``, so the same sample gets the
 same numbers in any batch, window, order and thread. Key = ``(seed, stream)``, counter = ``(sample, step,
-unit, synapse)``; every word is 32 bits wide and taken modulo 2**32. What is drawn once an epoch rather than once a
-step (dropout masks, augmentation) puts the epoch in the place of ``step``; see :class:`Stream`.
+unit, synapse)``; every word is 32 bits wide and taken modulo 2**32. What is drawn once an epoch rather than once
+a step (dropout masks, augmentation) puts the epoch in the place of ``step``; see :class:`Stream`.
 
 Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011 (constants and
 round function of section 3.3; ten rounds).

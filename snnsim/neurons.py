@@ -83,12 +83,24 @@ def _vector(value: Parameter, size: int) -> Array:
     return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float64), (size,)))
 
 
-def _freeze(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        array = np.array(value, dtype=np.float64)
-        array.setflags(write=False)
-        return float(array) if array.ndim == 0 else array
-    return value
+_WORDS = ("reset", "strict", "dt")
+_PER_STEP = ("beta", "alpha", "kappa", "adapt_decay", "drive_step", "drive_syn_step", "drive_syn_to_v")
+
+
+def _freeze(value: Any, what: str) -> float | Array | None:
+    """Return a parameter as a float or a read-only float64 array."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{what}: expected a number or an array of numbers, got {value!r}")
+    if array.ndim > 1:
+        raise InputError(f"{what}: expected a scalar or an array of shape (size,), got shape {array.shape}")
+    array = np.array(array, dtype=np.float64)
+    if not np.isfinite(array).all():
+        raise InputError(f"{what}: expected finite numbers, got nan or infinity")
+    array.setflags(write=False)
+    return float(array) if array.ndim == 0 else array
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,27 +116,38 @@ class Neuron:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = _freeze(getattr(self, item.name))
-            if isinstance(value, np.ndarray) and value.ndim != 1:
-                raise InputError(
-                    f"{self.kind}.{item.name}: expected a scalar or an array of shape (size,), got shape {value.shape}"
-                )
-            if isinstance(value, int) and not isinstance(value, bool):
-                value = float(value)
-            object.__setattr__(self, item.name, value)
+            if item.name not in _WORDS:
+                value = _freeze(getattr(self, item.name), f"{self.kind}.{item.name}")
+                if value is None and item.default is not None:
+                    raise InputError(f"{self.kind}.{item.name}: expected a number or an array of numbers, got None")
+                object.__setattr__(self, item.name, value)
+        if hasattr(self, "strict"):
+            if not isinstance(self.strict, (bool, np.bool_)):
+                raise InputError(f"{self.kind}.strict: expected True or False, got {self.strict!r}")
+            object.__setattr__(self, "strict", bool(self.strict))
+        per_step = [item.name for item in fields(self) if item.name in _PER_STEP]
+        given = [name for name in per_step if getattr(self, name) is not None]
+        if self.dt is None and given:
+            raise InputError(
+                f"{self.kind}.{given[0]}: a number per step needs its dt; use {self.kind}.from_step(dt=...)"
+            )
+        if self.dt is not None and len(given) < len(per_step):
+            missing = next(name for name in per_step if name not in given)
+            raise InputError(f"{self.kind}.{missing}: is missing beside dt; use {self.kind}.from_step(dt=...)")
+        self.size()
         if self.dt is not None:
-            check_dt(self.dt)
+            object.__setattr__(self, "dt", check_dt(self.dt))
         self._check()
 
     def _check(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, (float, np.ndarray)) and not np.all(np.isfinite(value)):
-                raise InputError(f"{self.kind}.{item.name}: expected finite numbers, got nan or infinity")
         for name in ("tau_mem", "tau_syn", "tau_adapt"):
             if hasattr(self, name) and self.dt is None and np.any(np.asarray(getattr(self, name)) <= 0):
                 raise InputError(f"{self.kind}.{name}: expected positive seconds, got {np.min(getattr(self, name))}")
-        for name in ("beta", "alpha"):
+        if np.any(np.asarray(getattr(self, "adapt_threshold", 0.0)) < 0):
+            raise InputError(
+                f"{self.kind}.adapt_threshold: expected 0 (acts on the membrane) or more (on the threshold)"
+            )
+        for name in ("beta", "alpha", "adapt_decay"):
             value = getattr(self, name, None)
             if value is not None and (np.any(np.asarray(value) < 0) or np.any(np.asarray(value) > 1)):
                 raise InputError(f"{self.kind}.{name}: expected a decay per step within [0, 1], got {value}")
@@ -155,7 +178,7 @@ class Neuron:
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return False
-        mine, theirs = self.parameters(), other.parameters()  # type: ignore[attr-defined]
+        mine, theirs = self.parameters(), other.parameters()
         return all(np.array_equal(np.asarray(mine[name]), np.asarray(theirs[name])) for name in mine)
 
     def __hash__(self) -> int:
@@ -167,8 +190,7 @@ class Neuron:
             return False
         if not math.isclose(self.dt, dt, rel_tol=1e-12):
             raise InputError(
-                f"{self.kind}: its numbers per step hold for dt = {self.dt} s, asked for {dt} s; "
-                "run it at its own dt"
+                f"{self.kind}: its numbers per step hold for dt = {self.dt} s, asked for {dt} s; run it at its own dt"
             )
         return True
 
@@ -396,24 +418,25 @@ class CubaLI(Neuron):
     drive_syn_step: Parameter | None = None
     drive_syn_to_v: Parameter | None = None
 
-    from_step = classmethod(CubaLIF.from_step.__func__)  # type: ignore[attr-defined]
+    from_step: ClassVar[Any] = classmethod(CubaLIF.from_step.__func__)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)
 class AdaptiveLIF(Neuron):
     """LIF with one adaptation variable ``w`` that lowers the membrane or raises the threshold.
 
-    Per step, with ``rho = exp(-dt / tau_adapt)`` and arrivals summed first::
+    Per step, with ``rho = exp(-dt / tau_adapt)`` and arrivals summed first, in this order of operations::
 
-        v <- (beta v + drive_step) + arrivals - w
-        spike if v >= v_threshold + adapt_threshold * w_theta          (w_theta = w if adapt_threshold > 0)
-        reset
-        w <- rho w + adapt_v * v + adapt_spike * spike                 (v after the reset)
+        v <- ((beta v + drive_step) + arrivals) - w              without the "- w" if adapt_threshold > 0
+        spike if v >= v_threshold + adapt_threshold * w          just v_threshold if adapt_threshold = 0
+        reset (``zero``: to v_reset; ``subtract``: by reset_amount, by default the constant v_threshold)
+        w <- (rho w + adapt_v v) + adapt_spike * spike           (v after the reset)
 
     With ``adapt_threshold > 0`` the variable acts on the threshold only and not on the membrane (ALIF,
     Bellec et al. 2018); with ``adapt_threshold = 0`` it acts on the membrane (adLIF, Bittar & Garner 2022;
-    SE-adLIF, Baronig et al. 2025). During refractory steps ``v`` is held and ``w`` goes on decaying with
-    ``adapt_v * v``. ``adapt_v`` and ``adapt_spike`` are per step.
+    SE-adLIF, Baronig et al. 2025). In an array each neuron has its own form. ``w`` starts at 0. During
+    refractory steps ``v`` is held, there is no spike, and ``w <- rho w + adapt_v v`` goes on. ``adapt_v`` and
+    ``adapt_spike`` are per step.
     """
 
     kind: ClassVar[str] = "AdaptiveLIF"
