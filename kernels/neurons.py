@@ -319,7 +319,6 @@ def lif_backward(
         start: First lane.
         stop: Lane after the last.
     """
-    one = saved_v.dtype.type(1)
     zero = saved_v.dtype.type(0)
     n_steps = saved_v.shape[0]
     skip = active.shape[0] > 0

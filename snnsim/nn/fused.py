@@ -40,7 +40,7 @@ class SpikeRule:
 
 def _lanes(x: Tensor) -> npt.NDArray[Any]:
     """See a contiguous (time, batch, unit) tensor as (time, lanes), or (batch, unit) as (lanes,), uncopied."""
-    array = cast("npt.NDArray[Any]", x.detach().numpy())
+    array: npt.NDArray[Any] = x.detach().numpy()
     return array.reshape(array.shape[0], array.shape[1] * array.shape[2]) if x.dim() == 3 else array.reshape(-1)
 
 

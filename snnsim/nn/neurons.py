@@ -11,10 +11,9 @@ computes the same step by step in plain torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -161,7 +160,7 @@ class LIF(SpikingModule):
     """
 
     kind = "LIF"
-    learnable = ("tau_mem", "v_threshold")
+    learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "v_threshold")
 
     def __init__(
         self,
@@ -293,7 +292,7 @@ class IF(LIF):
     """
 
     kind = "IF"
-    learnable = ("v_threshold",)
+    learnable: ClassVar[tuple[str, ...]] = ("v_threshold",)
 
     def __init__(
         self,
@@ -342,7 +341,7 @@ class LI(NeuronModule):
     """
 
     kind = "LI"
-    learnable = ("tau_mem",)
+    learnable: ClassVar[tuple[str, ...]] = ("tau_mem",)
 
     def __init__(
         self,

@@ -29,7 +29,8 @@ def _all_reduce(array: Vector) -> Vector:
 
 
 def _rows(x: Tensor) -> npt.NDArray[Any]:
-    return cast("npt.NDArray[Any]", x.detach().numpy()).reshape(-1, x.shape[-1])
+    rows: npt.NDArray[Any] = x.detach().numpy().reshape(-1, x.shape[-1])
+    return rows
 
 
 def _moments(x: Tensor, mask: npt.NDArray[np.uint8]) -> tuple[float, Vector, Vector]:

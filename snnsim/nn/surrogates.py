@@ -103,11 +103,12 @@ class SuperSpike(Surrogate):
 
     def derivative(self, x: Values) -> Values:
         """Return ``g(x)``."""
-        return cast(Values, 1 / (1 + self.slope * abs(x)) ** 2)
+        return 1 / (1 + self.slope * abs(x)) ** 2
 
     def primitive(self, x: Values) -> Values:
         """Return ``x / (1 + slope |x|) + 1 / slope``."""
-        return cast(Values, x / (1 + self.slope * abs(x)) + 1 / self.slope)
+        smoothed: Values = x / (1 + self.slope * abs(x)) + 1 / self.slope
+        return smoothed
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,12 @@ class Triangle(Surrogate):
 
     def derivative(self, x: Values) -> Values:
         """Return ``g(x)``."""
-        return cast(Values, self.scale * (self.alpha - self.alpha**2 * abs(x)).clip(0, None))
+        return self.scale * (self.alpha - self.alpha**2 * abs(x)).clip(0, None)
 
     def primitive(self, x: Values) -> Values:
         """Return the integral, a piecewise parabola from 0 to ``scale``."""
         z = (self.alpha * x).clip(-1, 1)
-        return cast(Values, self.scale * (0.5 + z - 0.5 * z * abs(z)))
+        return self.scale * (0.5 + z - 0.5 * z * abs(z))
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Boxcar(Surrogate):
 
     def primitive(self, x: Values) -> Values:
         """Return the integral, a ramp from 0 to 1."""
-        return cast(Values, (x / self.width + 0.5).clip(0, 1))
+        return (x / self.width + 0.5).clip(0, 1)
 
 
 SURROGATES: dict[str, type[Surrogate]] = {
