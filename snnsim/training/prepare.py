@@ -1,0 +1,155 @@
+"""From a data set and a recipe to what training and evaluation need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from snnsim.datasets.batches import BatchStream
+from snnsim.datasets.frames import frame
+from snnsim.datasets.sets import Dataset
+from snnsim.datasets.splits import split_validation
+from snnsim.errors import InputError
+from snnsim.events import Events, replace_fields
+from snnsim.recipes import Recipe
+
+__all__ = ["Prepared", "pool_units", "prepare", "prepare_split"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data of a run, time-aligned, channels not yet pooled.
+
+    Attributes:
+        train: Samples to train on.
+        valid: Held-out samples, or None.
+        test: Test samples, or None.
+        split: How the held-out samples were chosen, in words.
+        pool: Neighbouring channels summed into one.
+        n_units: Channels of the data.
+        n_classes: Classes of the data.
+        digest: Content hash of the data set.
+        name: Name of the data set.
+    """
+
+    train: Events
+    valid: Events | None
+    test: Events | None
+    split: str
+    pool: int
+    n_units: int
+    n_classes: int
+    digest: str
+    name: str
+
+    @property
+    def n_inputs(self) -> int:
+        """Return the channels after pooling."""
+        return -(-self.n_units // self.pool)
+
+
+def _aligned(events: Events, recipe: Recipe, n_units: int) -> Events:
+    if len(events) == 0:
+        raise InputError("data: expected at least one sample, got an empty split")
+    wide = events if events.n_units == n_units else events.widen(n_units)
+    return frame(wide, align=recipe.data.align, dt=recipe.data.dt)
+
+
+def prepare(recipe: Recipe, dataset: Dataset, seed: int) -> Prepared:
+    """Split off the validation samples, align times and count channels and classes.
+
+    Args:
+        recipe: Recipe; ``train.validation`` says what is held out.
+        dataset: Data set.
+        seed: Seed of a stratified split.
+
+    Raises:
+        InputError: A split is empty, or samples have no labels.
+    """
+    parts = [part for part in (dataset.train, dataset.valid, dataset.test) if part is not None]
+    n_units = max(part.n_units for part in parts)
+    n_classes = max(part.n_classes for part in parts)
+    if n_classes < 2:
+        raise InputError(f"data set {dataset.name!r}: expected at least two classes, got {n_classes}")
+    for part in parts:
+        if part.labels.size and part.labels.min() < 0:
+            raise InputError(f"data set {dataset.name!r}: a sample has no label; training and evaluation need labels")
+    train, valid, split = _hold_out(recipe, dataset, seed)
+    return Prepared(
+        train=_aligned(train, recipe, n_units),
+        valid=None if valid is None else _aligned(valid, recipe, n_units),
+        test=None if dataset.test is None else _aligned(dataset.test, recipe, n_units),
+        split=split,
+        pool=recipe.data.pool(n_units),
+        n_units=n_units,
+        n_classes=n_classes,
+        digest=dataset.digest,
+        name=dataset.name,
+    )
+
+
+def _hold_out(recipe: Recipe, dataset: Dataset, seed: int) -> tuple[Events, Events | None, str]:
+    spec = recipe.train.validation
+    if spec.how == "none":
+        return dataset.train, None, "none: all training samples are trained on"
+    if dataset.valid is not None and spec.how in ("auto", "official"):
+        return dataset.train, dataset.valid, f"official: {len(dataset.valid)} samples"
+    chosen, held_out, words = split_validation(dataset, how=spec.how, fraction=spec.fraction, seed=seed)
+    return dataset.train.subset(chosen), dataset.train.subset(held_out), words
+
+
+def prepare_split(recipe: Recipe, dataset: Dataset, split: str, seed: int, n_units: int) -> Events:
+    """Return one split (``train``, ``valid`` or ``test``), aligned, for a model with ``n_units`` channels.
+
+    Raises:
+        InputError: The data set has no such split, or more channels than the model was trained on.
+    """
+    if split == "test":
+        events = dataset.test
+    else:
+        train, valid, _ = _hold_out(recipe, dataset, seed)
+        events = train if split == "train" else valid
+    if events is None:
+        raise InputError(f"data set {dataset.name!r} has no {split} split; choose another with --split")
+    if events.n_units > n_units:
+        raise InputError(
+            f"data set {dataset.name!r} has {events.n_units} channels, the run was trained on {n_units}; "
+            "evaluate it on data with the same channels"
+        )
+    return _aligned(events, recipe, n_units)
+
+
+def pool_units(events: Events, pool: int) -> Events:
+    """Return events on pooled channels: unit ``u`` becomes ``u // pool``."""
+    if pool == 1:
+        return events
+    return replace_fields(
+        events,
+        units=np.asarray(events.units // pool, dtype=np.int32),
+        n_units=-(-events.n_units // pool),
+    )
+
+
+def stream(
+    events: Events,
+    recipe: Recipe,
+    pool: int,
+    tail_steps: int,
+    *,
+    seed: int,
+    training: bool,
+) -> BatchStream:
+    """Return the batches of a split: shuffled and augmented in training, in order otherwise."""
+    spec = recipe.train
+    size = spec.batch_size if training else (spec.eval_batch_size or spec.batch_size)
+    return BatchStream(
+        events,
+        recipe.data.dt,
+        size,
+        pool=pool,
+        tail_steps=tail_steps,
+        seed=seed,
+        shuffle=training,
+        augment=None,
+    )
