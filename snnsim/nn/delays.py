@@ -13,12 +13,15 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from snnsim.errors import InputError
+from snnsim.kernels.delay_profile import kernel_backward, kernel_forward
 from snnsim.kernels.delays import delayed_sum, pack_taps
-from snnsim.kernels.reference_delays import NORMALISATION_GUARD, VERSIONS, WIDTH_OFFSET
+from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
 from snnsim.nn.frequency import frequency_delay
 
@@ -33,53 +36,28 @@ class _DelayKernel(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, position: Tensor, sigma: Tensor, version: str, n_delays: int) -> Tensor:
-        share, slope, widening = _profile(position, sigma, version, n_delays)
-        ctx.save_for_backward(weight, share, slope, widening)
-        return (share * weight).sum(dim=3)
+        ctx.save_for_backward(weight, position, sigma)
+        ctx.version = version
+        kernel = kernel_forward(_rows(weight), _rows(position.expand_as(weight)), float(sigma), version, n_delays)
+        return torch.from_numpy(kernel).view(n_delays, weight.shape[0], weight.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weight, share, slope, widening = ctx.saved_tensors
-        dkernel = gradients[0].unsqueeze(3)
-        dweight = (dkernel * share).sum(dim=0) if ctx.needs_input_grad[0] else None
-        dposition = dsigma = None
-        if ctx.needs_input_grad[1]:
-            dposition = (dkernel * slope).sum(dim=0) * weight
-            for axis in (0, 1):
-                if share.shape[axis + 1] == 1:
-                    dposition = dposition.sum(dim=axis, keepdim=True)
-        if ctx.needs_input_grad[2]:
-            dsigma = ((dkernel * widening).sum(dim=0) * weight).sum()
-        return dweight, dposition, dsigma, None, None
+        weight, position, sigma = ctx.saved_tensors
+        dkernel = gradients[0].contiguous().view(gradients[0].shape[0], -1).numpy()
+        dweight, dposition, dsigma = kernel_backward(
+            _rows(weight), _rows(position.expand_as(weight)), float(sigma), ctx.version, dkernel
+        )
+        by_position = torch.from_numpy(dposition).view(weight.shape)
+        for axis in (0, 1):
+            if position.shape[axis] == 1:
+                by_position = by_position.sum(dim=axis, keepdim=True)
+        return torch.from_numpy(dweight).view(weight.shape), by_position, sigma.new_tensor(dsigma), None, None
 
 
-def _profile(position: Tensor, sigma: Tensor, version: str, n_delays: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the share of each slot, its derivative by position and by sigma, all (n_delays, *position.shape)."""
-    centre = position + n_delays // 2  # slot index of the papers, k = n_delays // 2 + p for odd n_delays
-    slots = torch.arange(2 * (n_delays // 2), 2 * (n_delays // 2) - n_delays, -1, dtype=position.dtype)
-    u = slots.view(-1, *[1] * position.dim()) - centre  # k - c; slot of delay d is k = 2 (n_delays // 2) - d
-    width = sigma.abs() + WIDTH_OFFSET[version]
-    sign = torch.where(sigma < 0, -1.0, 1.0).to(position.dtype)
-    if version == "gauss":
-        raw = torch.exp(u.square().mul_(-0.5 / width**2))
-        slope = raw * u / width**2
-        widening = slope * u * (sign / width)
-    elif version == "max":
-        raw = torch.relu(width - u.abs())
-        inside = (raw > 0).to(position.dtype)
-        slope = u.sign() * inside
-        widening = inside * sign
-    else:
-        raw = torch.relu(1.0 - u.abs())
-        slope = torch.where(u > 0, 1.0, -1.0).to(position.dtype) * ((u > -1) & (u <= 1))
-        widening = torch.zeros_like(raw)
-    if version == "v0":
-        return raw, slope, widening
-    total = raw.sum(dim=0) + NORMALISATION_GUARD
-    share = raw.div_(total)
-    slope = slope.sub_(share * slope.sum(dim=0)).div_(total)
-    widening = widening.sub_(share * widening.sum(dim=0)).div_(total)
-    return share, slope, widening
+def _rows(tensor: Tensor) -> npt.NDArray[np.floating]:
+    rows: npt.NDArray[np.floating] = tensor.detach().reshape(-1, tensor.shape[2]).contiguous().numpy()
+    return rows
 
 
 def delay_kernel(weight: Tensor, position: Tensor, sigma: Tensor, version: Version, n_delays: int) -> Tensor:
