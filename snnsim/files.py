@@ -17,7 +17,24 @@ from typing import Any
 
 from snnsim.errors import SnnsimFileError
 
-__all__ = ["atomic_path", "canonical_json", "sha256_bytes", "sha256_file", "sync_folder", "write_json", "write_text"]
+__all__ = [
+    "atomic_path",
+    "cache_folder",
+    "canonical_json",
+    "sha256_bytes",
+    "sha256_file",
+    "sync_folder",
+    "write_json",
+    "write_text",
+]
+
+
+def cache_folder() -> Path:
+    """Return the folder of the cache: ``$SNNSIM_CACHE``, else ``snnsim`` in the user's cache folder."""
+    chosen = os.environ.get("SNNSIM_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnsim"
 
 
 def sync_folder(folder: Path) -> None:

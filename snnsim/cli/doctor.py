@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from snnsim.cli.output import emit
+from snnsim.files import cache_folder
 
 __all__ = ["Library", "diagnose", "doctor"]
 
@@ -105,14 +106,6 @@ def _memory_gib() -> float | None:
 def _existing(folder: Path) -> Path:
     """Nearest folder that exists at or above ``folder``."""
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
-def cache_folder() -> Path:
-    """Folder where converted data sets are kept: ``SNNSIM_CACHE``, else the user's cache folder."""
-    given = os.environ.get("SNNSIM_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snnsim"
 
 
 def _problems(libraries: list[Library], cache: Path, free_gib: float) -> list[dict[str, str]]:
