@@ -1,0 +1,207 @@
+"""Batches for training: counts on the time grid, with masks, in an order that depends on (seed, epoch) only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.datasets.augment import Augment, augment_batch
+from snnsim.errors import InputError
+from snnsim.events import Events, outside_message
+from snnsim.grid import check_dt
+from snnsim.kernels.binning import bin_samples
+from snnsim.kernels.philox import Stream, uniform
+
+__all__ = ["Batch", "BatchStream", "bin_batch", "pool_table"]
+
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch.
+
+    Attributes:
+        x: Input, float32, shape (time, batch, unit): event counts (or frames); zero after a sample's steps.
+        labels: int64, shape (batch,).
+        n_steps: Steps of each sample, tail included, int64, shape (batch,).
+        mask: True at the valid steps, bool, shape (time, batch).
+        sample_id: Index of each sample in its data set, int64, shape (batch,).
+        other_labels: Class of the second sample where two were mixed (CutMix), int64, shape (batch,), or None.
+        other_weight: Part of the second class in the target, float32, shape (batch,), in [0, 1], or None.
+    """
+
+    x: Float32
+    labels: Int64
+    n_steps: Int64
+    mask: npt.NDArray[np.bool_]
+    sample_id: Int64
+    other_labels: Int64 | None = None
+    other_weight: Float32 | None = None
+
+    def __len__(self) -> int:
+        return self.labels.size
+
+    def targets(self, n_classes: int) -> Float32:
+        """Return class probabilities, float32, shape (batch, n_classes): one-hot, or two classes where mixed."""
+        out = np.zeros((len(self), n_classes), dtype=np.float32)
+        rows = np.arange(len(self))
+        out[rows, self.labels] = 1.0
+        if self.other_labels is not None and self.other_weight is not None:
+            out[rows, self.labels] -= self.other_weight
+            out[rows, self.other_labels] += self.other_weight
+        return out
+
+
+class BatchStream:
+    """Batches of one group of samples, epoch by epoch.
+
+    The order of the samples is a function of (seed, epoch, sample ids), every random change of a sample one of
+    (seed, epoch, sample id): the same epoch gives the same batches whenever and wherever it is asked for.
+
+    Args:
+        events: Samples, already framed (see :func:`snnsim.datasets.frame`).
+        dt: Step in seconds.
+        batch_size: Samples a batch; the last one may be smaller.
+        pool: Neighbouring units summed into one.
+        tail_steps: Empty steps added after each sample's own.
+        seed: Seed of order and augmentation.
+        shuffle: New order each epoch; else the order of ``events``.
+        augment: Random changes of the samples, or None.
+        drop_last: Leave out a last batch that is not full.
+        pad_to: Time steps of every batch; default the longest sample of the batch.
+        reuse: Fill one buffer again and again: a batch is valid until the next one is taken.
+        outside: ``"refuse"`` or ``"drop"`` events at or after their sample's steps.
+
+    Raises:
+        InputError: A wrong argument, or an event outside its sample's steps.
+    """
+
+    def __init__(
+        self,
+        events: Events,
+        dt: float,
+        batch_size: int,
+        *,
+        pool: int = 1,
+        tail_steps: int = 0,
+        seed: int = 0,
+        shuffle: bool = True,
+        augment: Augment | None = None,
+        drop_last: bool = False,
+        pad_to: int | None = None,
+        reuse: bool = False,
+        outside: str = "refuse",
+    ) -> None:
+        for name, value, low in (("batch_size", batch_size, 1), ("pool", pool, 1), ("tail_steps", tail_steps, 0)):
+            if value < low:
+                raise InputError(f"{name}: expected at least {low}, got {value}")
+        if outside not in ("refuse", "drop"):
+            raise InputError(f"outside: expected 'refuse' or 'drop', got {outside!r}")
+        self.events = events
+        self.dt = check_dt(dt)
+        self.batch_size = batch_size
+        self.pool = pool
+        self.tail_steps = tail_steps
+        self.seed = seed
+        self.shuffle = shuffle
+        self.augment = augment
+        self.drop_last = drop_last
+        self.pad_to = pad_to
+        self.outside = outside
+        self.n_steps: Int64 = events.n_steps(dt) + tail_steps
+        self._pooled = pool_table(events.n_units, pool)
+        self._reuse = reuse
+        self._buffer: Float32 | None = None
+        longest = int(self.n_steps.max()) if len(events) else 0
+        if pad_to is not None and pad_to < longest:
+            raise InputError(f"pad_to: the longest sample has {longest} steps, tail included; got {pad_to}")
+
+    @property
+    def n_units(self) -> int:
+        """Number of input columns after pooling."""
+        return -(-self.events.n_units // self.pool)
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.events), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def order(self, epoch: int) -> Int64:
+        """Return the positions of the samples in the order of ``epoch``, int64, shape (n_samples,)."""
+        n = len(self.events)
+        if not self.shuffle:
+            return np.arange(n, dtype=np.int64)
+        draws = uniform(self.seed, Stream.ORDER, 0, epoch, np.arange(n))
+        return np.argsort(draws, kind="stable").astype(np.int64)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of ``epoch``, from batch ``start`` on (to resume within an epoch)."""
+        order = self.order(epoch)
+        for i in range(start, len(self)):
+            yield self.batch(order[i * self.batch_size : (i + 1) * self.batch_size], epoch)
+
+    def batch(self, indices: Int64, epoch: int = 0) -> Batch:
+        """Return one batch of the samples at ``indices``, augmented as in ``epoch``."""
+        events, source, mixed = self.events, self.events, None
+        n_steps = self.n_steps[indices]
+        if self.augment is not None and self.augment.active:
+            source, mixed = augment_batch(events, indices, self.augment, self.seed, epoch, self.dt)
+            starts, stops = source.offsets[:-1], source.offsets[1:]
+        else:
+            starts, stops = source.offsets[indices], source.offsets[indices + 1]
+        time = int(n_steps.max()) if self.pad_to is None else self.pad_to
+        x = self._array(time, indices.size)
+        own = n_steps - self.tail_steps
+        lost = bin_samples(source.times, source.units, starts, stops, own, self.dt, self._pooled, x)
+        if lost and self.outside == "refuse":
+            raise InputError(outside_message(lost))
+        mask = np.arange(time)[:, None] < n_steps[None, :]
+        return Batch(
+            x=x,
+            labels=np.array(events.labels[indices]),
+            n_steps=n_steps,
+            mask=mask,
+            sample_id=np.array(events.sample_ids[indices]),
+            other_labels=None if mixed is None else mixed.labels,
+            other_weight=None if mixed is None else mixed.weight,
+        )
+
+    def _array(self, time: int, batch: int) -> Float32:
+        size = time * batch * self.n_units
+        if not self._reuse:
+            return np.empty((time, batch, self.n_units), dtype=np.float32)
+        if self._buffer is None or self._buffer.size < size:
+            self._buffer = np.empty(size, dtype=np.float32)
+        return self._buffer[:size].reshape(time, batch, self.n_units)
+
+
+def pool_table(n_units: int, pool: int) -> npt.NDArray[np.int32]:
+    """Return the column of each unit when ``pool`` neighbours share one, int32, shape (n_units,)."""
+    return (np.arange(n_units, dtype=np.int32) // pool).astype(np.int32)
+
+
+def bin_batch(
+    events: Events, dt: float, n_steps: Any = None, pool: int = 1, out: Float32 | None = None, outside: str = "refuse"
+) -> Float32:
+    """Do what :func:`snnsim.events.bin_events` does, with the compiled kernel."""
+    n = len(events)
+    steps = events.n_steps(dt) if n_steps is None else np.broadcast_to(np.asarray(n_steps, dtype=np.int64), (n,))
+    steps = np.ascontiguousarray(steps)
+    width = -(-events.n_units // pool)
+    longest = int(steps.max()) if n else 0
+    if out is None:
+        out = np.empty((longest, n, width), dtype=np.float32)
+    elif out.dtype != np.float32 or out.shape[1:] != (n, width) or out.shape[0] < longest:
+        raise InputError(f"out: expected float32, shape (>= {longest}, {n}, {width}), got {out.dtype}, {out.shape}")
+    table = pool_table(events.n_units, pool)
+    lost = bin_samples(
+        events.times, events.units, events.offsets[:-1], events.offsets[1:], steps, check_dt(dt), table, out
+    )
+    if lost and outside == "refuse":
+        raise InputError(outside_message(lost))
+    return out
