@@ -50,6 +50,7 @@ class Stream(IntEnum):
     CUTMIX = 16  # (sample, epoch, draw, 0)
     EVENT_DROP = 17  # (sample, epoch, event, 0)
     TIME_STRETCH = 18  # (sample, epoch, draw, 0)
+    BLEND = 19  # (sample, epoch, draw or event, 0 or 1)
     DELAY = 20  # (layer, 0, target, source)
     WEIGHT = 21  # (layer, 0, target, source)
     TAU = 22  # (layer, parameter, unit, 0)
