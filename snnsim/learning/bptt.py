@@ -21,7 +21,7 @@ __all__ = ["class_loss", "rate_penalty", "training_loss"]
 
 def class_loss(
     output: Output,
-    labels: Tensor,
+    target: Tensor,
     mask: Tensor | None,
     kind: str = "cross_entropy",
     label_smoothing: float = 0.0,
@@ -35,19 +35,19 @@ def class_loss(
 
     Args:
         output: What the model returned.
-        labels: Classes, int64, shape (batch,).
+        target: Classes, int64, shape (batch,); or probabilities of classes, shape (batch, class).
         mask: Valid steps, bool, shape (time, batch), or None for all.
         kind: ``cross_entropy`` or ``per_step``.
         label_smoothing: Part of the target spread evenly over all classes.
         skip_steps: First steps left out of ``per_step``.
     """
     if kind == "cross_entropy":
-        return functional.cross_entropy(output.logits, labels, reduction="none", label_smoothing=label_smoothing)
+        return functional.cross_entropy(output.logits, target, reduction="none", label_smoothing=label_smoothing)
     trace = output.trace
     steps, batch, classes = trace.shape
     losses = functional.cross_entropy(
         trace.reshape(steps * batch, classes),
-        labels.repeat(steps),
+        target.repeat(steps, *[1] * (target.dim() - 1)),
         reduction="none",
         label_smoothing=label_smoothing,
     ).view(steps, batch)
@@ -77,13 +77,13 @@ def rate_penalty(spikes: list[Tensor], mask: Tensor | None, spec: RateSpec) -> T
 
 
 def training_loss(
-    output: Output, labels: Tensor, mask: Tensor | None, spec: TrainSpec, total_samples: int, skip_steps: int = 0
+    output: Output, target: Tensor, mask: Tensor | None, spec: TrainSpec, total_samples: int, skip_steps: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Return what to differentiate and the losses of the samples.
 
     Args:
         output: What the model returned (with spikes recorded if the recipe penalises rates).
-        labels: Classes of these samples.
+        target: Classes of these samples, or their probabilities.
         mask: Valid steps, or None for all.
         spec: The recipe's training table.
         total_samples: Samples of the whole batch over all processes: the loss is the sum over the samples
@@ -93,9 +93,9 @@ def training_loss(
     Returns:
         A scalar with graph, and the detached losses, shape (batch,).
     """
-    losses = class_loss(output, labels, mask, spec.loss, spec.label_smoothing, skip_steps)
+    losses = class_loss(output, target, mask, spec.loss, spec.label_smoothing, skip_steps)
     loss = losses.sum() / total_samples
     if spec.rate.strength > 0:
-        share = labels.numel() / total_samples
+        share = target.shape[0] / total_samples
         loss = loss + rate_penalty(output.spikes, mask, spec.rate) * share
     return loss, losses.detach()

@@ -267,13 +267,11 @@ class DataSpec(Spec):
         dt: Time step, seconds.
         align: ``first-spike`` (time starts at a sample's first event) or ``zero``.
         channels: Pool neighbouring channels until at most this many are left; none keeps all.
-        max_duration: Later events are dropped, seconds; none keeps all.
     """
 
     dt: float = Field(default=0.01, gt=0)
     align: Literal["first-spike", "zero"] = "first-spike"
     channels: int | None = Field(default=140, ge=1)
-    max_duration: float | None = Field(default=None, gt=0)
 
     def pool(self, n_units: int) -> int:
         """Return how many neighbouring channels are summed into one (700 channels to 140: 5)."""
@@ -283,25 +281,31 @@ class DataSpec(Spec):
 class AugmentSpec(Spec):
     """Random changes of training samples, each drawn from (seed, epoch, sample id); zero switches one off.
 
+    The keys are those of :class:`snnsim.datasets.augment.Augment`, which says what each does.
+
     Attributes:
-        time_mask: Longest masked stretch of time, as part of the sample.
-        channel_mask: Widest masked band of channels, as part of the channels.
-        channel_shift: Largest shift of all channels, units of the data.
-        time_shift: Largest shift in time, seconds.
+        blend: Probability of mixing with another sample of the same class.
+        cutmix: Probability of replacing a stretch of time by that of another sample.
+        drop: Probability that an event is left out.
         time_jitter: Standard deviation of each event's time, seconds.
-        cutmix: Probability of replacing a stretch of time by that of another sample of the same batch.
-        blend: Probability of adding another sample of the same class.
-        drop: Probability that an event is dropped.
+        channel_jitter: Standard deviation of each event's channel.
+        time_shift: Largest shift in time, seconds.
+        channel_shift: Largest shift over channels of the data (before pooling).
+        time_mask: Longest masked stretch of time, as part of the sample.
+        channel_mask: Widest masked band of channels, as part of all.
+        mask_probability: Probability that each of the two masks is applied.
     """
 
+    blend: float = Field(default=0.0, ge=0, le=1)
+    cutmix: float = Field(default=0.0, ge=0, le=1)
+    drop: float = Field(default=0.0, ge=0, lt=1)
+    time_jitter: float = Field(default=0.0, ge=0)
+    channel_jitter: float = Field(default=0.0, ge=0)
+    time_shift: float = Field(default=0.0, ge=0)
+    channel_shift: int = Field(default=0, ge=0)
     time_mask: float = Field(default=0.0, ge=0, le=1)
     channel_mask: float = Field(default=0.0, ge=0, le=1)
-    channel_shift: int = Field(default=0, ge=0)
-    time_shift: float = Field(default=0.0, ge=0)
-    time_jitter: float = Field(default=0.0, ge=0)
-    cutmix: float = Field(default=0.0, ge=0, le=1)
-    blend: float = Field(default=0.0, ge=0, le=1)
-    drop: float = Field(default=0.0, ge=0, lt=1)
+    mask_probability: float = Field(default=1.0, ge=0, le=1)
 
 
 class ScheduleSpec(Spec):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snnsim.datasets.augment import Augment
 from snnsim.datasets.batches import BatchStream
-from snnsim.datasets.frames import frame
-from snnsim.datasets.sets import Dataset
-from snnsim.datasets.splits import split_validation
+from snnsim.datasets.dataset import Dataset, frame
+from snnsim.datasets.splits import validation_events
 from snnsim.errors import InputError
 from snnsim.events import Events, replace_fields
 from snnsim.recipes import Recipe
@@ -93,10 +93,8 @@ def _hold_out(recipe: Recipe, dataset: Dataset, seed: int) -> tuple[Events, Even
     spec = recipe.train.validation
     if spec.how == "none":
         return dataset.train, None, "none: all training samples are trained on"
-    if dataset.valid is not None and spec.how in ("auto", "official"):
-        return dataset.train, dataset.valid, f"official: {len(dataset.valid)} samples"
-    chosen, held_out, words = split_validation(dataset, how=spec.how, fraction=spec.fraction, seed=seed)
-    return dataset.train.subset(chosen), dataset.train.subset(held_out), words
+    held = validation_events(dataset, how=spec.how, fraction=spec.fraction, seed=seed)
+    return held.train, held.valid, held.description
 
 
 def prepare_split(recipe: Recipe, dataset: Dataset, split: str, seed: int, n_units: int) -> Events:
@@ -151,5 +149,5 @@ def stream(
         tail_steps=tail_steps,
         seed=seed,
         shuffle=training,
-        augment=None,
+        augment=Augment(**spec.augment.model_dump()) if training else None,
     )

@@ -1,0 +1,120 @@
+"""A finished or stopped run, opened again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from snnsim.errors import SnnsimFileError
+from snnsim.nn.model import SpikingModel, build_model
+from snnsim.recipes import Recipe
+from snnsim.training.checkpoint import load_tensors, newest_checkpoint
+from snnsim.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from snnsim.network import Network
+
+__all__ = ["Run", "load_run"]
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes:
+        folder: Its files.
+        recipe: The recipe as it ran.
+        manifest: Seed, versions, data, sizes and looks at the test set.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    manifest: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def pool(self) -> int:
+        """Neighbouring channels summed into one input."""
+        return int(self.manifest["pool"])
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the training data."""
+        return int(self.manifest["n_classes"])
+
+    @property
+    def default(self) -> Which:
+        """``best`` if a best validation epoch is stored, else ``last``."""
+        return "best" if (self.path / "best.safetensors").is_file() else "last"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """Metrics of every epoch."""
+        return self.folder.metrics()
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The labelled accuracies, or None if the run is not finished."""
+        return self.folder.result()
+
+    def model(self, which: Which | None = None) -> SpikingModel:
+        """Rebuild the trained model, in evaluation mode.
+
+        Args:
+            which: ``best`` or ``last``; the last of a stopped run is its newest checkpoint.
+
+        Raises:
+            SnnsimFileError: Those weights are not there or damaged.
+        """
+        which = which or self.default
+        model = build_model(
+            self.recipe.model,
+            int(self.manifest["n_inputs"]),
+            self.n_classes,
+            self.recipe.data.dt,
+            int(self.manifest["seed"]),
+        )
+        path = self.path / f"{which}.safetensors"
+        if path.is_file():
+            tensors = load_tensors(path)
+        else:
+            checkpoint = newest_checkpoint(self.folder.checkpoints) if which == "last" else None
+            if checkpoint is None:
+                hint = "the run had no validation set" if which == "best" else "the run has no checkpoint yet"
+                raise SnnsimFileError(path, "", f"is not there; {hint}")
+            tensors = {name[6:]: value for name, value in checkpoint.tensors.items() if name.startswith("model/")}
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise SnnsimFileError(path, "", f"does not fit the recipe beside it ({error})") from error
+        return model.eval()
+
+    def network(self, which: Which | None = None) -> Network:
+        """Return the frozen network: the stored one, or the model frozen now for a run that was stopped."""
+        which = which or self.default
+        path = self.path / f"{which}.snn.h5"
+        if path.is_file():
+            from snnsim.network import Network
+
+            return Network.load(path)
+        from snnsim.nn.freeze import freeze
+
+        return freeze(self.model(which))
+
+
+def load_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        SnnsimFileError: No run is there, or its files are damaged.
+    """
+    folder = RunFolder(path)
+    folder.check()
+    return Run(folder, folder.recipe(), folder.manifest())
