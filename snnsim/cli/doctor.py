@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -199,7 +199,7 @@ def _text(found: dict[str, Any]) -> str:
 
 
 def doctor(
-    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what is installed, what is missing and the command that fixes it.
 
