@@ -1,1 +1,101 @@
-"""Exports, one file a target."""
+"""Export: one module a target, each with a list of what changed on the way and a proof by another program.
+
+>>> sorted(TARGETS)
+['nir']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from snnsim.network import Network
+
+__all__ = ["TARGETS", "ExportReport", "Target", "export_network"]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an exporter did.
+
+    Attributes:
+        target: Name of the target.
+        path: The file written.
+        changes: One sentence for everything that the file holds differently from the network, or that a
+            reader of the file must know.
+        latency: Steps by which each population's spikes come earlier in the file than in the network.
+    """
+
+    target: str
+    path: Path
+    changes: tuple[str, ...]
+    latency: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One export target.
+
+    Attributes:
+        name: Name on the command line.
+        title: One line for people.
+        suffix: Suffix of its files.
+        module: Module that holds ``writer`` and ``judge``; imported when used.
+        writer: Function ``(network, path, **options) -> ExportReport``.
+        judge: Function ``(path) -> judge`` that loads the file with an independent program
+            (see :mod:`snnsim.export.proof`).
+    """
+
+    name: str
+    title: str
+    suffix: str
+    module: str
+    writer: str
+    judge_module: str
+    judge: str
+
+    def write(self, network: Network, path: str | Path, **options: Any) -> ExportReport:
+        """Write ``network`` to ``path`` in this target's format."""
+        function: Callable[..., ExportReport] = getattr(import_module(self.module), self.writer)
+        return function(network, path, **options)
+
+    def load_judge(self, path: str | Path) -> Any:
+        """Load the written file with the target's independent loader."""
+        return getattr(import_module(self.judge_module), self.judge)(path)
+
+
+TARGETS: dict[str, Target] = {
+    "nir": Target(
+        name="nir",
+        title="NIR exchange file (HDF5), read by SpikingJelly, snnTorch, Norse, Sinabs, Lava-DL and others",
+        suffix=".nir",
+        module="snnsim.export.nir",
+        writer="write_nir",
+        judge_module="snnsim.export.nir_judge",
+        judge="NirJudge",
+    ),
+}
+"""Every export target by name."""
+
+
+def export_network(network: Network, target: str, path: str | Path, **options: Any) -> ExportReport:
+    """Write ``network`` for ``target``.
+
+    Args:
+        network: A frozen network.
+        target: A key of :data:`TARGETS`.
+        path: File to write.
+        options: Options of the target's writer.
+
+    Raises:
+        InputError: Unknown target, or the target cannot hold the network.
+    """
+    if target not in TARGETS:
+        raise InputError(f"target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}")
+    return TARGETS[target].write(network, path, **options)

@@ -1,0 +1,124 @@
+"""Planted errors: a network with one delay, one weight or one reset changed on purpose.
+
+A comparison that cannot fail proves nothing. The synapse that is changed is the one that carries most: the
+largest product of weight and spikes of its source, into a neuron that fires.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from snnsim.network import Network, Projection
+
+__all__ = ["WEIGHT_FACTOR", "Mutation", "planted"]
+
+WEIGHT_FACTOR = 1.1
+"""A planted weight is the true one times this."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A changed network: the ``kind`` of change, and ``what`` was changed in words."""
+
+    kind: str
+    what: str
+    network: Network
+
+
+@dataclass(frozen=True)
+class _Place:
+    projection: int
+    synapse: int
+    score: float
+
+
+def planted(network: Network, input_spikes: Array, unit_spikes: dict[str, Array]) -> list[Mutation]:
+    """Return the changed networks: one delay, one weight, one reset.
+
+    Args:
+        network: The network, with one input.
+        input_spikes: Events by input channel.
+        unit_spikes: Spikes by neuron, for every spiking population.
+    """
+    spikes = {network.inputs[0].name: input_spikes, **unit_spikes}
+    best = _busiest(network, spikes, delayed=False)
+    late = _busiest(network, spikes, delayed=True) or best
+    made = []
+    if best is not None and late is not None:
+        made = [_delay(network, late), _weight(network, best)]
+    made.append(_reset(network, unit_spikes))
+    return made
+
+
+def _busiest(network: Network, spikes: dict[str, Array], delayed: bool) -> _Place | None:
+    """Return the synapse that carries most, among those with a delay if ``delayed``."""
+    best: _Place | None = None
+    for number, projection in enumerate(network.projections):
+        target = network.population(projection.target)
+        if not target.neuron.spiking:
+            continue
+        s = projection.synapses(network.dt)
+        source = np.repeat(np.arange(projection.shape[1]), np.diff(s.indptr))
+        scale = np.broadcast_to(target.neuron.step(target.size, network.dt).v_threshold, (target.size,))[s.target]
+        score = np.abs(s.weight) / scale * spikes[projection.source][source] * (spikes[projection.target][s.target] > 0)
+        if delayed:
+            score = score * (s.delay_steps > 0)
+        if score.size and score.max() > (best.score if best else 0.0):
+            best = _Place(number, int(np.argmax(score)), float(score.max()))
+    return best
+
+
+def _changed(network: Network, place: _Place, delay: int, factor: float) -> tuple[Network, Projection]:
+    """Return the network with one synapse changed, written as a sparse projection in the same order."""
+    from snnsim.network import Projection, Sparse
+
+    old = network.projections[place.projection]
+    s = old.synapses(network.dt)
+    weight, steps = s.weight.copy(), s.delay_steps.copy()
+    weight[place.synapse] *= factor
+    steps[place.synapse] += delay
+    sparse = Sparse(s.indptr, s.target, weight, old.shape)
+    new = Projection(old.source, old.target, sparse, np.asarray(steps * network.dt))
+    projections = list(network.projections)
+    projections[place.projection] = new
+    return network.replace(projections=tuple(projections)), old
+
+
+def _label(network: Network, place: _Place) -> str:
+    projection = network.projections[place.projection]
+    s = projection.synapses(network.dt)
+    source = int(np.searchsorted(s.indptr, place.synapse, side="right")) - 1
+    return f"of synapse {source} -> {int(s.target[place.synapse])} in '{projection.name}'"
+
+
+def _delay(network: Network, place: _Place) -> Mutation:
+    steps = int(network.projections[place.projection].synapses(network.dt).delay_steps[place.synapse])
+    changed, _ = _changed(network, place, 1, 1.0)
+    return Mutation("delay", f"delay {_label(network, place)}: {steps} -> {steps + 1} steps", changed)
+
+
+def _weight(network: Network, place: _Place) -> Mutation:
+    value = float(network.projections[place.projection].synapses(network.dt).weight[place.synapse])
+    changed, _ = _changed(network, place, 0, WEIGHT_FACTOR)
+    return Mutation("weight", f"weight {_label(network, place)}: {value:.6g} -> {value * WEIGHT_FACTOR:.6g}", changed)
+
+
+def _reset(network: Network, unit_spikes: dict[str, Array]) -> Mutation:
+    name = max(unit_spikes, key=lambda key: int(unit_spikes[key].sum()))
+    populations = list(network.populations)
+    index = [item.name for item in populations].index(name)
+    population = populations[index]
+    old = getattr(population.neuron, "reset", "zero")
+    new = "subtract" if old == "zero" else "zero"
+    changes: dict[str, Any] = {"reset": new}
+    if new == "zero":
+        changes["v_reset"] = 0.0
+    populations[index] = replace(population, neuron=population.neuron.replace(**changes))
+    return Mutation("reset", f"reset of '{name}': {old} -> {new}", network.replace(populations=tuple(populations)))

@@ -1,0 +1,451 @@
+"""A proof that counts: two programs run the same network on the same input and must give the same spikes.
+
+One side is an engine of snnsim, the reference. The other is a judge: another program that loaded an exported
+file, or the model that a network was frozen from. Both compute in float64. The proof counts if it compares
+at least a million neuron-steps with at least ten thousand spikes in every layer, and if the same comparison
+fails when one delay, one weight or one reset is changed on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.errors import InputError
+from snnsim.events import Events, bin_events
+from snnsim.export.mutations import Mutation, planted
+from snnsim.files import write_json
+
+if TYPE_CHECKING:
+    from snnsim.network import Network
+
+__all__ = [
+    "MIN_NEURON_STEPS",
+    "MIN_SPIKES",
+    "Judge",
+    "LayerProof",
+    "MutationProof",
+    "Proof",
+    "generate_inputs",
+    "prove",
+]
+
+MIN_NEURON_STEPS = 1_000_000
+MIN_SPIKES = 10_000
+TRACE_TOLERANCE = 1e-9
+"""Largest difference of an integrator's trace that counts as rounding, relative to its largest value."""
+
+RATES = (0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45)
+MAX_SAMPLES = 20_000
+Array = npt.NDArray[Any]
+
+
+class Judge(Protocol):
+    """Another program that runs the network."""
+
+    name: str
+    latency: Mapping[str, int]
+
+    def run(self, inputs: npt.NDArray[np.float64]) -> Mapping[str, Array]:
+        """Run counts (time, batch, unit); return spikes or traces (time, batch, unit) by population."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerProof:
+    """The comparison of one population.
+
+    Attributes:
+        population: Name.
+        size: Neurons.
+        compared: Neuron-steps compared.
+        spikes: Spikes of the reference in them.
+        mismatches: Neuron-steps that differ.
+        first: Sample, step and neuron of the first difference, or None.
+        trace_error: For a population without threshold: largest difference relative to the largest value.
+    """
+
+    population: str
+    size: int
+    compared: int
+    spikes: int
+    mismatches: int
+    first: tuple[int, int, int] | None = None
+    trace_error: float | None = None
+
+
+@dataclass(frozen=True)
+class MutationProof:
+    """One planted error, and what the comparison said to it."""
+
+    kind: str
+    what: str
+    mismatches: int
+
+    @property
+    def caught(self) -> bool:
+        """Whether the comparison failed, as it must."""
+        return self.mismatches > 0
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The outcome of :func:`prove`.
+
+    Attributes:
+        reference: Engine of the reference.
+        judge: The other program.
+        digest: Content hash of the network.
+        layers: One comparison a population.
+        mutations: Planted errors; every one must be caught.
+        n_samples: Samples run.
+        n_steps: Steps a sample.
+        source: Where the input comes from: a data set, or generated with a rate and a seed.
+        remarks: What the network did not exercise (no drive, equal delays, ...), and what falls short.
+        enough: Whether a million neuron-steps and ten thousand spikes in every layer were compared.
+        seconds: Time taken.
+    """
+
+    reference: str
+    judge: str
+    digest: str
+    layers: tuple[LayerProof, ...]
+    mutations: tuple[MutationProof, ...]
+    n_samples: int
+    n_steps: int
+    source: str
+    remarks: tuple[str, ...]
+    enough: bool
+    seconds: float
+
+    @property
+    def mismatches(self) -> int:
+        """Neuron-steps whose spikes differ, over all populations."""
+        return sum(layer.mismatches for layer in self.layers)
+
+    @property
+    def compared(self) -> int:
+        """Neuron-steps compared, over all spiking populations."""
+        return sum(layer.compared for layer in self.layers if layer.trace_error is None)
+
+    @property
+    def spikes(self) -> dict[str, int]:
+        """Spikes of the reference by population."""
+        return {layer.population: layer.spikes for layer in self.layers if layer.trace_error is None}
+
+    @property
+    def equal(self) -> bool:
+        """Whether no spike differs and no trace differs by more than rounding."""
+        traces = [layer.trace_error for layer in self.layers if layer.trace_error is not None]
+        return self.mismatches == 0 and all(error <= TRACE_TOLERANCE for error in traces)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the proof counts: equal, enough compared, and every planted error caught."""
+        return self.equal and self.enough and bool(self.mutations) and all(item.caught for item in self.mutations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :meth:`save` writes."""
+        values = asdict(self)
+        values["mutations"] = [{**asdict(item), "caught": item.caught} for item in self.mutations]
+        return {"schema": 1, "holds": self.holds, "mismatches": self.mismatches, "compared": self.compared, **values}
+
+    def save(self, path: str | Path) -> Path:
+        """Write the proof as JSON, atomically."""
+        write_json(path, self.to_dict())
+        return Path(path)
+
+    def sentences(self) -> list[str]:
+        """Return the outcome as text, one sentence a line."""
+        lines = [
+            f"{self.mismatches} of {self.compared} neuron-steps differ between {self.reference} and {self.judge} "
+            f"({self.n_samples} samples of {self.n_steps} steps, {self.source})."
+        ]
+        for layer in self.layers:
+            if layer.trace_error is None:
+                text = f"{layer.population}: {layer.spikes} spikes, {layer.mismatches} differences"
+                if layer.first is not None:
+                    text += " (first: sample {}, step {}, neuron {})".format(*layer.first)
+            else:
+                text = f"{layer.population}: membrane trace equal within {layer.trace_error:.1e}"
+            lines.append(text + ".")
+        for item in self.mutations:
+            lines.append(f"Planted {item.what}: {item.mismatches} differences{'' if item.caught else ' - NOT CAUGHT'}.")
+        lines += self.remarks
+        lines.append("The proof holds." if self.holds else "The proof does NOT hold.")
+        return lines
+
+
+def prove(
+    network: Network,
+    judge: Judge,
+    *,
+    events: Events | None = None,
+    n_samples: int = 200,
+    n_steps: int | None = None,
+    seed: int = 0,
+    engine: str = "clock",
+    replant: Callable[[Network], Judge] | None = None,
+    mutate: bool = True,
+    batch: int = 50,
+) -> Proof:
+    """Compare an engine's spikes with a judge's, and check that planted errors are noticed.
+
+    Args:
+        network: The reference.
+        judge: The other program, see :class:`Judge`.
+        events: Input; by default it is generated (:func:`generate_inputs`).
+        n_samples: Least number of generated samples; raised until the proof counts.
+        n_steps: Steps a sample; default: the longest sample and the tail in the network's notes, or for
+            generated input 100 and twice the longest delay.
+        seed: Seed of the generated input.
+        engine: Engine of the reference, float64.
+        replant: Makes a judge from a changed network (exports it again); by default the reference is changed.
+        mutate: Whether to plant a delay, a weight and a reset.
+        batch: Samples run together.
+
+    Raises:
+        InputError: The network has several inputs, or no population with a threshold.
+    """
+    begin = perf_counter()
+    if len(network.inputs) != 1:
+        raise InputError(f"proof: expected a network with one input, got {len(network.inputs)}")
+    if not any(population.neuron.spiking for population in network.populations):
+        raise InputError("proof: the network has no spiking population to compare")
+    if events is None:
+        counts, source = generate_inputs(network, n_samples=n_samples, n_steps=n_steps, seed=seed, engine=engine)
+    else:
+        counts, source = _given(network, events, n_steps)
+    reference = _Reference(network, engine, counts, batch)
+    layers = reference.compare(judge)
+    mutations: list[MutationProof] = []
+    if mutate:
+        for mutation in planted(network, reference.input_spikes(), reference.unit_spikes()):
+            mutations.append(_plant(reference, judge, mutation, replant))
+    remarks, enough = _remarks(network, layers)
+    return Proof(
+        reference=f"snnsim {engine} engine",
+        judge=judge.name,
+        digest=network.digest(),
+        layers=layers,
+        mutations=tuple(mutations),
+        n_samples=counts.shape[1],
+        n_steps=counts.shape[0],
+        source=source,
+        remarks=tuple(remarks),
+        enough=enough,
+        seconds=perf_counter() - begin,
+    )
+
+
+def _plant(
+    reference: _Reference, judge: Judge, mutation: Mutation, replant: Callable[[Network], Judge] | None
+) -> MutationProof:
+    if replant is not None:
+        layers = reference.compare(replant(mutation.network), stop_early=True)
+    else:
+        changed = _Reference(mutation.network, reference.engine, reference.counts, reference.batch)
+        layers = changed.compare(judge, stop_early=True)
+    return MutationProof(mutation.kind, mutation.what, sum(layer.mismatches for layer in layers))
+
+
+def generate_inputs(
+    network: Network, *, n_samples: int = 200, n_steps: int | None = None, seed: int = 0, engine: str = "clock"
+) -> tuple[Array, str]:
+    """Make random input under which every layer is active.
+
+    Every channel has an event in a step with a probability of its own (half to one and a half times the
+    rate), now and then two. The rate is the one at which the most quiet or most saturated layer is best off
+    on a few samples; the number of samples grows until a proof with them counts.
+
+    Returns:
+        Counts, uint8, shape (time, batch, unit), and a sentence that describes them.
+    """
+    if n_steps is None:
+        n_steps = 100 + 2 * network.max_delay_steps()
+    size = network.inputs[0].size
+
+    def draw(rate: float, samples: int) -> Array:
+        rng = np.random.default_rng([seed, int(rate * 1e6)])
+        probability = rate * rng.uniform(0.5, 1.5, (samples, size))
+        numbers = rng.random((n_steps, samples, size), dtype=np.float32)
+        return (numbers < probability).astype(np.uint8) + (numbers < probability / 16)
+
+    best, rate, per_sample = -1.0, RATES[0], 0.0
+    for candidate in RATES:
+        trial = _Reference(network, engine, draw(candidate, 3), 3)
+        active = [value.mean() for value in trial.unit_rates().values()]
+        score = min(min(value, 0.5 - value) for value in active)
+        if score > best:
+            best, rate = score, candidate
+            per_sample = min(float(value.sum()) for value in trial.unit_spikes().values()) / 3
+    neurons = sum(population.size for population in network.populations if population.neuron.spiking)
+    needed = max(n_samples, -(-MIN_NEURON_STEPS // (neurons * n_steps)))
+    if per_sample > 0:
+        needed = max(needed, int(np.ceil(1.15 * MIN_SPIKES / per_sample)))
+    counts = draw(rate, min(needed, MAX_SAMPLES))
+    return counts, f"random input, rate {rate} a step, seed {seed}"
+
+
+def _given(network: Network, events: Events, n_steps: int | None) -> tuple[Array, str]:
+    size = network.inputs[0].size
+    if events.n_units != size:
+        raise InputError(f"proof: the events have {events.n_units} channels, the network {size}")
+    if n_steps is None:
+        n_steps = int(events.n_steps(network.dt).max(initial=1)) + int(network.notes.get("tail_steps", 0))
+    counts = np.asarray(bin_events(events, network.dt, n_steps)).astype(np.uint8)
+    return counts, f"{len(events)} given samples"
+
+
+class _Reference:
+    """A network run by an engine of snnsim on fixed input, a few samples at a time."""
+
+    def __init__(self, network: Network, engine: str, counts: Array, batch: int) -> None:
+        self.network, self.engine, self.counts, self.batch = network, engine, counts, batch
+        self._dense: dict[int, dict[str, Array]] = {}
+
+    def chunks(self) -> range:
+        return range(0, self.counts.shape[1], self.batch)
+
+    def chunk(self, first: int) -> dict[str, Array]:
+        """Return spikes (bool) or traces (float64) of one group of samples, (time, batch, unit)."""
+        if first not in self._dense:
+            self._dense[first] = self._simulate(self.counts[:, first : first + self.batch])
+        return self._dense[first]
+
+    def _simulate(self, counts: Array) -> dict[str, Array]:
+        from snnsim.engines import simulate
+
+        n_steps, _, size = counts.shape
+        silent = [item.name for item in self.network.populations if not item.neuron.spiking]
+        result = simulate(
+            self.network,
+            _events(counts, size, self.network.dt),
+            engine=self.engine,
+            record=tuple(f"{name}.v" for name in silent),
+            n_steps=n_steps,
+            dtype="float64",
+        )
+        dense: dict[str, Array] = {}
+        for population in self.network.populations:
+            name = population.name
+            if population.neuron.spiking:
+                dense[name] = np.asarray(bin_events(result.spikes[name], self.network.dt, n_steps)) > 0
+            else:
+                dense[name] = np.stack(result.records[f"{name}.v"], axis=1)
+        return dense
+
+    def compare(self, judge: Judge, stop_early: bool = False) -> tuple[LayerProof, ...]:
+        """Run the judge on the same input and compare every population that it knows.
+
+        Args:
+            judge: The other program.
+            stop_early: Stop after the first group of samples with a difference.
+        """
+        found: dict[str, LayerProof] = {}
+        for first in self.chunks():
+            ours = self.chunk(first)
+            theirs = judge.run(self.counts[:, first : first + self.batch].astype(np.float64))
+            for population in self.network.populations:
+                name = population.name
+                if name in theirs:
+                    one = _compare(name, ours[name], theirs[name], judge.latency.get(name, 0), first)
+                    found[name] = _add(found[name], one) if name in found else one
+            if stop_early and any(layer.mismatches for layer in found.values()):
+                break
+        missing = [item.name for item in self.network.populations if item.neuron.spiking and item.name not in found]
+        if missing:
+            raise InputError(f"proof: {judge.name} gave no spikes of {', '.join(missing)}")
+        return tuple(found.values())
+
+    def input_spikes(self) -> Array:
+        """Return events by channel."""
+        return self.counts.sum(axis=(0, 1), dtype=np.int64)
+
+    def unit_spikes(self) -> dict[str, Array]:
+        """Return spikes by neuron, for every spiking population."""
+        spiking = [item.name for item in self.network.populations if item.neuron.spiking]
+        totals = {}
+        for name in spiking:
+            parts = [self.chunk(first)[name].sum(axis=(0, 1)) for first in self.chunks()]
+            totals[name] = np.sum(parts, axis=0)
+        return totals
+
+    def unit_rates(self) -> dict[str, Array]:
+        """Return spikes a step by neuron, for every spiking population."""
+        steps = self.counts.shape[0] * self.counts.shape[1]
+        return {name: value / steps for name, value in self.unit_spikes().items()}
+
+
+def _events(counts: Array, size: int, dt: float) -> Events:
+    """Return the events of dense counts; event k of a step is repeated as often as it counts."""
+    n_steps, samples, _ = counts.shape
+    times, units = [], []
+    for sample in range(samples):
+        step, unit = np.nonzero(counts[:, sample])
+        repeat = counts[step, sample, unit].astype(np.int64)
+        times.append(np.repeat(step * dt, repeat))
+        units.append(np.repeat(unit, repeat).astype(np.int32))
+    return Events.from_lists(times, units, size, duration=n_steps * dt)
+
+
+def _compare(name: str, ours: Array, theirs: Array, latency: int, first_sample: int) -> LayerProof:
+    n_steps = ours.shape[0]
+    if theirs.shape != ours.shape:
+        raise InputError(f"proof: {name!r}: the judge gave shape {theirs.shape}, expected {ours.shape}")
+    early = ours[:latency]
+    late, judged = ours[latency:], theirs[: n_steps - latency]
+    if ours.dtype != np.bool_:
+        scale = max(1.0, float(np.abs(late).max(initial=0.0)))
+        error = float(np.abs(late - judged).max(initial=0.0)) / scale
+        return LayerProof(name, ours.shape[2], ours.size, 0, 0, None, error)
+    differing = np.concatenate([early, late != (judged > 0.5)])
+    places = np.argwhere(differing.any(axis=0)) if differing.any() else np.zeros((0, 2), np.int64)
+    where = None
+    if places.size:
+        sample = int(places[:, 0].min())
+        step, neuron = np.argwhere(differing[:, sample])[0]
+        where = (first_sample + sample, int(step), int(neuron))
+    return LayerProof(name, ours.shape[2], ours.size, int(ours.sum()), int(differing.sum()), where)
+
+
+def _add(a: LayerProof, b: LayerProof) -> LayerProof:
+    error = None if a.trace_error is None else max(a.trace_error, b.trace_error or 0.0)
+    return LayerProof(
+        a.population,
+        a.size,
+        a.compared + b.compared,
+        a.spikes + b.spikes,
+        a.mismatches + b.mismatches,
+        a.first or b.first,
+        error,
+    )
+
+
+def _remarks(network: Network, layers: tuple[LayerProof, ...]) -> tuple[list[str], bool]:
+    """Return what the comparison did not exercise, and whether it was large enough."""
+    spiking = [layer for layer in layers if layer.trace_error is None]
+    compared = sum(layer.compared for layer in spiking)
+    remarks, enough = [], True
+    if compared < MIN_NEURON_STEPS:
+        enough = False
+        remarks.append(f"Only {compared} neuron-steps were compared; a proof that counts needs {MIN_NEURON_STEPS}.")
+    for layer in spiking:
+        if layer.spikes < MIN_SPIKES:
+            enough = False
+            remarks.append(f"{layer.population} has only {layer.spikes} spikes; a proof needs {MIN_SPIKES}.")
+    parameters = [item.neuron.step(item.size, network.dt) for item in network.populations]
+    if not any(np.any(p.drive_step) or np.any(p.drive_syn_step) for p in parameters):
+        remarks.append("The network has no drive, so none was exercised.")
+    delays = [np.unique(item.delay_steps(network.dt)) for item in network.projections]
+    if len(np.unique(np.concatenate(delays))) < 2:
+        remarks.append("All delays of the network are equal, so no other was exercised.")
+    if len(np.unique(np.concatenate([p.beta for p in parameters]))) < 2:
+        remarks.append("All time constants of the network are equal, so no other was exercised.")
+    return remarks, enough
