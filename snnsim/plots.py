@@ -77,6 +77,7 @@ SETTINGS: dict[str, Any] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
+    "svg.hashsalt": "snnsim",
     "lines.linewidth": 1.4,
 }
 
