@@ -1,0 +1,85 @@
+"""`snnsim train`: a recipe and a data set make a run folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from snnsim.cli.output import emit, note
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file.")],
+    data: Annotated[str, typer.Option("--data", help="Data set: a name, a folder or a file.")] = "spoken-digits",
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder [default: runs/RECIPE-SEED].")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change of the recipe; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, split, order and dropout.")] = 0,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Same as --set train.epochs=N.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files as well.")] = False,
+    best_test: Annotated[
+        bool, typer.Option("--best-test", help="Also test every epoch and report the best, labelled so.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only while training.")] = False,
+) -> None:
+    """Train a network from a recipe into a run folder; Ctrl-C leaves a run that --resume continues."""
+    from snnsim.recipes import load_recipe
+
+    extra = [] if epochs is None else [f"train.epochs={epochs}"]
+    loaded = load_recipe(recipe, [*(changes or []), *extra])
+    folder = out or Path("runs") / f"{loaded.name}-{seed}"
+
+    from snnsim.datasets import open_dataset
+
+    dataset = open_dataset(data)
+
+    from snnsim.training import TrainingInterrupted
+    from snnsim.training import train as run_training
+    from snnsim.training.display import Display, TensorBoardLog, chain
+
+    display = Display(quiet=quiet)
+    callback: Any = chain(display, TensorBoardLog(folder / "tensorboard")) if tensorboard else display
+    start = time.perf_counter()
+    try:
+        result = run_training(loaded, dataset, folder, seed=seed, resume=resume, best_test=best_test, callback=callback)
+    except TrainingInterrupted as stop:
+        display.close()
+        note(f"{stop}; everything so far is in {folder}")
+        raise
+    finally:
+        display.close()
+    facts = result.to_dict()
+    on_test = result.n_test > 0
+    lines = []
+    for label, values in facts["results"].items():
+        parts = [f"epoch {values['epoch']}"]
+        for key, name in (("test_accuracy", "test"), ("valid_accuracy", "validation")):
+            if values.get(key) is not None:
+                parts.append(f"{name} {100 * values[key]:.2f} %")
+        lines.append(f"{label}: " + ", ".join(parts))
+    lines.append(f"test set used {result.test_run_count} time(s); run folder {folder}")
+    emit(
+        {
+            "accuracy": result.accuracy,
+            "n_samples": result.n_test if on_test else None,
+            "engine": "torch",
+            "spikes": result.spikes,
+            "synaptic_operations": result.synaptic_operations,
+            "seconds": time.perf_counter() - start,
+            "files": [str(folder)],
+            "label": result.label,
+            "split": "test" if on_test else "valid",
+            "results": facts["results"],
+            "test_run_count": result.test_run_count,
+        },
+        json,
+        "\n".join(lines),
+    )
