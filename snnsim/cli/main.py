@@ -108,6 +108,11 @@ COMMANDS: dict[str, Command] = {
 }
 
 PROGRAM = "snnsim"
+CONTINUE = {
+    "train": "; continue with the same command and --resume",
+    "reproduce": "; continue with the same command",
+    "demo": "; continue with the same command",
+}
 OVERVIEW = (
     "Train spiking networks with learnable delays, simulate them, and export them with a proof that the same "
     "spikes come out."
@@ -223,8 +228,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {sentence}", file=sys.stderr)
         return 2
     if status == 130:
-        hint = "; continue with the same command and --resume" if name == "train" else ""
-        print(f"{PROGRAM}: stopped{hint}", file=sys.stderr)
+        print(f"{PROGRAM}: stopped{CONTINUE.get(name or '', '')}", file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 

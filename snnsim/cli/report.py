@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snnsim.cli.eval import Weights
 from snnsim.cli.output import emit, note
 from snnsim.errors import SnnsimFileError
 
@@ -98,8 +99,8 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file to write; by default report.html in the run folder.")
     ] = None,
-    which: Annotated[
-        str | None, typer.Option("--which", help="Weights: best (on the held-out samples) or last.")
+    weights: Annotated[
+        Weights | None, typer.Option("--weights", help="Weights [default: best, if there was a validation set].")
     ] = None,
     proof: Annotated[
         Path | None, typer.Option("--proof", help="Proof written by `snnsim export --check`, shown on the page.")
@@ -113,19 +114,25 @@ def report(
     """
     from time import perf_counter
 
-    from snnsim.datasets import open_dataset
+    from snnsim.datasets import list_datasets, open_dataset
     from snnsim.errors import InputError
     from snnsim.training.runs import load_run
 
     begin = perf_counter()
-    if which not in (None, "best", "last"):
-        raise InputError(f"--which: expected best or last, got {which!r}")
     opened = load_run(run)
+    name, digest = opened.manifest["data"], opened.manifest["data_digest"]
+    if data is None and name not in list_datasets():
+        raise InputError(f"{run}: was trained on {name!r}, which is not built in; say where it is with --data")
+    dataset = open_dataset(data or name)
+    if dataset.digest != digest:
+        note(f"warning: {dataset.name} is not the data that the run was trained on ({name}, digest {digest[:12]})")
     note(f"simulating and drawing {run} ...")
-    found = _read_proof(proof) if proof != Path() else None
-    target = out if out != Path() else run / "report.html"
     written = report_run(
-        opened, open_dataset(data or opened.manifest["data"]), target, which=which or None, proof=found
+        opened,
+        dataset,
+        out or run / "report.html",
+        which=None if weights is None else weights.value,
+        proof=None if proof is None else _read_proof(proof),
     )
     result = {"files": [written], "seconds": perf_counter() - begin}
     emit(result, json=json, text=f"{written} ({written.stat().st_size / 1e6:.1f} MB): open it in a browser")
