@@ -116,7 +116,7 @@ def surrogate_numbers(code: int, parameters: Sequence[float], dtype: npt.DTypeLi
     return np.array(numbers + [0.0] * (6 - len(numbers)), dtype=dtype)
 
 
-@njit(cache=True, nogil=True, inline="never")
+@njit(cache=True, nogil=True, error_model="numpy")
 def surrogate_block(code: int, c: Floats, v: Floats, threshold: Floats, g: Floats, n: int) -> None:
     """Write ``g(v - threshold)`` of the first ``n`` lanes into ``g``; finite for any finite ``v``."""
     one = c.dtype.type(1)
@@ -152,7 +152,7 @@ def surrogate_block(code: int, c: Floats, v: Floats, threshold: Floats, g: Float
             g[j] = c[0] if abs(v[j] - threshold[j]) <= c[1] else zero
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _lanes(parameter: Floats, start: int, n: int, out: Floats) -> None:
     """Spread a per-unit parameter over the lanes ``start .. start + n``."""
     units = parameter.shape[0]
@@ -164,7 +164,7 @@ def _lanes(parameter: Floats, start: int, n: int, out: Floats) -> None:
             unit = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def lif_forward(
     current: Floats,
     v: Floats,
@@ -271,7 +271,7 @@ def lif_forward(
                 refractory[first + j] = wait[j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def lif_backward(
     saved_v: Floats,
     active: npt.NDArray[np.uint8],
@@ -319,16 +319,24 @@ def lif_backward(
         start: First lane.
         stop: Lane after the last.
     """
+    one = saved_v.dtype.type(1)
     zero = saved_v.dtype.type(0)
     n_steps = saved_v.shape[0]
     skip = active.shape[0] > 0
     learn = grad_parameters.shape[1] > 0
-    b = np.empty(BLOCK, saved_v.dtype)
-    th = np.empty(BLOCK, saved_v.dtype)
-    vr = np.empty(BLOCK, saved_v.dtype)
-    am = np.empty(BLOCK, saved_v.dtype)
-    d = np.empty(BLOCK, saved_v.dtype)
-    g = np.empty(BLOCK, saved_v.dtype)
+    rows = np.empty(12 * BLOCK, saved_v.dtype)  # one array: loops over rows of it need no aliasing checks
+    b = rows[0 * BLOCK : 1 * BLOCK]
+    th = rows[1 * BLOCK : 2 * BLOCK]
+    vr = rows[2 * BLOCK : 3 * BLOCK]
+    am = rows[3 * BLOCK : 4 * BLOCK]
+    d = rows[4 * BLOCK : 5 * BLOCK]
+    g = rows[5 * BLOCK : 6 * BLOCK]
+    free = rows[6 * BLOCK : 7 * BLOCK]
+    spiked = rows[7 * BLOCK : 8 * BLOCK]
+    before = rows[8 * BLOCK : 9 * BLOCK]
+    gb = rows[9 * BLOCK : 10 * BLOCK]
+    gt = rows[10 * BLOCK : 11 * BLOCK]
+    gr = rows[11 * BLOCK : 12 * BLOCK]
     for first in range(start, stop, BLOCK):
         n = min(BLOCK, stop - first)
         _lanes(beta, first, n, b)
@@ -338,66 +346,67 @@ def lif_backward(
         for j in range(n):
             d[j] = grad_v[first + j]
         if learn:
-            for k in range(4):
-                for j in range(n):
-                    grad_parameters[k, first + j] = zero
+            for j in range(n):
+                gb[j] = zero
+                gt[j] = zero
+                gr[j] = zero
         for step in range(n_steps):
             t = n_steps - 1 - step
             h = saved_v[t, first : first + n]
             up = grad_spikes[t, first : first + n]
             out = grad_current[t, first : first + n]
             surrogate_block(code, numbers, h, th, g, n)
-            if skip or learn:
+            if skip:
+                a = active[t, first : first + n]
                 for j in range(n):
-                    free = (not skip) or active[t, first + j] != 0
-                    fire = free and h[j] >= th[j]
-                    total = up[j]
-                    if not detach_reset:
-                        total += d[j] * (vr[j] - h[j]) if reset_zero else -(d[j] * am[j])
-                    e = total * g[j] if free else zero
-                    through = zero if (fire and reset_zero) else d[j]
-                    if learn:
-                        before = v_start[first + j]
-                        if t > 0:
-                            p = saved_v[t - 1, first + j]
-                            fired = p >= th[j] and ((not skip) or active[t - 1, first + j] != 0)
-                            after = vr[j] if reset_zero else p - am[j]
-                            before = after if fired else p
-                        if free:
-                            grad_parameters[0, first + j] += (through + e) * before
-                        grad_parameters[1, first + j] -= e
-                        if fire and reset_zero:
-                            grad_parameters[2, first + j] += d[j]
-                        elif fire:
-                            grad_parameters[3, first + j] -= d[j]
-                    dh = through + e
-                    out[j] = dh if free else zero
-                    d[j] = b[j] * dh if free else dh
-            elif detach_reset and reset_zero:
-                for j in range(n):
-                    dh = (zero if h[j] >= th[j] else d[j]) + up[j] * g[j]
-                    out[j] = dh
-                    d[j] = b[j] * dh
-            elif detach_reset:
-                for j in range(n):
-                    dh = d[j] + up[j] * g[j]
-                    out[j] = dh
-                    d[j] = b[j] * dh
-            elif reset_zero:
-                for j in range(n):
-                    dh = (zero if h[j] >= th[j] else d[j]) + (up[j] + d[j] * (vr[j] - h[j])) * g[j]
-                    out[j] = dh
-                    d[j] = b[j] * dh
+                    free[j] = a[j]
             else:
                 for j in range(n):
-                    dh = d[j] + (up[j] - d[j] * am[j]) * g[j]
-                    out[j] = dh
-                    d[j] = b[j] * dh
+                    free[j] = one
+            for j in range(n):
+                fired = free[j] if h[j] >= th[j] else zero
+                total = up[j]
+                if not detach_reset:
+                    total += d[j] * (vr[j] - h[j]) if reset_zero else -(d[j] * am[j])
+                e = total * g[j] * free[j]
+                spiked[j] = fired * d[j]
+                g[j] = e
+            if learn:
+                if t > 0:
+                    p = saved_v[t - 1, first : first + n]
+                    if skip:
+                        a = active[t - 1, first : first + n]
+                        for j in range(n):
+                            fire = a[j] != 0 and p[j] >= th[j]
+                            after = vr[j] if reset_zero else p[j] - am[j]
+                            before[j] = after if fire else p[j]
+                    else:
+                        for j in range(n):
+                            after = vr[j] if reset_zero else p[j] - am[j]
+                            before[j] = after if p[j] >= th[j] else p[j]
+                else:
+                    for j in range(n):
+                        before[j] = v_start[first + j]
+                through = one if reset_zero else zero
+                for j in range(n):
+                    gb[j] += (d[j] - through * spiked[j] + g[j]) * before[j] * free[j]
+                    gt[j] += g[j]
+                    gr[j] += spiked[j]
+            for j in range(n):
+                dh = (d[j] - spiked[j] if reset_zero else d[j]) + g[j]
+                out[j] = dh * free[j]
+                d[j] = (b[j] if free[j] > zero else one) * dh
         for j in range(n):
             grad_v[first + j] = d[j]
+        if learn:
+            for j in range(n):
+                grad_parameters[0, first + j] = gb[j]
+                grad_parameters[1, first + j] = -gt[j]
+                grad_parameters[2, first + j] = gr[j] if reset_zero else zero
+                grad_parameters[3, first + j] = zero if reset_zero else -gr[j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def li_forward(current: Floats, v: Floats, beta: Floats, out: Floats, start: int, stop: int) -> None:
     """Advance leaky integrators: ``v[t] = beta v[t-1] + current[t]``.
 
@@ -427,7 +436,7 @@ def li_forward(current: Floats, v: Floats, beta: Floats, out: Floats, start: int
             v[first + j] = state[j]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def li_backward(
     trace: Floats,
     v_start: Floats,

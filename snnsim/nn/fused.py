@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from snnsim.kernels import neurons as kernels
 from snnsim.nn.surrogates import Surrogate
 
-__all__ = ["SpikeRule", "li", "lif"]
+__all__ = ["SpikeRule", "lanes", "li", "lif", "sum_over_batch"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class SpikeRule:
     surrogate: Surrogate
 
 
-def _lanes(x: Tensor) -> npt.NDArray[Any]:
+def lanes(x: Tensor) -> npt.NDArray[Any]:
     """See a contiguous (time, batch, unit) tensor as (time, lanes), or (batch, unit) as (lanes,), uncopied."""
     array: npt.NDArray[Any] = x.detach().numpy()
     return array.reshape(array.shape[0], array.shape[1] * array.shape[2]) if x.dim() == 3 else array.reshape(-1)
 
 
-def _units(lanes: npt.NDArray[Any], n_units: int) -> Tensor:
+def sum_over_batch(lanes: npt.NDArray[Any], n_units: int) -> Tensor:
     """Sum gradients by lane over the batch, in order, in float64."""
     total = lanes.reshape(-1, n_units).sum(axis=0, dtype=np.float64)
     return torch.from_numpy(total.astype(lanes.dtype))
@@ -74,18 +74,18 @@ class _LIF(torch.autograd.Function):
         kernels.run_lanes(
             kernels.lif_forward,
             (
-                _lanes(current),
-                _lanes(v_end),
-                _lanes(wait),
+                lanes(current),
+                lanes(v_end),
+                lanes(wait),
                 beta.detach().numpy(),
                 threshold.detach().numpy(),
                 v_reset.detach().numpy(),
                 reset_amount.detach().numpy(),
                 refractory_steps.numpy(),
                 rule.reset_zero,
-                _lanes(spikes),
-                _lanes(saved),
-                _lanes(active),
+                lanes(spikes),
+                lanes(saved),
+                lanes(active),
             ),
             v.numel(),
             torch.get_num_threads(),
@@ -112,11 +112,11 @@ class _LIF(torch.autograd.Function):
         kernels.run_lanes(
             kernels.lif_backward,
             (
-                _lanes(saved),
-                _lanes(active),
-                _lanes(v.contiguous()),
-                _lanes(up),
-                _lanes(d),
+                lanes(saved),
+                lanes(active),
+                lanes(v.contiguous()),
+                lanes(up),
+                lanes(d),
                 beta.numpy(),
                 threshold.numpy(),
                 v_reset.numpy(),
@@ -125,14 +125,14 @@ class _LIF(torch.autograd.Function):
                 rule.detach_reset,
                 rule.surrogate.code,
                 kernels.surrogate_numbers(rule.surrogate.code, rule.surrogate.parameters, dtype),
-                _lanes(grad_current),
+                lanes(grad_current),
                 by_lane,
             ),
             n_lanes,
             torch.get_num_threads(),
         )
         wanted = ctx.needs_input_grad[3:7]
-        parameters = [_units(by_lane[k], beta.shape[0]) if wanted[k] else None for k in range(4)]
+        parameters = [sum_over_batch(by_lane[k], beta.shape[0]) if wanted[k] else None for k in range(4)]
         return grad_current, d, None, *parameters, None, None, None
 
 
@@ -178,7 +178,7 @@ class _LI(torch.autograd.Function):
         v_end = v.clone(memory_format=torch.contiguous_format)
         kernels.run_lanes(
             kernels.li_forward,
-            (_lanes(current), _lanes(v_end), beta.detach().numpy(), _lanes(trace)),
+            (lanes(current), lanes(v_end), beta.detach().numpy(), lanes(trace)),
             v.numel(),
             torch.get_num_threads(),
         )
@@ -199,18 +199,18 @@ class _LI(torch.autograd.Function):
         kernels.run_lanes(
             kernels.li_backward,
             (
-                _lanes(trace),
-                _lanes(v.contiguous()),
-                _lanes(up),
-                _lanes(d),
+                lanes(trace),
+                lanes(v.contiguous()),
+                lanes(up),
+                lanes(d),
                 beta.numpy(),
-                _lanes(grad_current),
+                lanes(grad_current),
                 by_lane,
             ),
             v.numel(),
             torch.get_num_threads(),
         )
-        return grad_current, d, _units(by_lane, beta.shape[0]) if ctx.learn else None
+        return grad_current, d, sum_over_batch(by_lane, beta.shape[0]) if ctx.learn else None
 
 
 def li(current: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Trainable neurons: LIF, IF and the leaky-integrator readout (torch).
+"""Trainable neurons (torch): LIF, IF and the leaky-integrator readout; the others are imported here.
 
 The laws are those of :mod:`snnsim.neurons`, on a grid of ``dt`` seconds; ``module.neuron()`` returns the
 record with the numbers that the forward pass uses. A layer holds no hidden state: ``forward(current, state)``
@@ -11,20 +11,33 @@ computes the same step by step in plain torch.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from snnsim import neurons as records
-from snnsim.errors import InputError
 from snnsim.nn import fused
 from snnsim.nn.context import Context
+from snnsim.nn.neurons_adaptive import AdaptiveLIF, AdaptiveLIFState
+from snnsim.nn.neurons_cuba import CubaLI, CubaLIF, CubaLIFState, CubaLIState
 from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
-from snnsim.nn.surrogates import ATan, Surrogate, spike
+from snnsim.nn.spiking import SpikingModule
+from snnsim.nn.surrogates import ATan, Surrogate
 
-__all__ = ["IF", "LI", "LIF", "LIFState", "LIState", "SpikingModule"]
+__all__ = [
+    "IF",
+    "LI",
+    "LIF",
+    "AdaptiveLIF",
+    "AdaptiveLIFState",
+    "CubaLI",
+    "CubaLIF",
+    "CubaLIFState",
+    "CubaLIState",
+    "LIFState",
+    "LIState",
+]
 
 
 class LIFState(NamedTuple):
@@ -43,86 +56,6 @@ class LIState(NamedTuple):
     """State of leaky integrators: membrane ``v``, shape (batch, unit)."""
 
     v: Tensor
-
-
-class SpikingModule(NeuronModule):
-    """What all spiking neurons share: threshold, reset, refractory period, surrogate."""
-
-    reset: Literal["zero", "subtract"]
-    refractory_steps: Tensor
-
-    def _set_spiking(
-        self,
-        *,
-        v_threshold: Values,
-        v_reset: Values,
-        reset: str,
-        reset_amount: Values | None,
-        t_ref: Values,
-        surrogate: Surrogate,
-        detach_reset: bool,
-        learn: tuple[str, ...],
-    ) -> None:
-        if reset not in ("zero", "subtract"):
-            raise InputError(f"{self.label}: reset: expected 'zero' or 'subtract', got {reset!r}")
-        if not isinstance(surrogate, Surrogate):
-            raise InputError(f"{self.label}: surrogate: expected a record such as ATan(5.0), got {surrogate!r}")
-        self.reset = "zero" if reset == "zero" else "subtract"
-        self.surrogate = surrogate
-        self.detach_reset = bool(detach_reset)
-        self._add("v_reset", v_reset)
-        self._add("v_threshold", v_threshold, "distance" if "v_threshold" in learn else None)
-        self.own_reset_amount = reset_amount is not None
-        if reset_amount is not None:
-            self._add("reset_amount", reset_amount)
-        wait = self._array("t_ref", t_ref) / self.dt
-        if np.any(wait < 0) or np.any(wait > 2**30):
-            raise InputError(f"{self.label}: t_ref: expected non-negative seconds, got {t_ref!r}")
-        steps = np.broadcast_to(np.rint(wait).astype(np.int32), (self.size,))
-        self.register_buffer("refractory_steps", torch.from_numpy(np.ascontiguousarray(steps)))
-
-    def threshold(self) -> Tensor:
-        """Return the threshold, float64, shape () or (unit,); differentiable if learned."""
-        return self._value("v_threshold")
-
-    def _reset_amount(self) -> Tensor:
-        return self._value("reset_amount") if self.own_reset_amount else self.threshold()
-
-    def _rule(self, state_given: bool) -> fused.SpikeRule:
-        return fused.SpikeRule(
-            reset_zero=self.reset == "zero",
-            detach_reset=self.detach_reset,
-            refractory=bool(self.refractory_steps.any()) or state_given,
-            surrogate=self.surrogate,
-        )
-
-    def _fire(self, h: Tensor, threshold: Tensor, free: Tensor, smooth: bool) -> Tensor:
-        """Return the spikes of one step; ``smooth`` gives the primitive of the surrogate instead."""
-        fired = self.surrogate.primitive(h - threshold) if smooth else spike(h - threshold, self.surrogate)
-        return torch.where(free, fired, torch.zeros_like(fired))
-
-    def _reset(self, h: Tensor, fired: Tensor, v_reset: Tensor, amount: Tensor) -> Tensor:
-        """Return the membrane after the reset of one step."""
-        kept = fired.detach() if self.detach_reset else fired
-        if self.reset == "zero":
-            return (1 - kept) * h + kept * v_reset
-        return h - kept * amount
-
-    def _wait(self, refractory: Tensor, fired: Tensor) -> Tensor:
-        """Return the refractory counters after one step."""
-        return torch.where(fired > 0, self.refractory_steps, (refractory - 1).clamp(min=0)).to(torch.int32)
-
-    def _spiking_record(self) -> dict[str, Any]:
-        steps = self.refractory_steps.cpu().numpy()
-        t_ref = steps * self.dt
-        return {
-            "dt": self.dt,
-            "v_threshold": self._number("v_threshold"),
-            "v_reset": self._number("v_reset"),
-            "reset": self.reset,
-            "reset_amount": self._number("reset_amount") if self.own_reset_amount else None,
-            "t_ref": float(t_ref[0]) if self.size and np.all(steps == steps[0]) else t_ref,
-        }
 
 
 class LIF(SpikingModule):
@@ -225,9 +158,7 @@ class LIF(SpikingModule):
             start.v,
             start.refractory,
             self._vector(self._value("beta"), dtype),
-            self._vector(self.threshold(), dtype),
-            self._vector(self._value("v_reset"), dtype),
-            self._vector(self._reset_amount(), dtype),
+            *self._spike_vectors(dtype),
             self.refractory_steps,
             self._rule(state is not None and bool(start.refractory.any())),
         )

@@ -2,8 +2,9 @@
 
 Every quantity has a base value in float64. Its bits are kept in an int64 buffer, so that neither ``.float()``
 nor ``.double()`` changes them. A learned quantity adds one torch parameter that starts at 0 and moves the
-base: the logarithm of a ratio (time constants, positive factors), of the distance to the reset value
-(thresholds), or a plain offset (couplings). At 0 the base value comes back bit for bit.
+base: the logarithm of a ratio (time constants, positive factors) or of the distance to the reset value
+(thresholds), or a relative change (couplings; absolute where the base is 0). At 0 the base value comes back
+bit for bit.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ __all__ = ["Heterogeneous", "NeuronModule", "Values", "draw_time_constants"]
 
 Values = float | npt.ArrayLike
 Heterogeneous = Literal["gamma", "uniform", "lognormal"] | None
-Change = Literal["decay", "ratio", "distance", "offset"]
+Change = Literal["decay", "ratio", "distance", "gain"]
 
-_SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "offset": "offset"}
+_SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "gain": "gain"}
+_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "gain": 5.0}
 
 
 def draw_time_constants(
@@ -160,7 +162,13 @@ class NeuronModule(nn.Module):
             return base * torch.exp(offset)
         if change == "distance":
             return base + (base - self._base("v_reset")) * torch.expm1(offset)
-        return base + offset
+        return torch.where(base == 0, offset, base * (1 + offset))
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keep learned values sane after an optimiser step: factors within ``exp(3)`` = 20, couplings within 6."""
+        for change, shown in self._changes.values():
+            getattr(self, f"{shown}_{_SUFFIX[change]}").clamp_(-_LIMIT[change], _LIMIT[change])
 
     def _number(self, name: str) -> Any:
         """Return a quantity as a float or a float64 array, for records."""
