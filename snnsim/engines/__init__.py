@@ -1,1 +1,325 @@
-"""Engines that run a frozen network."""
+"""Engines that run a frozen network: one protocol, one function :func:`simulate`, one :class:`Result`.
+
+``clock`` is the Numba engine; ``reference`` is the plain NumPy definition, slow and for comparison. In
+float64 all give the same spikes, bit for bit, for any number of threads and any split into batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.errors import InputError
+from snnsim.events import Events
+from snnsim.grid import check_dt, time_to_step
+from snnsim.metrics import Operations
+from snnsim.network import Network
+
+__all__ = ["ENGINES", "Dtype", "Engine", "Inputs", "Result", "Runner", "SampleState", "State", "simulate"]
+
+Dtype = Literal["float64", "float32"]
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleState:
+    """Where one sample stands after its last step. Opaque: pass it back, do not build it."""
+
+    step: int
+    v: npt.NDArray[Any]
+    i: npt.NDArray[Any]
+    w: npt.NDArray[Any]
+    left: Integers
+    pending_place: Integers
+    pending_value: npt.NDArray[Any]
+    readout: tuple[Floats, int] | None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The state of all samples after a run; ``simulate(..., state=result.state)`` goes on from there."""
+
+    digest: str
+    dtype: str
+    engine: str
+    samples: tuple[SampleState, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Events of every input on the grid, ready for an engine.
+
+    Attributes:
+        start: First entry of each sample, one int64 ``(n_samples + 1,)`` an input.
+        step: Step of each entry, ascending within a sample, int64.
+        unit: Unit of each entry, ascending within a step, int64.
+        count: Coincident events of the unit in the step, int64.
+        n_steps: Steps of each sample, int64 ``(n_samples,)``.
+        dropped: Events beyond the last step of their sample, int64 ``(n_samples,)``.
+        first: The first input's Events: labels, sample ids and class names come from it.
+    """
+
+    start: tuple[Integers, ...]
+    step: tuple[Integers, ...]
+    unit: tuple[Integers, ...]
+    count: tuple[Integers, ...]
+    n_steps: Integers
+    dropped: Integers
+    first: Events
+
+    def __len__(self) -> int:
+        return int(self.n_steps.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        spikes: Per spiking population its Events; a spike of step k has time ``k * dt``.
+        logits: Class scores, float64 ``(n_samples, n_classes)``, or None without a readout. When a run is
+            continued they cover all steps since the zero state.
+        records: Per requested ``"population.variable"`` one ``(n_steps_i, size)`` array a sample: the value
+            at the end of each step (v after the reset, i after the arrivals).
+        state: Pass it to :func:`simulate` to go on.
+        operations: Operation counts.
+        n_steps: Steps of each sample, int64 ``(n_samples,)``.
+        dropped: Input events of each sample at or beyond its last step, int64 ``(n_samples,)``.
+        engine: Name of the engine.
+        seconds: Wall time of the run without preparation.
+    """
+
+    spikes: dict[str, Events]
+    logits: Floats | None
+    records: dict[str, list[npt.NDArray[Any]]]
+    state: State | None
+    operations: Operations
+    n_steps: Integers
+    dropped: Integers
+    engine: str
+    seconds: float
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def predictions(self) -> Integers:
+        """Class with the highest score of each sample (the first of equal ones), int64 ``(n_samples,)``.
+
+        Raises:
+            InputError: The network has no readout.
+        """
+        if self.logits is None:
+            raise InputError("predictions: the network has no readout, so there are no class scores")
+        return np.asarray(np.argmax(self.logits, axis=1), dtype=np.int64)
+
+
+class Runner(Protocol):
+    """A network made ready by an engine."""
+
+    def run(
+        self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
+    ) -> Result:
+        """Run every sample and return the result."""
+        ...
+
+
+class Engine(Protocol):
+    """A way to run a network."""
+
+    def prepare(self, network: Network, dtype: Dtype, threads: int) -> Runner:
+        """Make ``network`` ready; refuse, with a reason, what the engine cannot run."""
+        ...
+
+
+def _clock() -> Engine:
+    from snnsim.engines.clock import ClockEngine
+
+    return ClockEngine()
+
+
+def _reference() -> Engine:
+    from snnsim.engines.reference import ReferenceEngine
+
+    return ReferenceEngine()
+
+
+ENGINES = {"clock": _clock, "reference": _reference}
+"""Engine by name; an entry is called when its engine is first used."""
+
+
+def available_threads() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def at_dt(network: Network, dt: float | None) -> Network:
+    """Return the network on the grid ``dt``, which is its own unless all its numbers are continuous-time ones."""
+    if dt is None or check_dt(dt) == network.dt:
+        return network
+    try:
+        if any(item.start_step or item.stop_step is not None for item in network.populations):
+            raise InputError("its populations start or stop at given steps")
+        if network.readout is not None and network.readout.skip_steps:
+            raise InputError("its readout skips a number of steps")
+        return network.replace(dt=dt)
+    except InputError as error:
+        raise InputError(f"dt = {dt} s: this network can only run at its own dt = {network.dt} s: {error}") from None
+
+
+def grid_inputs(
+    network: Network,
+    events: Events | Mapping[str, Events] | None,
+    n_steps: npt.ArrayLike | None = None,
+    tail_steps: int = 0,
+) -> Inputs:
+    """Put the events of every input on the network's grid and count coincident ones.
+
+    Raises:
+        InputError: Inputs are missing or unknown, sizes or sample counts disagree, or n_steps is needed.
+    """
+    if isinstance(tail_steps, bool) or not isinstance(tail_steps, (int, np.integer)) or tail_steps < 0:
+        raise InputError(f"tail_steps: expected a non-negative integer, got {tail_steps!r}")
+    names = [item.name for item in network.inputs]
+    if isinstance(events, Events):
+        if len(names) != 1:
+            raise InputError(f"events: the network has inputs {names}; pass a dict with Events for each")
+        events = {names[0]: events}
+    given = dict(events or {})
+    if set(given) != set(names):
+        raise InputError(f"events: expected Events for the inputs {names}, got {sorted(given)}")
+    for item in network.inputs:
+        if not isinstance(given[item.name], Events):
+            raise InputError(f"events: input {item.name!r}: expected Events, got {type(given[item.name]).__name__}")
+        if given[item.name].n_units != item.size:
+            raise InputError(
+                f"events: input {item.name!r} has {item.size} units, its events have {given[item.name].n_units}; "
+                "are these the data the network was made for?"
+            )
+    lengths = {len(item) for item in given.values()}
+    if len(lengths) > 1:
+        raise InputError(f"events: the inputs have different numbers of samples {sorted(lengths)}")
+    if names:
+        first = given[names[0]]
+    else:
+        count = 1 if n_steps is None else int(np.asarray(n_steps).size)
+        first = Events.from_lists([[]] * count, [[]] * count, n_units=1, duration=0.0)
+    if n_steps is None:
+        if not names:
+            raise InputError("n_steps: the network has no input, so the number of steps must be given")
+        steps = np.max([item.n_steps(network.dt) for item in given.values()], axis=0)
+    else:
+        array = np.asarray(n_steps)
+        if array.dtype.kind not in "iu" or array.ndim > 1 or (array.ndim and array.shape != (len(first),)):
+            raise InputError(
+                f"n_steps: expected an integer or one a sample ({len(first)},), got {array.dtype} {array.shape}"
+            )
+        steps = np.broadcast_to(array.astype(np.int64), (len(first),))
+        if steps.size and steps.min() < 0:
+            raise InputError(f"n_steps: expected non-negative integers, got {steps.min()}")
+    steps = np.asarray(steps, dtype=np.int64) + int(tail_steps)
+    dropped = np.zeros(len(first), np.int64)
+    parts: list[tuple[Integers, Integers, Integers, Integers]] = []
+    for item in network.inputs:
+        start, step, unit, count_of, lost = _count(given[item.name], network.dt, steps)
+        parts.append((start, step, unit, count_of))
+        dropped += lost
+    columns = [tuple(part[column] for part in parts) for column in range(4)]
+    return Inputs(columns[0], columns[1], columns[2], columns[3], steps, dropped, first)
+
+
+def _count(events: Events, dt: float, n_steps: Integers) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+    """Return start, step, unit, count of the events on the grid, and how many were dropped a sample."""
+    step = time_to_step(events.times, dt)
+    unit = events.units.astype(np.int64)
+    sample = np.repeat(np.arange(len(events), dtype=np.int64), np.diff(events.offsets))
+    inside = (step >= 0) & (step < n_steps[sample])
+    lost = np.bincount(sample[~inside], minlength=len(events)).astype(np.int64)
+    if lost.any():
+        step, unit, sample = step[inside], unit[inside], sample[inside]
+    ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(n_steps)))
+    total_steps = int(ends[-1])
+    if total_steps and events.n_units > (2**63 - 1) // total_steps:
+        raise InputError(f"n_steps: {total_steps} steps in all samples together are too many")
+    key = np.sort((ends[sample] + step) * events.n_units + unit)
+    new = np.ones(key.shape[0], np.bool_)
+    new[1:] = key[1:] != key[:-1]
+    first = np.flatnonzero(new)
+    count = np.diff(first, append=key.shape[0])
+    key = key[first]
+    at, unit = np.divmod(key, events.n_units)
+    start = np.searchsorted(at, ends).astype(np.int64)
+    step = at - np.repeat(ends[:-1], np.diff(start))
+    return start, step, unit, count.astype(np.int64), lost
+
+
+def simulate(
+    network: Network,
+    events: Events | Mapping[str, Events] | None,
+    *,
+    engine: str = "clock",
+    dt: float | None = None,
+    record: Iterable[str] = (),
+    threads: int | None = None,
+    dtype: Dtype = "float64",
+    n_steps: npt.ArrayLike | None = None,
+    tail_steps: int = 0,
+    batch: int | None = None,
+    state: State | None = None,
+) -> Result:
+    """Run a network on samples of events.
+
+    Args:
+        network: What to run.
+        events: Events of the only input, or a dict with Events for each input; None if there is no input.
+        engine: A name in :data:`ENGINES`.
+        dt: Time step in seconds; default the network's, and another one only for a network whose numbers
+            are all continuous-time ones.
+        record: ``"population.v"``, ``"population.i"`` or ``"population.w"``.
+        threads: Threads; default all processors. The result does not depend on it.
+        dtype: ``"float64"``, the parity mode, or ``"float32"``.
+        n_steps: Steps of every sample, or one number a sample; default ``events.n_steps(dt)``.
+        tail_steps: Empty steps added to every sample.
+        batch: Samples handed to a thread at a time; default chosen from their number. The result does not
+            depend on it.
+        state: ``Result.state`` of an earlier run of the same network and samples, to go on from; step 0 of
+            this run's events is the step after that run's last.
+
+    Raises:
+        InputError: Something does not fit; the sentence says what.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine: expected one of {sorted(ENGINES)}, got {engine!r}")
+    if dtype not in ("float64", "float32"):
+        raise InputError(f"dtype: expected 'float64' or 'float32', got {dtype!r}")
+    for name, value in (("threads", threads), ("batch", batch)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+            raise InputError(f"{name}: expected a positive integer, got {value!r}")
+    network = at_dt(network, dt)
+    names = (record,) if isinstance(record, str) else tuple(record)
+    check_records(network, names)
+    inputs = grid_inputs(network, events, n_steps, tail_steps)
+    if state is not None:
+        if state.digest != network.digest() or state.dtype != dtype or state.engine != engine:
+            raise InputError("state: comes from another network, dtype or engine; start without it")
+        if len(state.samples) != len(inputs):
+            raise InputError(f"state: holds {len(state.samples)} samples, the events {len(inputs)}")
+    runner = ENGINES[engine]().prepare(network, dtype, threads or available_threads())
+    return runner.run(inputs, state=state, record=names, batch=batch)
+
+
+def check_records(network: Network, record: tuple[str, ...]) -> None:
+    """Refuse names that are not ``"population.variable"`` of this network."""
+    for name in record:
+        population, _, variable = str(name).rpartition(".")
+        if variable not in ("v", "i", "w"):
+            raise InputError(f"record: expected 'population.v', 'population.i' or 'population.w', got {name!r}")
+        neuron = network.population(population).neuron
+        if variable == "i" and not neuron.current:
+            raise InputError(f"record: {name!r}: {neuron.kind} has no synaptic current")
+        if variable == "w" and not hasattr(neuron, "tau_adapt"):
+            raise InputError(f"record: {name!r}: {neuron.kind} has no adaptation variable")

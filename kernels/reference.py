@@ -1,0 +1,166 @@
+"""The definition: what one run of a network computes, step by step, in plain NumPy.
+
+Nothing here is fast. Contributions to a neuron are kept as a list and sorted into the canonical order before
+they are summed, so the code can be held against ``docs/model.md`` line by line. Every engine is tested
+against it bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ReferencePopulation", "ReferenceProjection", "ReferenceRun", "simulate_reference"]
+
+Array = npt.NDArray[Any]
+
+
+class ReferencePopulation(NamedTuple):
+    """Numbers per step of one population, arrays of shape ``(size,)`` in the dtype of the run.
+
+    ``spiking``, ``current`` and ``strict`` are Booleans, ``refractory_steps`` is integer; the other names are
+    those of the laws in ``docs/model.md``.
+    """
+
+    size: int
+    start_step: int
+    stop_step: int
+    spiking: bool
+    current: bool
+    adaptive: bool
+    strict: bool
+    reset_zero: bool
+    beta: Array
+    drive_step: Array
+    alpha: Array
+    kappa: Array
+    drive_syn_step: Array
+    drive_syn_to_v: Array
+    v_threshold: Array
+    v_reset: Array
+    reset_amount: Array
+    refractory_steps: Array
+    adapt_decay: Array
+    adapt_v: Array
+    adapt_spike: Array
+    adapt_threshold: Array
+
+
+class ReferenceProjection(NamedTuple):
+    """Synapses of one projection, arrays of shape ``(n_synapses,)``, by source, then synapse index.
+
+    ``source_kind`` is ``"input"`` or ``"population"``; ``source`` and ``target`` are places in the lists.
+    """
+
+    source_kind: str
+    source: int
+    target: int
+    source_unit: Array
+    target_unit: Array
+    weight: Array
+    delay_steps: Array
+
+
+class ReferenceRun(NamedTuple):
+    """What came out, one entry a population: ``(time, unit)`` arrays."""
+
+    spikes: list[npt.NDArray[np.bool_]]
+    v: list[Array]
+    i: list[Array]
+    w: list[Array]
+
+
+def simulate_reference(
+    populations: Sequence[ReferencePopulation],
+    order: Sequence[int],
+    projections: Sequence[ReferenceProjection],
+    inputs: Sequence[npt.NDArray[np.int64]],
+    n_steps: int,
+    dtype: npt.DTypeLike = np.float64,
+) -> ReferenceRun:
+    """Run one sample from the zero state.
+
+    Args:
+        populations: Numbers per step.
+        order: Order of updating inside a step.
+        projections: Synapses; their order is the order of summation.
+        inputs: Counts of events of each input, int64 ``(time, unit)``.
+        n_steps: Number of steps.
+        dtype: float64 or float32; every operation is done in it.
+
+    Returns:
+        Spikes and, at the end of every step, v, i and w of each population.
+    """
+    kind = np.dtype(dtype).type
+    v = [np.zeros(item.size, dtype) for item in populations]
+    i = [np.zeros(item.size, dtype) for item in populations]
+    w = [np.zeros(item.size, dtype) for item in populations]
+    left = [np.zeros(item.size, np.int64) for item in populations]
+    run = ReferenceRun(
+        [np.zeros((n_steps, item.size), np.bool_) for item in populations],
+        *([np.zeros((n_steps, item.size), dtype) for item in populations] for _ in range(3)),
+    )
+    # What is on its way: (target population, arrival step) -> [(emission step, projection, source unit,
+    # synapse index, target unit, count * weight), ...]
+    pending: dict[tuple[int, int], list[tuple[int, int, int, int, int, Any]]] = {}
+
+    def send(k: int, kind_of_source: str, place: int, counts: npt.NDArray[np.int64]) -> None:
+        for number, item in enumerate(projections):
+            if item.source_kind == kind_of_source and item.source == place:
+                for synapse in np.flatnonzero(counts[item.source_unit]):
+                    unit = int(item.source_unit[synapse])
+                    term = kind(counts[unit]) * item.weight[synapse].astype(dtype)
+                    arrival = (item.target, k + int(item.delay_steps[synapse]))
+                    target_unit = int(item.target_unit[synapse])
+                    pending.setdefault(arrival, []).append((k, number, unit, int(synapse), target_unit, term))
+
+    def arrivals(place: int, k: int) -> Array:
+        total = np.zeros(populations[place].size, dtype)
+        for *_, target_unit, term in sorted(pending.pop((place, k), []), key=lambda entry: entry[:4]):
+            total[target_unit] = total[target_unit] + term
+        return total
+
+    for k in range(n_steps):
+        for place, counts in enumerate(inputs):
+            send(k, "input", place, counts[k])
+        for place in order:
+            item = populations[place]
+            if not item.start_step <= k < item.stop_step:
+                if not item.current:
+                    arrivals(place, k)  # lost
+                continue
+            free = left[place] == 0
+            if item.current:
+                moved = ((item.beta * v[place] + item.kappa * i[place]) + item.drive_step) + item.drive_syn_to_v
+                i[place] = item.alpha * i[place] + item.drive_syn_step
+            else:
+                moved = (item.beta * v[place] + item.drive_step) + arrivals(place, k)
+            on_threshold = item.adapt_threshold > 0
+            if item.adaptive:
+                moved = np.where(on_threshold, moved, moved - w[place])
+            v[place] = np.where(free, moved, v[place])
+            left[place] = np.where(free, 0, left[place] - 1)
+            spikes = np.zeros(item.size, np.bool_)
+            if item.spiking:
+                theta = item.v_threshold
+                if item.adaptive:
+                    theta = np.where(on_threshold, theta + item.adapt_threshold * w[place], theta)
+                spikes = free & ((v[place] > theta) if item.strict else (v[place] >= theta))
+                after = item.v_reset if item.reset_zero else v[place] - item.reset_amount
+                v[place] = np.where(spikes, after, v[place])
+                left[place] = np.where(spikes, item.refractory_steps, left[place])
+            if item.adaptive:
+                w[place] = item.adapt_decay * w[place] + item.adapt_v * v[place]
+                w[place] = np.where(spikes, w[place] + item.adapt_spike, w[place])
+            run.spikes[place][k] = spikes
+            send(k, "population", place, spikes.astype(np.int64))
+        for place, item in enumerate(populations):
+            if item.current:
+                total = arrivals(place, k)
+                if item.start_step <= k < item.stop_step:
+                    i[place] = i[place] + total
+            run.v[place][k], run.i[place][k], run.w[place][k] = v[place], i[place], w[place]
+    return run

@@ -1,0 +1,122 @@
+"""The reference engine: the plain NumPy definition behind the same protocol. Slow; for comparisons."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.engines import Dtype, Inputs, Result, State
+from snnsim.engines.collect import SampleRun, accumulate, collect
+from snnsim.errors import InputError
+from snnsim.kernels.reference import ReferencePopulation, ReferenceProjection, simulate_reference
+from snnsim.network import Network, Population
+
+__all__ = ["ReferenceEngine", "ReferenceRunner"]
+
+PER_STEP = (
+    *("beta", "drive_step", "alpha", "kappa", "drive_syn_step", "drive_syn_to_v"),
+    *("v_threshold", "v_reset", "reset_amount"),
+    *("adapt_decay", "adapt_v", "adapt_spike", "adapt_threshold"),
+)
+
+
+def _population(item: Population, dt: float, dtype: Dtype) -> ReferencePopulation:
+    step = item.neuron.step(item.size, dt)
+    return ReferencePopulation(
+        size=item.size,
+        start_step=item.start_step,
+        stop_step=2**62 if item.stop_step is None else item.stop_step,
+        spiking=step.spiking,
+        current=step.current,
+        adaptive=hasattr(item.neuron, "tau_adapt"),
+        strict=step.strict,
+        reset_zero=step.reset_zero,
+        refractory_steps=step.refractory_steps,
+        **{name: getattr(step, name).astype(dtype) for name in PER_STEP},
+    )
+
+
+class ReferenceEngine:
+    """Runs every network from the zero state."""
+
+    def prepare(self, network: Network, dtype: Dtype, threads: int) -> ReferenceRunner:
+        """Lay the network out; it runs in one thread whatever ``threads`` says."""
+        index = {item.name: place for place, item in enumerate(network.populations)}
+        inputs = {item.name: place for place, item in enumerate(network.inputs)}
+        projections = []
+        for item in network.projections:
+            synapses = item.synapses(network.dt)
+            from_input = item.source in inputs
+            projections.append(
+                ReferenceProjection(
+                    source_kind="input" if from_input else "population",
+                    source=inputs[item.source] if from_input else index[item.source],
+                    target=index[item.target],
+                    source_unit=np.repeat(np.arange(item.shape[1]), np.diff(synapses.indptr)),
+                    target_unit=synapses.target,
+                    weight=synapses.weight.astype(dtype),
+                    delay_steps=synapses.delay_steps,
+                )
+            )
+        return ReferenceRunner(
+            network,
+            dtype,
+            [_population(item, network.dt, dtype) for item in network.populations],
+            [index[item.name] for item in network.order()],
+            projections,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceRunner:
+    """A network ready to run."""
+
+    network: Network
+    dtype: Dtype
+    populations: list[ReferencePopulation]
+    order: list[int]
+    projections: list[ReferenceProjection]
+
+    def run(
+        self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
+    ) -> Result:
+        """Run every sample, one after the other.
+
+        Raises:
+            InputError: A state was given; this engine always begins at zero.
+        """
+        if state is not None:
+            raise InputError("state: engine 'reference' cannot go on from a state; use engine 'clock'")
+        started = time.perf_counter()
+        runs = [self._sample(inputs, b, record) for b in range(len(inputs))]
+        seconds = time.perf_counter() - started
+        return collect(self.network, inputs, runs, record, None, engine="reference", dtype=self.dtype, seconds=seconds)
+
+    def _sample(self, inputs: Inputs, b: int, record: tuple[str, ...]) -> SampleRun:
+        network = self.network
+        n_steps = int(inputs.n_steps[b])
+        counts: list[npt.NDArray[np.int64]] = []
+        for j, item in enumerate(network.inputs):
+            a, e = int(inputs.start[j][b]), int(inputs.start[j][b + 1])
+            counts.append(np.zeros((n_steps, item.size), np.int64))
+            counts[j][inputs.step[j][a:e], inputs.unit[j][a:e]] = inputs.count[j][a:e]
+        run = simulate_reference(self.populations, self.order, self.projections, counts, n_steps, self.dtype)
+        index = {item.name: place for place, item in enumerate(network.populations)}
+        spikes = {}
+        for name, place in index.items():
+            if self.populations[place].spiking:
+                steps, units = np.nonzero(run.spikes[place])
+                spikes[name] = (steps, units.astype(np.int32))
+        values = {"v": run.v, "i": run.i, "w": run.w}
+        records = {}
+        for name in record:
+            population, _, variable = name.rpartition(".")
+            records[name] = values[variable][index[population]]
+        accumulated = None
+        if network.readout is not None:
+            traces = values["v"] if network.readout.variable == "v" else run.spikes
+            accumulated = accumulate(network.readout, network, traces[index[network.readout.population]], 0, None)
+        return SampleRun(spikes, records, accumulated, None)

@@ -1,0 +1,152 @@
+"""What is counted and measured: operations, footprint, accuracy, under NeuroBench's names.
+
+Source of the terms: Yik et al., "The NeuroBench framework", Nature Communications 2025: synaptic operations
+are ``dense`` (every weight times every activation) or ``effective`` (neither is zero), the footprint is the
+memory of what must be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.errors import InputError
+from snnsim.network import Network, Sparse
+
+__all__ = ["Footprint", "Operations", "accuracy", "count_operations", "footprint"]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operation counts of one run, summed over its samples.
+
+    Attributes:
+        synaptic_operations: Effective ones: a term ``count * weight`` with neither zero. A source that is
+            active in a step costs one operation for each of its existing synapses; coincident events of one
+            input unit are one active step.
+        dense: Synaptic operations without any zero skipped: steps times all weights, absent ones included.
+        neuron_updates: Steps times neurons (within start_step and stop_step).
+        spikes: Spikes of each population, and events of each input inside its samples.
+        n_samples: Number of samples.
+    """
+
+    synaptic_operations: int
+    dense: int
+    neuron_updates: int
+    spikes: dict[str, int]
+    n_samples: int
+
+    def per_sample(self) -> dict[str, float]:
+        """Return the means over samples (0 if there is none), by name."""
+        share = 1.0 / self.n_samples if self.n_samples else 0.0
+        values = {
+            "synaptic_operations": self.synaptic_operations,
+            "dense": self.dense,
+            "neuron_updates": self.neuron_updates,
+            **{f"spikes.{name}": count for name, count in self.spikes.items()},
+        }
+        return {name: value * share for name, value in values.items()}
+
+
+def count_operations(
+    network: Network,
+    active: Mapping[str, npt.NDArray[np.int64]],
+    spikes: Mapping[str, int],
+    n_steps: npt.NDArray[np.int64],
+    first_step: npt.NDArray[np.int64],
+) -> Operations:
+    """Count operations from how often each source unit was active.
+
+    Args:
+        network: The network.
+        active: For each input and spiking population, in how many steps each unit was active, ``(size,)``.
+        spikes: Number of spikes or events of each.
+        n_steps: Steps of each sample.
+        first_step: First step of each sample's run (not 0 when a run is continued).
+    """
+    effective = 0
+    dense = 0
+    steps = int(n_steps.sum())
+    for projection in network.projections:
+        weight = projection.weight
+        if isinstance(weight, Sparse):
+            degree = np.bincount(weight.source[weight.weight != 0], minlength=weight.shape[1])
+        else:
+            degree = np.count_nonzero(weight, axis=0)
+        effective += int(degree.astype(np.int64) @ active[projection.source])
+        dense += steps * projection.shape[0] * projection.shape[1]
+    updates = 0
+    for population in network.populations:
+        stop = first_step + n_steps
+        if population.stop_step is not None:
+            stop = np.minimum(stop, population.stop_step)
+        updates += int(np.maximum(stop - np.maximum(first_step, population.start_step), 0).sum()) * population.size
+    return Operations(effective, dense, updates, dict(spikes), len(n_steps))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a network needs to be stored.
+
+    Attributes:
+        neurons: Number of neurons.
+        synapses: Existing synapses (weight not zero).
+        weights: Weights including absent ones of dense projections.
+        connection_sparsity: Share of absent weights, 0 to 1.
+        bytes: Bytes of all weights, delays and neuron parameters as stored in float64.
+        delayed_synapses: Existing synapses with a delay of at least one step.
+        max_delay_steps: The longest delay of an existing synapse in steps.
+    """
+
+    neurons: int
+    synapses: int
+    weights: int
+    connection_sparsity: float
+    bytes: int
+    delayed_synapses: int
+    max_delay_steps: int
+
+
+def footprint(network: Network) -> Footprint:
+    """Measure what ``network`` needs to be stored."""
+    neurons = sum(item.size for item in network.populations)
+    synapses = weights = total = delayed = longest = 0
+    for projection in network.projections:
+        weight = projection.weight
+        existing = projection.synapses(network.dt)
+        synapses += existing.weight.shape[0]
+        delayed += int(np.count_nonzero(existing.delay_steps))
+        longest = max(longest, int(existing.delay_steps.max(initial=0)))
+        if isinstance(weight, Sparse):
+            weights += weight.nnz
+            total += weight.indptr.nbytes + weight.target.nbytes + weight.weight.nbytes
+        else:
+            weights += weight.size
+            total += weight.nbytes
+        total += np.asarray(projection.delay).nbytes
+    for population in network.populations:
+        total += sum(
+            np.asarray(value).nbytes
+            for value in population.neuron.parameters().values()
+            if isinstance(value, (float, np.ndarray))
+        )
+    sparsity = 1 - synapses / weights if weights else 0.0
+    return Footprint(neurons, synapses, weights, sparsity, total, delayed, longest)
+
+
+def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Return the share of labelled samples (label >= 0) that are predicted right.
+
+    Raises:
+        InputError: The lengths differ or no sample has a label.
+    """
+    said, truth = np.asarray(predictions), np.asarray(labels)
+    if said.shape != truth.shape or said.ndim != 1:
+        raise InputError(f"accuracy: {said.shape} predictions and {truth.shape} labels; expected one of each a sample")
+    known = truth >= 0
+    if not known.any():
+        raise InputError("accuracy: no sample has a label")
+    return float(np.mean(said[known] == truth[known]))
