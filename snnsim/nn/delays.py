@@ -24,6 +24,7 @@ from snnsim.kernels.delays import delayed_sum, pack_taps
 from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
 from snnsim.nn.frequency import frequency_delay
+from snnsim.nn.products import row_product
 
 __all__ = ["DelayedLinear", "Linear", "delay_kernel"]
 
@@ -102,7 +103,7 @@ class Linear(nn.Module):
         if not torch.is_grad_enabled() and not self.training:
             y = self._exact(x)
         else:
-            y = x.flatten(0, 1) @ self.weight.T
+            y = row_product(x.flatten(0, 1), self.weight)
             y = y.view(x.shape[0], x.shape[1], self.n_out)
         return (y if self.bias is None else y + self.bias), None
 
