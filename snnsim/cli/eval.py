@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,8 +48,9 @@ def evaluate(
     from snnsim.datasets import open_dataset
     from snnsim.training import evaluate as run_evaluation
 
-    which = None if weights is None else weights.value
-    chosen = which or opened.default
+    chosen: Literal["best", "last"] = opened.default
+    if weights is not None:
+        chosen = "best" if weights is Weights.best else "last"
     result = run_evaluation(opened, open_dataset(data), split=split.value, engine=engine, which=chosen)
     correct = round(result.accuracy * result.n_samples)
     text = (

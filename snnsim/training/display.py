@@ -161,7 +161,7 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingLibraryError("tensorboard", "log", "writing TensorBoard files") from error
-        self.writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder))
 
     def __call__(self, kind: str, facts: dict[str, Any]) -> None:
         """Write one piece of news."""

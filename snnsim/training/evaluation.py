@@ -111,7 +111,7 @@ def evaluate_model(
     weighted = np.zeros(len(model.blocks))
     neuron_steps = 0.0
     inputs = 0.0
-    sizes = np.array([block.connection.n_out for block in model.blocks], dtype=np.float64)
+    sizes = np.array([layer.connection.n_out for layer in model.layers()[:-1]], dtype=np.float64)
     for batch in batches.epoch(0):
         mask = torch.from_numpy(batch.mask)
         context = Context(mask=mask, sample_id=torch.from_numpy(batch.sample_id))
@@ -147,7 +147,7 @@ def evaluate_model(
 
 
 def evaluate_network(
-    network: Network, events: Events, pool: int, tail_steps: int, *, engine: str = "clock", dtype: str = "float64"
+    network: Network, events: Events, pool: int, tail_steps: int, *, engine: str = "clock"
 ) -> EvalResult:
     """Evaluate a frozen network on one of our engines.
 
@@ -157,12 +157,11 @@ def evaluate_network(
         pool: Neighbouring channels summed into one.
         tail_steps: Empty steps appended to every sample.
         engine: Engine name.
-        dtype: ``float64`` (parity) or ``float32`` (fast).
     """
     from snnsim.engines import simulate
 
     start = time.perf_counter()
-    result = simulate(network, pool_units(events, pool), engine=engine, tail_steps=tail_steps, dtype=dtype)
+    result = simulate(network, pool_units(events, pool), engine=engine, tail_steps=tail_steps)
     if result.logits is None:
         raise InputError("network: expected one with a readout, got none; accuracy needs scores of classes")
     labels = np.asarray(events.labels)

@@ -85,7 +85,7 @@ class Trainer:
         self.batches = stream(data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True)
         self.world.check_batches(len(data.train), recipe.train.batch_size)
         self.optimisers = build_optimisers(self.model, recipe.train, len(self.batches))
-        self.sizes = [int(block.connection.n_out) for block in self.model.blocks]
+        self.sizes = [int(layer.connection.n_out) for layer in self.model.layers()[:-1]]
         self.step = 0
         self.epoch = 0
         self.batch = 0
