@@ -20,6 +20,9 @@ __all__ = ["kernel_backward", "kernel_forward"]
 
 Array = npt.NDArray[np.floating]
 BLOCK = 64
+NEGLIGIBLE = 1e-30
+"""A Gaussian's tail below this is zero: subnormal numbers would slow every product that meets them."""
+
 GAUSS, MAX, V0 = VERSIONS.index("gauss"), VERSIONS.index("max"), VERSIONS.index("v0")
 
 
@@ -38,13 +41,13 @@ def _tap(position, width, sign, version, share, slope, widening, with_slope):  #
         up = np.exp(-(offset + 0.5) * inverse)
         current = value
         for slot in range(first + 1, n_delays):
-            current *= up
+            current = current * up if current > NEGLIGIBLE else 0.0
             up *= ratio
             share[slot] = current
         down = np.exp((offset - 0.5) * inverse)
         current = value
         for slot in range(first - 1, -1, -1):
-            current *= down
+            current = current * down if current > NEGLIGIBLE else 0.0
             down *= ratio
             share[slot] = current
         if with_slope:
