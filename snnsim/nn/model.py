@@ -21,7 +21,6 @@ from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.neurons import LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
-from snnsim.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from snnsim.recipes.schema import ConnectionSpec, ModelSpec, NeuronSpec
@@ -335,6 +334,8 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
         connection = _connection(spec.connection, n_in, size, dt, generator)
         neuron = _neuron(spec.neuron, size, dt, seed + index)
         if spec.recurrent:
+            from snnsim.nn.recurrent import Recurrent
+
             delay = dt if spec.recurrent_delay is None else spec.recurrent_delay
             neuron = Recurrent(neuron, delay_steps=max(1, round(delay / dt)), generator=generator)
         blocks.append(
