@@ -23,7 +23,7 @@ from snnsim.export.mutations import Mutation, planted
 from snnsim.files import write_json
 
 if TYPE_CHECKING:
-    from snnsim.network import Network
+    from snnsim.network import Network, Population
 
 __all__ = [
     "MIN_NEURON_STEPS",
@@ -42,7 +42,7 @@ TRACE_TOLERANCE = 1e-9
 """Largest difference of an integrator's trace that counts as rounding, relative to its largest value."""
 
 RATES = (0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45)
-MAX_SAMPLES = 20_000
+MAX_SAMPLES = 5_000
 Array = npt.NDArray[Any]
 
 
@@ -202,8 +202,8 @@ def prove(
         judge: The other program, see :class:`Judge`.
         events: Input; by default it is generated (:func:`generate_inputs`).
         n_samples: Least number of generated samples; raised until the proof counts.
-        n_steps: Steps a sample; default: the longest sample and the tail in the network's notes, or for
-            generated input 100 and twice the longest delay.
+                n_steps: Steps a sample; default: the longest sample and the tail in the network's notes. Of generated
+            input: steps before that tail; default 100 and twice the longest delay.
         seed: Seed of the generated input.
         engine: Engine of the reference, float64.
         replant: Makes a judge from a changed network (exports it again); by default the reference is changed.
@@ -268,14 +268,18 @@ def generate_inputs(
         Counts, uint8, shape (time, batch, unit), and a sentence that describes them.
     """
     if n_steps is None:
-        n_steps = 100 + 2 * network.max_delay_steps()
+        n_steps = int(network.notes.get("n_steps") or 100 + 2 * network.max_delay_steps())
+    tail = int(network.notes.get("tail_steps") or 0)
     size = network.inputs[0].size
 
     def draw(rate: float, samples: int) -> Array:
         rng = np.random.default_rng([seed, int(rate * 1e6)])
         probability = rate * rng.uniform(0.5, 1.5, (samples, size))
         numbers = rng.random((n_steps, samples, size), dtype=np.float32)
-        return (numbers < probability).astype(np.uint8) + (numbers < probability / 16)
+        counts = np.zeros((n_steps + tail, samples, size), np.uint8)
+        counts[:n_steps] += numbers < probability
+        counts[:n_steps] += numbers < probability / 16
+        return counts
 
     best, rate, per_sample = -1.0, RATES[0], 0.0
     for candidate in RATES:
@@ -298,7 +302,7 @@ def _given(network: Network, events: Events, n_steps: int | None) -> tuple[Array
     if events.n_units != size:
         raise InputError(f"proof: the events have {events.n_units} channels, the network {size}")
     if n_steps is None:
-        n_steps = int(events.n_steps(network.dt).max(initial=1)) + int(network.notes.get("tail_steps", 0))
+        n_steps = int(events.n_steps(network.dt).max(initial=1)) + int(network.notes.get("tail_steps") or 0)
     counts = np.asarray(bin_events(events, network.dt, n_steps)).astype(np.uint8)
     return counts, f"{len(events)} given samples"
 
@@ -355,7 +359,7 @@ class _Reference:
             for population in self.network.populations:
                 name = population.name
                 if name in theirs:
-                    one = _compare(name, ours[name], theirs[name], judge.latency.get(name, 0), first)
+                    one = _compare(population, ours[name], theirs[name], judge.latency.get(name, 0), first)
                     found[name] = _add(found[name], one) if name in found else one
             if stop_early and any(layer.mismatches for layer in found.values()):
                 break
@@ -366,7 +370,8 @@ class _Reference:
 
     def input_spikes(self) -> Array:
         """Return events by channel."""
-        return self.counts.sum(axis=(0, 1), dtype=np.int64)
+        totals: Array = self.counts.sum(axis=(0, 1), dtype=np.int64)
+        return totals
 
     def unit_spikes(self) -> dict[str, Array]:
         """Return spikes by neuron, for every spiking population."""
@@ -395,8 +400,11 @@ def _events(counts: Array, size: int, dt: float) -> Events:
     return Events.from_lists(times, units, size, duration=n_steps * dt)
 
 
-def _compare(name: str, ours: Array, theirs: Array, latency: int, first_sample: int) -> LayerProof:
-    n_steps = ours.shape[0]
+def _compare(population: Population, ours: Array, theirs: Array, latency: int, first_sample: int) -> LayerProof:
+    """Compare one population on one group of samples; steps in which it does not run must be silent on both sides."""
+    name, n_steps = population.name, ours.shape[0]
+    running = min(population.stop_step or n_steps, n_steps) - min(population.start_step, n_steps)
+    compared = running * ours.shape[1] * ours.shape[2]
     if theirs.shape != ours.shape:
         raise InputError(f"proof: {name!r}: the judge gave shape {theirs.shape}, expected {ours.shape}")
     early = ours[:latency]
@@ -404,7 +412,7 @@ def _compare(name: str, ours: Array, theirs: Array, latency: int, first_sample: 
     if ours.dtype != np.bool_:
         scale = max(1.0, float(np.abs(late).max(initial=0.0)))
         error = float(np.abs(late - judged).max(initial=0.0)) / scale
-        return LayerProof(name, ours.shape[2], ours.size, 0, 0, None, error)
+        return LayerProof(name, ours.shape[2], compared, 0, 0, None, error)
     differing = np.concatenate([early, late != (judged > 0.5)])
     places = np.argwhere(differing.any(axis=0)) if differing.any() else np.zeros((0, 2), np.int64)
     where = None
@@ -412,7 +420,7 @@ def _compare(name: str, ours: Array, theirs: Array, latency: int, first_sample: 
         sample = int(places[:, 0].min())
         step, neuron = np.argwhere(differing[:, sample])[0]
         where = (first_sample + sample, int(step), int(neuron))
-    return LayerProof(name, ours.shape[2], ours.size, int(ours.sum()), int(differing.sum()), where)
+    return LayerProof(name, ours.shape[2], compared, int(ours.sum()), int(differing.sum()), where)
 
 
 def _add(a: LayerProof, b: LayerProof) -> LayerProof:

@@ -1,0 +1,228 @@
+"""From a trained model to a frozen network with the same evaluation spikes.
+
+Delays are rounded, batch norm is folded (``y = scale x + shift`` becomes ``weight * scale`` and a drive per
+step), dropout disappears, every number becomes float64. A folded weight is rounded once where the model
+rounds twice, so a spike could differ only where a membrane meets its threshold within rounding; the proof
+(:mod:`snnsim.export.proof` with :class:`ModelJudge`) counts such spikes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from snnsim.errors import InputError
+from snnsim.network import Input, Network, Population, Projection, Readout
+from snnsim.neurons import Neuron
+from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.model import SpikingModel
+from snnsim.nn.recurrent import Recurrent
+
+__all__ = ["ModelJudge", "block_names", "freeze"]
+
+Floats = npt.NDArray[np.float64]
+
+INPUT = "input"
+READOUT = "readout"
+
+
+def block_names(model: SpikingModel) -> list[str]:
+    """Return the names that the hidden blocks have as populations: hidden1, hidden2, ..."""
+    return [f"hidden{index}" for index in range(1, len(model.blocks) + 1)]
+
+
+@dataclass
+class _Count:
+    """What freezing did, for the notes."""
+
+    moved: int = 0
+    taps: int = 0
+    largest: float = 0.0
+    folded: int = 0
+    dropout: int = 0
+    widened: bool = False
+
+
+def freeze(model: SpikingModel) -> Network:
+    """Return the network that computes what ``model`` computes in evaluation.
+
+    The model itself is not changed, and may be in training mode or in float32.
+
+    Args:
+        model: Blocks of Linear or DelayedLinear, optional BatchNormTime, neurons (recurrent or not), optional
+            dropout and residual connections, and a readout of integrators.
+
+    Returns:
+        Input ``input``; populations ``hidden1``, ``hidden2``, ... and ``readout``; a layer with k taps has k
+        projections; delays that are one per source or target stay compact. ``notes["frozen"]`` says in
+        sentences what was done, ``notes["tail_steps"]`` how many empty steps follow every sample.
+
+    Raises:
+        InputError: A module that cannot be frozen; the message names the block.
+    """
+    count = _Count(widened=any(p.dtype != torch.float64 for p in model.parameters()))
+    populations: list[Population] = []
+    projections: list[Projection] = []
+    layers: list[dict[str, Any]] = []
+    sources = [INPUT]
+    for name, block in zip(block_names(model), model.blocks, strict=True):
+        connection, neuron = block.connection, block.neuron
+        scale, drive = np.ones(connection.n_out), _bias(connection)
+        if block.norm is not None:
+            scale, shift = block.norm.fold()
+            drive = scale * drive + shift
+            count.folded += 1
+        count.dropout += int(block.dropout is not None)
+        cells = neuron.neuron if isinstance(neuron, Recurrent) else neuron
+        populations.append(Population(name, connection.n_out, _driven(_record(name, cells), drive)))
+        for source in sources:
+            projections += _projections(source, name, connection, scale, model.dt, count)
+        if isinstance(neuron, Recurrent):
+            projections.append(_recurrent(name, neuron, model.dt))
+        layers.append(_layer(name, connection))
+        sources = [*sources, name] if block.residual else [name]
+    readout = model.readout
+    connection = readout.connection
+    record = _driven(_record(READOUT, readout.neuron), _bias(connection))
+    populations.append(Population(READOUT, connection.n_out, record))
+    for source in sources:
+        projections += _projections(source, READOUT, connection, np.ones(connection.n_out), model.dt, count)
+    layers.append(_layer(READOUT, connection))
+    return Network(
+        populations=tuple(populations),
+        projections=tuple(projections),
+        inputs=(Input(INPUT, model.n_inputs),),
+        readout=Readout(READOUT, "v", readout.reduce, readout.skip_steps),
+        dt=model.dt,
+        notes={"frozen": _sentences(count, model), "tail_steps": int(model.tail_steps), "layers": layers},
+    )
+
+
+def _array(tensor: torch.Tensor) -> Floats:
+    return tensor.detach().cpu().to(torch.float64).numpy().copy()
+
+
+def _bias(connection: Linear | DelayedLinear) -> Floats:
+    if connection.bias is None:
+        return np.zeros(connection.n_out)
+    return _array(connection.bias)
+
+
+def _record(name: str, module: Any) -> Neuron:
+    if not hasattr(module, "neuron") or isinstance(module.neuron, torch.nn.Module):
+        raise InputError(
+            f"freeze: {name}: {type(module).__name__} is not a neuron layer of snnsim.nn; use LIF or the like"
+        )
+    record = module.neuron()
+    if not isinstance(record, Neuron):
+        raise InputError(f"freeze: {name}: {type(module).__name__}.neuron() gave {type(record).__name__}, not a record")
+    return record
+
+
+def _driven(record: Neuron, drive: Floats) -> Neuron:
+    """Return the record with ``drive`` as its authoritative drive per step (of the current, if it has one)."""
+    if not np.any(drive):
+        return record
+    values = {name: value for name, value in record.parameters().items() if value is not None}
+    for derived in ("tau_mem", "tau_syn", "tau_adapt", "drive", "drive_syn", "drive_step", "drive_syn_step"):
+        values.pop(derived, None)
+    values["drive_syn_step" if record.current else "drive_step"] = drive
+    made: Neuron = type(record).from_step(**values)  # type: ignore[attr-defined]
+    return made
+
+
+def _projections(
+    source: str, target: str, connection: Linear | DelayedLinear, scale: Floats, dt: float, count: _Count
+) -> list[Projection]:
+    if isinstance(connection, Linear):
+        return [Projection(source, target, _array(connection.weight) * scale[:, None])]
+    if not isinstance(connection, DelayedLinear):
+        raise InputError(f"freeze: {target}: {type(connection).__name__} cannot be frozen; use Linear or DelayedLinear")
+    position = _array(connection.position)
+    off = np.abs(position - np.rint(position))
+    count.taps += position.size
+    count.moved += int(np.count_nonzero(off))
+    count.largest = max(count.largest, float(off.max(initial=0.0)))
+    low, high = connection.position_limits
+    steps = high - np.clip(np.rint(position), low, high)
+    weight = _array(connection.weight) * scale[:, None, None]
+    result = []
+    for tap in range(connection.taps):
+        delay = steps[:, :, tap] * dt
+        value: float | Floats = float(delay[0, 0]) if delay.size == 1 else delay
+        result.append(Projection(source, target, weight[:, :, tap], value))
+    return result
+
+
+def _recurrent(name: str, module: Recurrent, dt: float) -> Projection:
+    weight = _array(module.recurrent_weight)
+    steps = np.asarray(module.delay_steps.detach().cpu().numpy(), dtype=np.float64)
+    delay: float | Floats = float(steps) * dt if steps.ndim == 0 else np.asarray(steps * dt)
+    return Projection(name, name, weight, delay)
+
+
+def _layer(name: str, connection: Linear | DelayedLinear) -> dict[str, Any]:
+    """Return what :func:`snnsim.nn.thaw.thaw` needs besides the network to build the same layer."""
+    layer: dict[str, Any] = {"population": name, "kind": "linear"}
+    if isinstance(connection, DelayedLinear):
+        layer = {
+            "population": name,
+            "kind": "delayed",
+            "max_delay_steps": connection.n_delays - 1,
+            "per": connection.per,
+            "version": connection.version,
+            "sigma": float(connection.sigma),
+            "learn_delay": connection.learn_delay,
+        }
+    return layer
+
+
+def _sentences(count: _Count, model: SpikingModel) -> list[str]:
+    sentences = []
+    if count.widened:
+        sentences.append("Parameters were widened to float64 without changing a value.")
+    if count.taps:
+        sentences.append(
+            f"{count.moved} of {count.taps} delays were rounded to whole steps of {model.dt} s, "
+            f"by up to {count.largest:.3g} steps."
+        )
+    if count.folded:
+        sentences.append(f"Batch norm of {count.folded} layers was folded into weights and a drive per step.")
+    if count.dropout:
+        sentences.append(f"Dropout of {count.dropout} layers was removed.")
+    if model.tail_steps:
+        sentences.append(f"{model.tail_steps} empty steps belong at the end of every sample (tail_steps).")
+    return sentences
+
+
+class ModelJudge:
+    """A model in evaluation and float64 as the judge of its frozen network.
+
+    Works on a copy; the model keeps its mode and its precision.
+
+    Args:
+        model: The model that was frozen.
+
+    Attributes:
+        name: What to call this judge in a report.
+        latency: No population is early or late.
+    """
+
+    def __init__(self, model: SpikingModel) -> None:
+        self.model = copy.deepcopy(model).double().eval()
+        self.name = f"the torch model (torch {torch.__version__.split('+')[0]}, float64)"
+        self.latency: Mapping[str, int] = {}
+
+    @torch.no_grad()
+    def run(self, inputs: Floats) -> dict[str, npt.NDArray[Any]]:
+        """Run counts (time, batch, unit); return spikes of the blocks and the trace of the readout."""
+        output = self.model(torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float64)), record=True)
+        result = dict(zip(block_names(self.model), (spikes.numpy() for spikes in output.spikes), strict=True))
+        result[READOUT] = output.trace.numpy()
+        return result
