@@ -125,11 +125,12 @@ class NeuronSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> NeuronSpec:
-        given = self.model_fields_set
+        fields = type(self).model_fields
+        given = {key for key in self.model_fields_set if getattr(self, key) != fields[key].default}
         allowed = {"lif": set(), "cubalif": {"tau_syn"}, "adlif": {"tau_adapt", "adapt_v", "adapt_spike"}}
         allowed["alif"] = {"tau_adapt", "adapt_spike", "adapt_threshold"}
         special = {"tau_syn", "tau_adapt", "adapt_v", "adapt_spike", "adapt_threshold"}
-        wrong = sorted((set(given) | set(self.learn)) & (special - allowed[self.kind]))
+        wrong = sorted((given | set(self.learn)) & (special - allowed[self.kind]))
         if wrong:
             raise ValueError(f"neuron kind {self.kind!r} has no {wrong[0]!r}; remove it or change kind")
         if self.reset == "zero" and self.v_reset >= self.v_threshold:
