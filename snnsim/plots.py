@@ -50,6 +50,7 @@ COLOURS = {
 }
 INK = "#1a1b1c"  # replaced by the page's text colour in to_svg
 MUTED = "#8a8b8c"  # replaced by the page's muted colour
+WIDTH = 9.8  # inches: the width of a page of text
 CYCLE = list(COLOURS.values())
 DASHES = ["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)), (0, (8, 2))]
 SETTINGS: dict[str, Any] = {
@@ -99,6 +100,12 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def _headroom(axes: Any, share: float) -> None:
+    """Stretch the upper end of the vertical axis, to make room for a legend."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + share * (high - low))
+
+
 def _line_style(place: int) -> dict[str, Any]:
     return {"color": CYCLE[place % len(CYCLE)], "linestyle": DASHES[place % len(DASHES)]}
 
@@ -117,7 +124,7 @@ def learning_curves(
     with _style():
         from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-        figure = _figure(8.4, 2.9)
+        figure = _figure(WIDTH, 3.0)
         left, right = figure.subplots(1, 2)
         for axes, curves, title in ((left, loss, "Loss"), (right, accuracy, "Accuracy")):
             for place, (name, values) in enumerate(curves.items()):
@@ -206,7 +213,8 @@ def sample(
                     axes.plot(instants, values[:, place], linewidth=1.7, **style)
             axes.set_title(f"{trace_label}: one line a class", fontweight="normal")
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(loc="upper left", handlelength=2.4)
+                _headroom(axes, 0.45)
+                axes.legend(loc="upper left", handlelength=2.4, borderaxespad=0.1)
         all_axes[-1].set_xlim(0, end)
         all_axes[-1].set_xlabel("time (ms)")
         return figure
@@ -241,7 +249,7 @@ def membrane_traces(
             activity = values.var(axis=0)
         units = np.argsort(-activity, kind="stable")[:5].tolist()
     with _style():
-        figure = _figure(8.4, 0.7 + 0.72 * len(units))
+        figure = _figure(WIDTH, 0.7 + 0.74 * len(units))
         rows = figure.subplots(len(units), 1, sharex=True, squeeze=False)[:, 0]
         instants = np.arange(values.shape[0]) * dt * 1e3
         for axes, unit in zip(rows, units, strict=True):
@@ -293,7 +301,7 @@ def delay_histogram(after: Network, before: Network | None = None) -> Figure:
         raise InputError("delay_histogram: the network has no delays")
     new, old = _delays_ms(after), _delays_ms(before) if before is not None else {}
     with _style():
-        figure = _figure(min(8.4, 1.0 + 3.7 * len(names)), 2.7)
+        figure = _figure(min(WIDTH, 1.0 + 4.2 * len(names)), 2.8)
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
             delay = new[name][0]
@@ -310,7 +318,8 @@ def delay_histogram(after: Network, before: Network | None = None) -> Figure:
             axes.set_ylabel("synapses")
             axes.set_ylim(0, None)
             if name in old:
-                axes.legend(loc="best")
+                _headroom(axes, 0.2)
+                axes.legend(loc="upper right", ncols=2, borderaxespad=0.1)
         return figure
 
 
@@ -349,8 +358,9 @@ def delay_map(network: Network) -> Figure:
     with _style():
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import LogNorm, Normalize
+        from matplotlib.ticker import MaxNLocator
 
-        figure = _figure(8.4, 0.3 + 2.9 * len(names))
+        figure = _figure(WIDTH, 0.3 + 3.1 * len(names))
         rows = figure.subplots(len(names), 2, squeeze=False, width_ratios=[1.25, 1])
         for (left, right), name in zip(rows, names, strict=True):
             delay, weight = _strongest(network, name)
@@ -362,6 +372,8 @@ def delay_map(network: Network) -> Figure:
             left.set_title(f"{name.replace('->', ' → ')}: delay, opacity |weight|")
             left.set_xlabel("source unit")
             left.set_ylabel("target unit")
+            left.xaxis.set_major_locator(MaxNLocator(integer=True))
+            left.yaxis.set_major_locator(MaxNLocator(integer=True))
             figure.colorbar(ScalarMappable(norm, colormaps["viridis"]), ax=left, label="delay (ms)", pad=0.01)
             delays, weights = everything[name]
             limit = float(np.quantile(np.abs(weights), 0.999))
@@ -413,7 +425,8 @@ def rates(values: Mapping[str, npt.ArrayLike]) -> Figure:
         axes.set_title("Firing rates")
         axes.grid(axis="y", color=MUTED, alpha=0.25, linewidth=0.6)
         if values:
-            axes.legend(loc="upper right")
+            _headroom(axes, 0.1 * (1 + len(values)))
+            axes.legend(loc="upper right", borderaxespad=0.1)
         return figure
 
 

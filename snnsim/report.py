@@ -48,7 +48,7 @@ nav a:hover { text-decoration: underline; }
   margin: 1.2rem 0; padding: 0; list-style: none; }
 .tiles li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .65rem .85rem; }
 .tiles b { display: block; font-size: 1.4rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.tiles span { color: var(--muted); font-size: .84rem; }
+.tiles span { display: block; color: var(--muted); font-size: .84rem; line-height: 1.35; margin-top: .15rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 figure { margin: 1rem 0 1.4rem; overflow-x: auto; }
 figure svg { max-width: 100%; height: auto; display: block; }
@@ -79,7 +79,7 @@ class Story:
         recipe: The recipe as it ran, plain values.
         manifest: Seed, versions, data digest and what else the run folder records.
         metrics: One mapping an epoch; keys as in ``metrics.jsonl``.
-        result: Labelled accuracies of the run.
+        result: Label (how the epoch was chosen) to ``epoch``, ``test_accuracy`` and ``valid_accuracy``.
         before: The network before training, for the delay pictures.
         proof: The export proof as plain values, see :mod:`snnsim.export.proof`.
         changes: What an exporter changed, one sentence each.
@@ -92,7 +92,7 @@ class Story:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = ()
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     before: Network | None = None
     proof: Mapping[str, Any] | None = None
     changes: Sequence[str] = ()
@@ -103,8 +103,10 @@ class Story:
 
 def _number(value: Any) -> str:
     """A number as people read it: thousands apart, four significant digits for fractions."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not known"}[value]
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, (int, np.integer)):
         return f"{int(value):,}"
     if isinstance(value, (float, np.floating)):
@@ -224,8 +226,10 @@ def _learning(run: _Run, story: Story) -> str:
     text = "Loss and accuracy after each epoch. Epochs are never chosen on the test set."
     parts = [_figure(plots.learning_curves(loss, accuracy, chance=chance), "learning", text)]
     if story.result:
-        rows = [row for row in _flat(story.result) if isinstance(row[1], (int, float, str))]
-        parts.append(_table("Result of the run", ("", "value"), rows))
+        head = ("how the epoch was chosen", "epoch", "test accuracy", "validation accuracy")
+        keys = ("epoch", "test_accuracy", "valid_accuracy")
+        rows = [(label, *(values.get(key) for key in keys)) for label, values in story.result.items()]
+        parts.append(_table("Result of the run", head, rows))
     return "".join(parts)
 
 
@@ -356,32 +360,28 @@ def _proof(story: Story) -> str:
     else:
         mismatches = story.proof.get("mismatches")
         verdict = "no spike differs" if mismatches == 0 else f"{_number(mismatches)} spikes differ"
-        kind = "good" if mismatches == 0 else "bad"
+        if mismatches == 0 and story.proof.get("holds") is False:
+            verdict += ", but the proof does not count (see below)"
+        kind = "bad" if mismatches or story.proof.get("holds") is False else "good"
         parts.append(
-            f'<p class="lead">The exported file was loaded by an independent program and run on the same events: '
+            f'<p class="lead">The exported file was loaded by an independent program and run on the same input: '
             f'<strong class="{kind}">{verdict}</strong>.</p>'
         )
-        layers = [
-            (
-                item.get("population"),
-                item.get("compared"),
-                item.get("spikes"),
-                item.get("mismatches")
-                if item.get("trace_error") is None
-                else f"trace within {item['trace_error']:.1e}",
-            )
-            for item in story.proof.get("layers", ())
-        ]
+        layers = []
+        for item in story.proof.get("layers", ()):
+            error = item.get("trace_error")
+            found = item.get("mismatches") if error is None else f"membrane equal within {error:.1e}"
+            layers.append((item.get("population"), item.get("compared"), item.get("spikes"), found))
         if layers:
-            head = ("layer", "neuron-steps compared", "spikes", "differences")
-            parts.append(_table("Comparison, layer by layer", head, layers))
+            titles = ("layer", "neuron-steps compared", "spikes", "differences")
+            parts.append(_table("Comparison, layer by layer", titles, layers))
         planted = [
             (item.get("what"), item.get("mismatches"), "caught" if item.get("caught") else "NOT caught")
             for item in story.proof.get("mutations", ())
         ]
         if planted:
-            head = ("error planted on purpose", "differences", "")
-            parts.append(_table("The same comparison must notice an error", head, planted))
+            columns = ("error planted on purpose", "differences", "")
+            parts.append(_table("The same comparison must notice an error", columns, planted))
         listed = {"layers", "mutations", "remarks", "schema", "mismatches", "compared"}
         rows = [(key.replace("_", " "), value) for key, value in _flat(story.proof) if key not in listed]
         parts.append(_table("Circumstances", ("", "value"), rows, numbers=False))
@@ -428,7 +428,7 @@ def build_page(network: Network, events: Events, story: Story | None = None, *, 
     sections = [
         ("learning", "Learning", _learning(run, story)),
         ("samples", "Two samples, layer by layer", _samples(run) + _membranes(run)),
-        ("classes", "What it takes for what", _confusion(run)),
+        ("classes", "Confusion matrix", _confusion(run)),
         ("delay", "Delays", _delays(run, story)),
         ("activity", "Spikes and operations", _activity(run)),
         ("proof", "Export proof", _proof(story)),
@@ -439,7 +439,8 @@ def build_page(network: Network, events: Events, story: Story | None = None, *, 
         f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(title)}</h2>{content}</section>'
         for name, title, content in sections
     )
-    layers = ", ".join(f"{item.name} {item.size}" for item in (*network.inputs, *network.order()))
+    named = [(item.name, item.size) for item in network.inputs] + [(item.name, item.size) for item in network.order()]
+    layers = ", ".join(f"{name} {size}" for name, size in named)
     step, longest = network.dt * 1e3, network.max_delay_steps() * network.dt * 1e3
     lead = f"{layers}; one step is {step:g} ms, the longest delay {longest:g} ms."
     version = story.manifest.get("snnsim") or story.manifest.get("versions", {}).get("snnsim", "")

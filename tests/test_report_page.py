@@ -130,7 +130,7 @@ def test_the_page_holds_proof_manifest_recipe_and_changes(page: str) -> None:
         detector().digest(),
         '"epochs": 2',
         "made by hand",
-        "last-epoch.test_accuracy 0.9",
+        "last-epoch 2 0.9 not known",
     ):
         assert piece in shown, piece
 
@@ -202,6 +202,8 @@ def test_a_failed_proof_is_not_dressed_up(test_events: Events) -> None:
     shown = text_of(build_page(detector(), test_events, failed, tail_steps=60))
     assert "12 spikes differ" in shown
     assert "no spike differs" not in shown
+    short = Story(proof={**PROOF, "holds": False})
+    assert "no spike differs, but the proof does not count" in text_of(build_page(detector(), test_events, short))
 
 
 def test_no_samples_are_refused(test_events: Events) -> None:
