@@ -137,15 +137,7 @@ class _LIF(torch.autograd.Function):
 
 
 def lif(
-    current: Tensor,
-    v: Tensor,
-    refractory: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    v_reset: Tensor,
-    reset_amount: Tensor,
-    refractory_steps: Tensor,
-    rule: SpikeRule,
+    current: Tensor, v: Tensor, refractory: Tensor, refractory_steps: Tensor, rule: SpikeRule, *parameters: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Advance LIF neurons over all steps; differentiable in every float argument.
 
@@ -153,17 +145,13 @@ def lif(
         current: Arrivals plus drive, shape (time, batch, unit), on the CPU.
         v: Membrane before the first step, shape (batch, unit).
         refractory: Steps still to be skipped, int32, shape (batch, unit).
-        beta: Decay per step, shape (unit,), like the following.
-        threshold: Firing threshold.
-        v_reset: Value after a ``zero`` reset.
-        reset_amount: Amount of a ``subtract`` reset.
-        refractory_steps: Steps skipped after a spike, int32.
+        refractory_steps: Steps skipped after a spike, int32, shape (unit,).
         rule: Reset, gradient of the reset, surrogate.
+        *parameters: beta, threshold, v_reset, reset_amount, all of shape (unit,).
 
     Returns:
         Spikes (time, batch, unit), the last membrane and the last refractory counters (batch, unit).
     """
-    parameters = (beta, threshold, v_reset, reset_amount)
     save = torch.is_grad_enabled() and any(x.requires_grad for x in (current, v, *parameters))
     out = _LIF.apply(  # type: ignore[no-untyped-call]
         current.contiguous(), v, refractory, *parameters, refractory_steps, rule, save

@@ -137,14 +137,9 @@ def cubalif(
     v: Tensor,
     i_syn: Tensor,
     refractory: Tensor,
-    beta: Tensor,
-    alpha: Tensor,
-    kappa: Tensor,
-    threshold: Tensor,
-    v_reset: Tensor,
-    reset_amount: Tensor,
     refractory_steps: Tensor,
     rule: SpikeRule,
+    *parameters: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Advance CubaLIF neurons over all steps; differentiable in every float argument.
 
@@ -153,19 +148,13 @@ def cubalif(
         v: Membrane before the first step, shape (batch, unit).
         i_syn: Synaptic current before the first step, shape (batch, unit).
         refractory: Steps still to be skipped, int32, shape (batch, unit).
-        beta: Membrane decay per step, shape (unit,), like the following.
-        alpha: Synaptic decay per step.
-        kappa: Gain from current to membrane.
-        threshold: Firing threshold.
-        v_reset: Value after a ``zero`` reset.
-        reset_amount: Amount of a ``subtract`` reset.
-        refractory_steps: Steps skipped after a spike, int32.
+        refractory_steps: Steps skipped after a spike, int32, shape (unit,).
         rule: Reset, gradient of the reset, surrogate.
+        *parameters: beta, alpha, kappa, threshold, v_reset, reset_amount, all of shape (unit,).
 
     Returns:
         Spikes (time, batch, unit); the last membrane, current and refractory counters (batch, unit).
     """
-    parameters = (beta, alpha, kappa, threshold, v_reset, reset_amount)
     return _apply(current, v, i_syn, refractory, refractory_steps, rule, parameters)
 
 

@@ -22,7 +22,7 @@ from snnsim.nn.context import Context
 from snnsim.nn.neurons_adaptive import AdaptiveLIF, AdaptiveLIFState
 from snnsim.nn.neurons_cuba import CubaLI, CubaLIF, CubaLIFState, CubaLIState
 from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
-from snnsim.nn.spiking import SpikingModule
+from snnsim.nn.spiking import Prepared, SpikingModule
 from snnsim.nn.surrogates import ATan, Surrogate
 
 __all__ = [
@@ -152,15 +152,17 @@ class LIF(SpikingModule):
         if current.device.type != "cpu":
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
-        dtype = current.dtype
+        return self.advance(current, start, self.prepare(current.dtype, state))
+
+    def prepare(self, dtype: torch.dtype, state: LIFState | None = None) -> Prepared:
+        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
+        vectors = (self._vector(self._value("beta"), dtype), *self._spike_vectors(dtype))
+        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+
+    def advance(self, current: Tensor, state: LIFState, prepared: Prepared) -> tuple[Tensor, LIFState]:
+        """Run the fused kernel over one stretch of time; see :meth:`forward`."""
         spikes, v, refractory = fused.lif(
-            current,
-            start.v,
-            start.refractory,
-            self._vector(self._value("beta"), dtype),
-            *self._spike_vectors(dtype),
-            self.refractory_steps,
-            self._rule(state is not None and bool(start.refractory.any())),
+            current, state.v, state.refractory, self.refractory_steps, prepared.rule, *prepared.vectors
         )
         return spikes, LIFState(v, refractory)
 

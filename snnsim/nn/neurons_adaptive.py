@@ -12,7 +12,7 @@ from snnsim import neurons as records
 from snnsim.nn import fused_adaptive
 from snnsim.nn.context import Context
 from snnsim.nn.parameters import Heterogeneous, Values
-from snnsim.nn.spiking import SpikingModule
+from snnsim.nn.spiking import Prepared, SpikingModule
 from snnsim.nn.surrogates import ATan, Surrogate
 
 __all__ = ["AdaptiveLIF", "AdaptiveLIFState"]
@@ -139,15 +139,23 @@ class AdaptiveLIF(SpikingModule):
         if current.device.type != "cpu":
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
+        return self.advance(current, start, self.prepare(current.dtype, state))
+
+    def prepare(self, dtype: torch.dtype, state: AdaptiveLIFState | None = None) -> Prepared:
+        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
+        vectors = (*self._adaptation(dtype), *self._spike_vectors(dtype))
+        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+
+    def advance(self, current: Tensor, state: AdaptiveLIFState, prepared: Prepared) -> tuple[Tensor, AdaptiveLIFState]:
+        """Run the fused kernel over one stretch of time; see :meth:`forward`."""
         spikes, *end = fused_adaptive.adaptive_lif(
             current,
-            start.v,
-            start.w,
-            start.refractory,
+            state.v,
+            state.w,
+            state.refractory,
             self.refractory_steps,
-            self._rule(state is not None and bool(start.refractory.any())),
-            *self._adaptation(current.dtype),
-            *self._spike_vectors(current.dtype),
+            prepared.rule,
+            *prepared.vectors,
         )
         return spikes, AdaptiveLIFState(*end)
 

@@ -15,7 +15,7 @@ from snnsim.errors import InputError
 from snnsim.nn import fused_cuba
 from snnsim.nn.context import Context
 from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
-from snnsim.nn.spiking import SpikingModule
+from snnsim.nn.spiking import Prepared, SpikingModule
 from snnsim.nn.surrogates import ATan, Surrogate
 
 __all__ = ["CubaLI", "CubaLIF", "CubaLIFState", "CubaLIState"]
@@ -198,15 +198,23 @@ class CubaLIF(_Current, SpikingModule):
         if current.device.type != "cpu":
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
+        return self.advance(current, start, self.prepare(current.dtype, state))
+
+    def prepare(self, dtype: torch.dtype, state: CubaLIFState | None = None) -> Prepared:
+        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
+        vectors = (*self.decays(dtype), *self._spike_vectors(dtype))
+        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+
+    def advance(self, current: Tensor, state: CubaLIFState, prepared: Prepared) -> tuple[Tensor, CubaLIFState]:
+        """Run the fused kernel over one stretch of time; see :meth:`forward`."""
         spikes, *end = fused_cuba.cubalif(
             current,
-            start.v,
-            start.i_syn,
-            start.refractory,
-            *self.decays(current.dtype),
-            *self._spike_vectors(current.dtype),
+            state.v,
+            state.i_syn,
+            state.refractory,
             self.refractory_steps,
-            self._rule(state is not None and bool(start.refractory.any())),
+            prepared.rule,
+            *prepared.vectors,
         )
         return spikes, CubaLIFState(*end)
 

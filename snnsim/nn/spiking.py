@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,19 @@ from snnsim.nn import fused
 from snnsim.nn.parameters import NeuronModule, Values
 from snnsim.nn.surrogates import Surrogate, spike
 
-__all__ = ["SpikingModule"]
+__all__ = ["Prepared", "SpikingModule"]
+
+
+class Prepared(NamedTuple):
+    """Numbers of a run, made once and used for every stretch of time.
+
+    Attributes:
+        vectors: Parameters in the dtype of the run, each of shape (unit,).
+        rule: Reset, surrogate, and whether any neuron may be refractory.
+    """
+
+    vectors: tuple[Tensor, ...]
+    rule: fused.SpikeRule
 
 
 class SpikingModule(NeuronModule):
