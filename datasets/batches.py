@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ class BatchStream:
         n_steps = self.n_steps[indices]
         if self.augment is not None and self.augment.active:
             source, mixed = augment_batch(events, indices, self.augment, self.seed, epoch, self.dt)
-            starts, stops = source.offsets[:-1], source.offsets[1:]
+            starts, stops = source.offsets[:-1].copy(), source.offsets[1:].copy()
         else:
             starts, stops = source.offsets[indices], source.offsets[indices + 1]
         time = int(n_steps.max()) if self.pad_to is None else self.pad_to
@@ -180,6 +181,7 @@ class BatchStream:
         return self._buffer[:size].reshape(time, batch, self.n_units)
 
 
+@lru_cache(maxsize=64)
 def pool_table(n_units: int, pool: int) -> npt.NDArray[np.int32]:
     """Return the column of each unit when ``pool`` neighbours share one, int32, shape (n_units,)."""
     return (np.arange(n_units, dtype=np.int32) // pool).astype(np.int32)
@@ -191,7 +193,7 @@ def bin_batch(
     """Do what :func:`snnsim.events.bin_events` does, with the compiled kernel."""
     n = len(events)
     steps = events.n_steps(dt) if n_steps is None else np.broadcast_to(np.asarray(n_steps, dtype=np.int64), (n,))
-    steps = np.ascontiguousarray(steps)
+    steps = np.array(steps)  # an own array: one compiled version of the kernel serves all callers
     width = -(-events.n_units // pool)
     longest = int(steps.max()) if n else 0
     if out is None:
@@ -199,9 +201,8 @@ def bin_batch(
     elif out.dtype != np.float32 or out.shape[1:] != (n, width) or out.shape[0] < longest:
         raise InputError(f"out: expected float32, shape (>= {longest}, {n}, {width}), got {out.dtype}, {out.shape}")
     table = pool_table(events.n_units, pool)
-    lost = bin_samples(
-        events.times, events.units, events.offsets[:-1], events.offsets[1:], steps, check_dt(dt), table, out
-    )
+    starts, stops = events.offsets[:-1].copy(), events.offsets[1:].copy()
+    lost = bin_samples(events.times, events.units, starts, stops, steps, check_dt(dt), table, out)
     if lost and outside == "refuse":
         raise InputError(outside_message(lost))
     return out

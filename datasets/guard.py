@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ _COMMAND = "from snnsim.datasets.guard import _serve; _serve()"
 
 def limits_for(size: int) -> tuple[float, int]:
     """Return the CPU seconds and the bytes of memory allowed for parsing a file of ``size`` bytes."""
-    return 1.0 + size / (4 * MEBI), 768 * MEBI + 4 * size
+    return 0.5 + size / (4 * MEBI), 768 * MEBI + 4 * size
 
 
 class GuardWorker:
@@ -74,6 +75,7 @@ class GuardWorker:
 
         Raises:
             SnnsimFileError: The function raised one, or it crashed, ran out of time or out of memory.
+            RuntimeError: The function raised anything else, which is a bug.
         """
         request = {"function": function, "arguments": dict(arguments), "cpu": cpu_seconds, "memory": int(memory)}
         with self._lock:
@@ -89,6 +91,8 @@ class GuardWorker:
         if "error" in answer:
             error = answer["error"]
             raise SnnsimFileError(error["path"], error["item"], error["reason"])
+        if "bug" in answer:
+            raise RuntimeError(f"{function} failed in the worker process:\n{answer['bug']}")
         return answer["result"]
 
     def close(self) -> None:
@@ -203,17 +207,19 @@ def _serve() -> None:
     _send(answers, {"ready": True})
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        _limit(request["cpu"], request["memory"])
         try:
             module, _, name = request["function"].partition(":")
-            result = getattr(importlib.import_module(module), name)(**request["arguments"])
-            answer: dict[str, Any] = {"result": result}
+            function = getattr(importlib.import_module(module), name)
+            _limit(request["cpu"], request["memory"])
+            answer: dict[str, Any] = {"result": function(**request["arguments"])}
         except SnnsimFileError as error:
             answer = {"error": {"path": str(error.path), "item": error.item, "reason": error.reason}}
         except MemoryError:
             path = str(request["arguments"].get("path", ""))
             reason = "asks for more memory than a file of its size can need; it is damaged: get it again"
             answer = {"error": {"path": path, "item": "", "reason": reason}, "restart": True}
+        except Exception:  # a bug of ours: it must show as one on the other side
+            answer = {"bug": traceback.format_exc()}
         finally:
             _limit(0.0, 0)
         _send(answers, answer)
@@ -235,6 +241,8 @@ def _limit(cpu_seconds: float, memory: int) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except (ImportError, OSError):
         return
-    soft = used + memory if memory else resource.RLIM_INFINITY
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+    soft = used + memory if memory else hard
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

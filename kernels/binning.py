@@ -31,15 +31,27 @@ def bin_samples(times, units, starts, stops, n_steps, dt, pooled, out):  # type:
     out[:] = 0.0
     lost = 0
     n_units = pooled.shape[0]
+    width = out.shape[2]
+    flat = out.reshape(-1)
     for b in range(starts.shape[0]):
         steps = n_steps[b]
+        low, high = 1.0, 0.0  # times strictly between these belong to the step of the last event
+        base = 0
         for e in range(starts[b], stops[b]):
-            ratio = times[e] / dt
-            nearest = np.rint(ratio)
-            k = np.int64(nearest) if abs(ratio - nearest) < 1e-6 else np.int64(np.floor(ratio))
+            time = times[e]
             unit = units[e]
-            if 0 <= k < steps and 0 <= unit < n_units:
-                out[k, b, pooled[unit]] += np.float32(1.0)
+            if not low < time < high:
+                ratio = time / dt
+                nearest = np.rint(ratio)
+                k = np.int64(nearest) if abs(ratio - nearest) < 1e-6 else np.int64(np.floor(ratio))
+                if not 0 <= k < steps:
+                    lost += 1
+                    continue
+                # A hundred-thousandth of a step inside its borders, a step cannot be mistaken (below 1e9 steps).
+                low, high = ((k + 1e-5) * dt, (k + 1 - 1e-5) * dt) if k < 1000000000 else (1.0, 0.0)
+                base = (k * out.shape[1] + b) * width
+            if 0 <= unit < n_units:
+                flat[base + pooled[unit]] += np.float32(1.0)
             else:
                 lost += 1
     return lost

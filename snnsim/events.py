@@ -80,6 +80,7 @@ class Events:
         n = offsets.size - 1
         if units.size != times.size:
             raise InputError(f"Events.units: expected one unit an event ({times.size}), got {units.size}")
+        _check_events(times, units, offsets, n_units)
         labels = _vector("labels", self.labels, np.int64, n)
         if labels.size and labels.min() < -1:
             raise InputError(f"Events.labels: expected classes >= 0, or -1 for none, got {labels.min()}")
@@ -93,7 +94,6 @@ class Events:
         sample_ids = _vector("sample_ids", ids, np.int64, n)
         speakers = None if self.speakers is None else _vector("speakers", self.speakers, np.int64, n)
         recordings = None if self.recordings is None else _vector("recordings", self.recordings, np.int64, n)
-        _check_events(times, units, offsets, n_units)
         values = (times, units, offsets, labels, n_units, duration, speakers, names, sample_ids, recordings)
         self._set(*values)
 
@@ -110,7 +110,7 @@ class Events:
         sample_ids: Int64,
         recordings: Int64 | None,
     ) -> None:
-        arrays: dict[str, npt.NDArray[Any] | None] = {
+        arrays: dict[str, Any] = {
             "times": times,
             "units": units,
             "offsets": offsets,
@@ -122,11 +122,10 @@ class Events:
         }
         for name, array in arrays.items():
             if array is not None and array.flags.writeable:
-                array = array.view()
-                array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        object.__setattr__(self, "n_units", n_units)
-        object.__setattr__(self, "class_names", class_names)
+                arrays[name] = array.view()
+                arrays[name].flags.writeable = False
+        # the instance is frozen: its dictionary is filled once, here
+        self.__dict__.update(arrays, n_units=n_units, class_names=class_names)
 
     @classmethod
     def _trusted(
