@@ -110,7 +110,7 @@ def _number(value: Any) -> str:
     if isinstance(value, (int, np.integer)):
         return f"{int(value):,}"
     if isinstance(value, (float, np.floating)):
-        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(float(value)) >= 1e4 else f"{value:.4g}"
     return str(value)
 
 
@@ -227,8 +227,10 @@ def _learning(run: _Run, story: Story) -> str:
     parts = [_figure(plots.learning_curves(loss, accuracy, chance=chance), "learning", text)]
     if story.result:
         head = ("how the epoch was chosen", "epoch", "test accuracy", "validation accuracy")
-        keys = ("epoch", "test_accuracy", "valid_accuracy")
-        rows = [(label, *(values.get(key) for key in keys)) for label, values in story.result.items()]
+        rows = []
+        for label, values in story.result.items():
+            shares = [values.get(key) for key in ("test_accuracy", "valid_accuracy")]
+            rows.append((label, values.get("epoch"), *("" if share is None else f"{share:.2%}" for share in shares)))
         parts.append(_table("Result of the run", head, rows))
     return "".join(parts)
 

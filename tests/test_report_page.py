@@ -130,7 +130,7 @@ def test_the_page_holds_proof_manifest_recipe_and_changes(page: str) -> None:
         detector().digest(),
         '"epochs": 2',
         "made by hand",
-        "last-epoch 2 0.9 not known",
+        "last-epoch 2 90.00%",
     ):
         assert piece in shown, piece
 
