@@ -42,6 +42,9 @@ TRACE_TOLERANCE = 1e-9
 """Largest difference of an integrator's trace that counts as rounding, relative to its largest value."""
 
 RATES = (0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45)
+ACTIVE_ENOUGH = 0.03
+"""Generated input is strong enough when every layer spikes at this rate a step (and at most half the steps)."""
+
 MAX_SAMPLES = 5_000
 Array = npt.NDArray[Any]
 
@@ -261,8 +264,8 @@ def generate_inputs(
     """Make random input under which every layer is active.
 
     Every channel has an event in a step with a probability of its own (half to one and a half times the
-    rate), now and then two. The rate is the one at which the most quiet or most saturated layer is best off
-    on a few samples; the number of samples grows until a proof with them counts.
+    rate), now and then two. The rate is the lowest at which every layer is active enough on a few
+    samples, else the best one; the number of samples grows until a proof with them counts.
 
     Returns:
         Counts, uint8, shape (time, batch, unit), and a sentence that describes them.
@@ -289,6 +292,8 @@ def generate_inputs(
         if score > best:
             best, rate = score, candidate
             per_sample = min(float(value.sum()) for value in trial.unit_spikes().values()) / 3
+        if score >= ACTIVE_ENOUGH:
+            break
     neurons = sum(population.size for population in network.populations if population.neuron.spiking)
     needed = max(n_samples, -(-MIN_NEURON_STEPS // (neurons * n_steps)))
     if per_sample > 0:

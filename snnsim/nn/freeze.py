@@ -48,6 +48,13 @@ class _Count:
     dropout: int = 0
     widened: bool = False
 
+    def round(self, position: Floats) -> None:
+        """Count the positions of a layer and how far they are from whole steps."""
+        off = np.abs(position - np.rint(position))
+        self.taps += position.size
+        self.moved += int(np.count_nonzero(off))
+        self.largest = max(self.largest, float(off.max(initial=0.0)))
+
 
 def freeze(model: SpikingModel) -> Network:
     """Return the network that computes what ``model`` computes in evaluation.
@@ -71,7 +78,8 @@ def freeze(model: SpikingModel) -> Network:
     projections: list[Projection] = []
     layers: list[dict[str, Any]] = []
     sources = [INPUT]
-    for name, block in zip(block_names(model), model.blocks, strict=True):
+    hidden: list[Any] = list(model.blocks)
+    for name, block in zip(block_names(model), hidden, strict=True):
         connection, neuron = block.connection, block.neuron
         scale, drive = np.ones(connection.n_out), _bias(connection)
         if block.norm is not None:
@@ -84,7 +92,7 @@ def freeze(model: SpikingModel) -> Network:
         for source in sources:
             projections += _projections(source, name, connection, scale, model.dt, count)
         if isinstance(neuron, Recurrent):
-            projections.append(_recurrent(name, neuron, model.dt))
+            projections.append(_recurrent(name, neuron, model.dt, count))
         layers.append(_layer(name, connection))
         sources = [*sources, name] if block.residual else [name]
     readout = model.readout
@@ -145,10 +153,7 @@ def _projections(
     if not isinstance(connection, DelayedLinear):
         raise InputError(f"freeze: {target}: {type(connection).__name__} cannot be frozen; use Linear or DelayedLinear")
     position = _array(connection.position)
-    off = np.abs(position - np.rint(position))
-    count.taps += position.size
-    count.moved += int(np.count_nonzero(off))
-    count.largest = max(count.largest, float(off.max(initial=0.0)))
+    count.round(position)
     low, high = connection.position_limits
     steps = high - np.clip(np.rint(position), low, high)
     weight = _array(connection.weight) * scale[:, None, None]
@@ -160,7 +165,9 @@ def _projections(
     return result
 
 
-def _recurrent(name: str, module: Recurrent, dt: float) -> Projection:
+def _recurrent(name: str, module: Recurrent, dt: float, count: _Count) -> Projection:
+    if module.learn_delay:
+        count.round(_array(module.position))
     weight = _array(module.recurrent_weight)
     steps = np.asarray(module.delay_steps.detach().cpu().numpy(), dtype=np.float64)
     delay: float | Floats = float(steps) * dt if steps.ndim == 0 else np.asarray(steps * dt)
