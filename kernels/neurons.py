@@ -23,6 +23,7 @@ import numpy.typing as npt
 from numba import njit
 
 __all__ = [
+    "block_size",
     "lane_ranges",
     "li_backward",
     "li_forward",
@@ -152,16 +153,24 @@ def surrogate_block(code: int, c: Floats, v: Floats, threshold: Floats, g: Float
             g[j] = c[0] if abs(v[j] - threshold[j]) <= c[1] else zero
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True)
+def block_size(units: int) -> int:
+    """Return the lanes a block: whole samples where they fit, so that all blocks have the same parameters."""
+    return BLOCK - BLOCK % units if units <= BLOCK else BLOCK
+
+
+@njit(cache=True, nogil=True)
 def _lanes(parameter: Floats, start: int, n: int, out: Floats) -> None:
     """Spread a per-unit parameter over the lanes ``start .. start + n``."""
     units = parameter.shape[0]
     unit = start % units
-    for j in range(n):
-        out[j] = parameter[unit]
-        unit += 1
-        if unit == units:
-            unit = 0
+    done = 0
+    while done < n:
+        run = min(units - unit, n - done)
+        for j in range(run):
+            out[done + j] = parameter[unit + j]
+        done += run
+        unit = 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -215,12 +224,15 @@ def lif_forward(
     state = np.empty(BLOCK, current.dtype)
     wait = np.empty(BLOCK, np.int32)
     steps = np.empty(BLOCK, np.int32)
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
-        _lanes(threshold, first, n, th)
-        _lanes(v_reset, first, n, vr)
-        _lanes(reset_amount, first, n, am)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
+            _lanes(threshold, first, min(size, stop - start), th)
+            _lanes(v_reset, first, min(size, stop - start), vr)
+            _lanes(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             state[j] = v[first + j]
         if skip:
@@ -337,12 +349,15 @@ def lif_backward(
     gb = rows[9 * BLOCK : 10 * BLOCK]
     gt = rows[10 * BLOCK : 11 * BLOCK]
     gr = rows[11 * BLOCK : 12 * BLOCK]
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
-        _lanes(threshold, first, n, th)
-        _lanes(v_reset, first, n, vr)
-        _lanes(reset_amount, first, n, am)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
+            _lanes(threshold, first, min(size, stop - start), th)
+            _lanes(v_reset, first, min(size, stop - start), vr)
+            _lanes(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             d[j] = grad_v[first + j]
         if learn:
@@ -420,9 +435,12 @@ def li_forward(current: Floats, v: Floats, beta: Floats, out: Floats, start: int
     """
     b = np.empty(BLOCK, current.dtype)
     state = np.empty(BLOCK, current.dtype)
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
         for j in range(n):
             state[j] = v[first + j]
         for t in range(current.shape[0]):
@@ -465,9 +483,12 @@ def li_backward(
     learn = grad_beta.shape[0] > 0
     b = np.empty(BLOCK, grad_out.dtype)
     d = np.empty(BLOCK, grad_out.dtype)
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
         for j in range(n):
             d[j] = grad_v[first + j]
         if learn:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.neurons import BLOCK, _lanes, surrogate_block
+from snnsim.kernels.neurons import BLOCK, _lanes, block_size, surrogate_block
 
 __all__ = ["adaptive_backward", "adaptive_forward"]
 
@@ -87,16 +87,19 @@ def adaptive_forward(
     fired = rows[12 * BLOCK : 13 * BLOCK]
     wait = np.zeros(BLOCK, np.int32)
     steps = np.zeros(BLOCK, np.int32)
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
-        _lanes(rho, first, n, rh)
-        _lanes(adapt_v, first, n, av)
-        _lanes(adapt_spike, first, n, asp)
-        _lanes(adapt_threshold, first, n, at)
-        _lanes(threshold, first, n, th)
-        _lanes(v_reset, first, n, vr)
-        _lanes(reset_amount, first, n, am)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
+            _lanes(rho, first, min(size, stop - start), rh)
+            _lanes(adapt_v, first, min(size, stop - start), av)
+            _lanes(adapt_spike, first, min(size, stop - start), asp)
+            _lanes(adapt_threshold, first, min(size, stop - start), at)
+            _lanes(threshold, first, min(size, stop - start), th)
+            _lanes(v_reset, first, min(size, stop - start), vr)
+            _lanes(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             state[j] = v[first + j]
             ad[j] = w[first + j]
@@ -227,16 +230,19 @@ def adaptive_backward(
     level = rows[15 * BLOCK : 16 * BLOCK]
     dh = rows[16 * BLOCK : 17 * BLOCK]
     sums = rows[17 * BLOCK :]
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
-        _lanes(rho, first, n, rh)
-        _lanes(adapt_v, first, n, av)
-        _lanes(adapt_spike, first, n, asp)
-        _lanes(adapt_threshold, first, n, at)
-        _lanes(threshold, first, n, th)
-        _lanes(v_reset, first, n, vr)
-        _lanes(reset_amount, first, n, am)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
+            _lanes(rho, first, min(size, stop - start), rh)
+            _lanes(adapt_v, first, min(size, stop - start), av)
+            _lanes(adapt_spike, first, min(size, stop - start), asp)
+            _lanes(adapt_threshold, first, min(size, stop - start), at)
+            _lanes(threshold, first, min(size, stop - start), th)
+            _lanes(v_reset, first, min(size, stop - start), vr)
+            _lanes(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             d[j] = grad_v[first + j]
             c[j] = grad_w[first + j]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.neurons import BLOCK, _lanes, surrogate_block
+from snnsim.kernels.neurons import BLOCK, _lanes, block_size, surrogate_block
 
 __all__ = ["cuba_backward", "cuba_forward"]
 
@@ -80,14 +80,17 @@ def cuba_forward(
     h = rows[8 * BLOCK : 9 * BLOCK]
     wait = np.zeros(BLOCK, np.int32)
     steps = np.zeros(BLOCK, np.int32)
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
-        _lanes(alpha, first, n, al)
-        _lanes(kappa, first, n, ka)
-        _lanes(threshold, first, n, th)
-        _lanes(v_reset, first, n, vr)
-        _lanes(reset_amount, first, n, am)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
+            _lanes(alpha, first, min(size, stop - start), al)
+            _lanes(kappa, first, min(size, stop - start), ka)
+            _lanes(threshold, first, min(size, stop - start), th)
+            _lanes(v_reset, first, min(size, stop - start), vr)
+            _lanes(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             state[j] = v[first + j]
             syn[j] = i_syn[first + j]
@@ -220,14 +223,17 @@ def cuba_backward(
     before = rows[11 * BLOCK : 12 * BLOCK]
     dh = rows[12 * BLOCK : 13 * BLOCK]
     sums = rows[13 * BLOCK :]
-    for first in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - first)
-        _lanes(beta, first, n, b)
-        _lanes(alpha, first, n, al)
-        _lanes(kappa, first, n, ka)
-        _lanes(threshold, first, n, th)
-        _lanes(v_reset, first, n, vr)
-        _lanes(reset_amount, first, n, am)
+    units = beta.shape[0]
+    size = block_size(units)
+    for first in range(start, stop, size):
+        n = min(size, stop - first)
+        if first == start or units > BLOCK:
+            _lanes(beta, first, min(size, stop - start), b)
+            _lanes(alpha, first, min(size, stop - start), al)
+            _lanes(kappa, first, min(size, stop - start), ka)
+            _lanes(threshold, first, min(size, stop - start), th)
+            _lanes(v_reset, first, min(size, stop - start), vr)
+            _lanes(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             d[j] = grad_v[first + j]
             c[j] = grad_i[first + j]

@@ -192,7 +192,7 @@ class Recurrent(nn.Module):
         prepared = neuron.prepare(dtype, cells)
         rows = list(history)
         # split, not slices: the gradient of a slice is as large as the whole input
-        for stretch in current.split(shortest) if current.shape[0] else ():
+        for stretch in torch.split(current, shortest) if current.shape[0] else ():
             n, at = stretch.shape[0], len(rows)
             past = [torch.stack(rows[at - delay : at - delay + n]) for delay in delays]
             arrivals = (past[0] if len(past) == 1 else torch.cat(past, dim=2)) @ weights
