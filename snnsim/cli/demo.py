@@ -62,9 +62,10 @@ def demo(
     with stages.stage("data", f"the built-in set {DATA!r}, cochlea spike trains of spoken digits"):
         dataset = open_dataset(DATA)
         n_test = len(dataset.test) if dataset.test is not None else 0
+        unseen = len(dataset.unseen_speakers)
         note(
             f"      {len(dataset.train)} samples to train and {n_test} to test, {dataset.n_classes} classes, "
-            f"{dataset.n_units} channels; {len(dataset.unseen_speakers)} voices only in the test samples"
+            f"{dataset.n_units} channels; {unseen} voices occur in the test samples only"
         )
     display = Display()
     with stages.stage("train", f"recipe {recipe.name!r} with learnable delays, {recipe.train.epochs} epochs"):
@@ -107,6 +108,7 @@ def demo(
         "changes": changes,
         "torch_accuracy": trained.accuracy,
         "proof_holds": proof.holds,
+        "unseen_voices": unseen,
         "stages": stages.seconds,
     }
     emit(result, json=json, text=_summary(result, out, page))
@@ -120,8 +122,8 @@ def _summary(result: dict[str, Any], out: Path, page: Path) -> str:
     return "\n".join(
         [
             "",
-            f"accuracy    {100 * result['accuracy']:.2f} % on {result['n_samples']} samples of unseen voices "
-            f"(clock engine); the model in torch: {trained}",
+            f"accuracy    {100 * result['accuracy']:.2f} % on {result['n_samples']} test samples of "
+            f"{result['unseen_voices']} unseen voices (clock engine); the model in torch: {trained}",
             f"activity    {result['spikes']:,.0f} spikes and {result['synaptic_operations']:,.0f} synaptic operations "
             "a sample",
             f"export      {result['mismatches']} of {result['compared']:,} neuron-steps differ in the exported file; "
