@@ -117,8 +117,9 @@ class Sample(NamedTuple):
         i: ``(N,)``.
         w: ``(N,)``.
         left: Refractory steps left, int64 ``(N,)``.
-        ring: Sums of what is on its way, ``(ring_offset[P],)``.
-        head: Slot of the next step in each ring, int64 ``(P,)``.
+        ring: Sums of what is on its way, ``(ring_offset[P],)``; a population has room for twice its
+            ``ring_length`` slots, so that a row of synapses never wraps around.
+        head: Slot of the next step in each ring, below ``ring_length``, int64 ``(P,)``.
     """
 
     v: Array
@@ -129,132 +130,110 @@ class Sample(NamedTuple):
     head: Ints
 
 
-@njit(cache=True, nogil=True)
-def _deliver(plan, sample, q, units, counts, first, last, now):  # type: ignore[no-untyped-def]
-    """Add the synapses of projection ``q`` from ``units[first:last]`` to the target's ring.
+# In the loops below an index is unsigned, because a signed one is tested for being negative at every access, and
+# arrays are never sliced, because a slice counts references with atomic operations that all threads share.
 
-    ``now``: those with delay 0; otherwise the others.
-    """
-    target = plan.target[q]
-    size = plan.offset[target + 1] - plan.offset[target]
-    length = plan.ring_length[target] * size
-    ring = sample.ring[plan.ring_offset[target] : plan.ring_offset[target] + length]
-    head = sample.head[target] * size
-    for event in range(first, last):
+
+@njit(cache=True, nogil=True)
+def _add_rows(ring, slot, row_place, row_weight, begins, ends, row, units, counts, first, last):  # type: ignore[no-untyped-def]
+    """Add the synapses ``begins[r]:ends[r]`` of the rows of ``units[first:last]`` at ``slot + place``."""
+    origin = np.uint64(slot)
+    for event in range(np.uint64(first), np.uint64(last)):
         count = counts[event]
-        row = plan.first_row[q] + units[event]
-        if plan.uniform[q]:
-            delay = plan.row_later[row]
-            if now == (delay == 0):
-                begin = head + delay * size
-                if begin >= length:
-                    begin -= length
-                slot = ring[begin : begin + size]
-                weight = plan.uniform_weight[plan.row_start[row] : plan.row_end[row]]
-                for n in range(size):
-                    slot[n] += count * weight[n]
-        else:
-            start = plan.row_start[row] if now else plan.row_later[row]
-            end = plan.row_later[row] if now else plan.row_end[row]
-            for synapse in range(start, end):
-                slot_place = head + plan.place[synapse]
-                if slot_place >= length:
-                    slot_place -= length
-                ring[slot_place] += count * plan.weight[synapse]
+        r = row + units[event]
+        for synapse in range(np.uint64(begins[r]), np.uint64(ends[r])):
+            ring[origin + np.uint64(row_place[synapse])] += count * row_weight[synapse]
 
 
 @njit(cache=True, nogil=True)
-def _update(plan, sample, p, spikes):  # type: ignore[no-untyped-def]
-    """Advance population ``p`` one step; write its spikes (ascending) and return their number."""
-    a = plan.offset[p]
-    size = plan.offset[p + 1] - a
-    flags = plan.flags[p]
-    begin = plan.ring_offset[p] + sample.head[p] * size
-    slot = sample.ring[begin : begin + size]
-    v = sample.v[a : a + size]
-    beta = plan.beta[a : a + size]
-    drive = plan.drive_step[a : a + size]
-    left = sample.left[a : a + size]
-    adaptive = flags & ADAPTIVE
-    if flags & CURRENT:
-        i = sample.i[a : a + size]
-        kappa = plan.kappa[a : a + size]
-        alpha = plan.alpha[a : a + size]
-        syn_step = plan.drive_syn_step[a : a + size]
-        syn_to_v = plan.drive_syn_to_v[a : a + size]
-        if flags & REFRACTORY:
-            for n in range(size):
-                if left[n] == 0:
-                    v[n] = ((beta[n] * v[n] + kappa[n] * i[n]) + drive[n]) + syn_to_v[n]
-                i[n] = alpha[n] * i[n] + syn_step[n]
-        else:
-            for n in range(size):
-                v[n] = ((beta[n] * v[n] + kappa[n] * i[n]) + drive[n]) + syn_to_v[n]
-                i[n] = alpha[n] * i[n] + syn_step[n]
-    elif flags & REFRACTORY:
-        for n in range(size):
-            if left[n] == 0:
-                v[n] = (beta[n] * v[n] + drive[n]) + slot[n]
-            slot[n] = 0
-    else:
-        for n in range(size):
-            v[n] = (beta[n] * v[n] + drive[n]) + slot[n]
-            slot[n] = 0
-    if not flags & SPIKING:
-        return 0
-    if adaptive:
-        return _adaptive_spikes(plan, sample, p, spikes)
-    threshold = plan.v_threshold[a : a + size]
+def _add_uniform(ring, slot, size, weight, begins, delays, row, units, counts, first, last, now):  # type: ignore[no-untyped-def]
+    """Add whole rows of weights, those with delay 0 (``now``) or the others."""
+    for event in range(np.uint64(first), np.uint64(last)):
+        r = row + units[event]
+        if now == (delays[r] == 0):
+            count = counts[event]
+            origin = np.uint64(slot + delays[r] * size)
+            begin = np.uint64(begins[r])
+            for n in range(np.uint64(size)):
+                ring[origin + n] += count * weight[begin + n]
+
+
+@njit(cache=True, nogil=True)
+def _charge(v, beta, drive, ring, slot, a, size):  # type: ignore[no-untyped-def]
+    first, origin = np.uint64(a), np.uint64(slot)
+    for n in range(np.uint64(size)):
+        v[first + n] = (beta[first + n] * v[first + n] + drive[first + n]) + ring[origin + n]
+
+
+@njit(cache=True, nogil=True)
+def _charge_free(v, beta, drive, ring, slot, a, size, left):  # type: ignore[no-untyped-def]
+    first, origin = np.uint64(a), np.uint64(slot)
+    for n in range(np.uint64(size)):
+        if left[first + n] == 0:
+            v[first + n] = (beta[first + n] * v[first + n] + drive[first + n]) + ring[origin + n]
+
+
+@njit(cache=True, nogil=True)
+def _charge_current(v, i, beta, kappa, drive, to_v, alpha, syn_step, a, size, left):  # type: ignore[no-untyped-def]
+    for n in range(np.uint64(a), np.uint64(a + size)):
+        if left[n] == 0:
+            v[n] = ((beta[n] * v[n] + kappa[n] * i[n]) + drive[n]) + to_v[n]
+        i[n] = alpha[n] * i[n] + syn_step[n]
+
+
+@njit(cache=True, nogil=True)
+def _fire(v, threshold, left, spikes, a, size):  # type: ignore[no-untyped-def]
+    """Write the units that fire to ``spikes[a:]``, ascending, and return their number."""
     fired = 0
-    for n in range(size):
-        if v[n] >= threshold[n] and left[n] == 0:
-            spikes[fired] = n
+    first = np.uint64(a)
+    for n in range(np.uint64(size)):
+        if v[first + n] >= threshold[first + n] and left[first + n] == 0:
+            spikes[a + fired] = np.int64(n)
             fired += 1
-    if flags & REFRACTORY:
-        for n in range(size):
-            left[n] -= left[n] > 0
-    for event in range(fired):
-        n = spikes[event]
-        if flags & RESET_ZERO:
-            v[n] = plan.v_reset[a + n]
-        else:
-            v[n] = v[n] - plan.reset_amount[a + n]
-        left[n] = plan.refractory_steps[a + n]
     return fired
 
 
 @njit(cache=True, nogil=True)
-def _adaptive_spikes(plan, sample, p, spikes):  # type: ignore[no-untyped-def]
-    """Finish the step of an adaptive population whose ``v`` lacks only ``- w``."""
+def _count_down(left, a, size):  # type: ignore[no-untyped-def]
+    for n in range(np.uint64(a), np.uint64(a + size)):
+        left[n] -= left[n] > 0
+
+
+@njit(cache=True, nogil=True)
+def _reset(v, left, spikes, fired, zero, v_reset, amount, refractory, a):  # type: ignore[no-untyped-def]
+    for event in range(a, a + fired):
+        n = a + spikes[event]
+        v[n] = v_reset[n] if zero else v[n] - amount[n]
+        left[n] = refractory[n]
+
+
+@njit(cache=True, nogil=True)
+def _adaptive(plan, sample, p, spikes):  # type: ignore[no-untyped-def]
+    """Finish the step of an adaptive population whose ``v`` lacks only ``- w``; return the number of spikes."""
     a = plan.offset[p]
-    size = plan.offset[p + 1] - a
     flags = plan.flags[p]
     fired = 0
-    for n in range(size):
-        at = a + n
-        w = sample.w[at]
+    for n in range(a, plan.offset[p + 1]):
+        w = sample.w[n]
         spike = False
-        if sample.left[at] == 0:
-            theta = plan.v_threshold[at]
-            if plan.adapt_threshold[at] > 0:
-                theta = theta + plan.adapt_threshold[at] * w
+        if sample.left[n] == 0:
+            theta = plan.v_threshold[n]
+            if plan.adapt_threshold[n] > 0:
+                theta = theta + plan.adapt_threshold[n] * w
             else:
-                sample.v[at] = sample.v[at] - w
-            spike = sample.v[at] > theta if flags & STRICT else sample.v[at] >= theta
+                sample.v[n] = sample.v[n] - w
+            spike = sample.v[n] > theta if flags & STRICT else sample.v[n] >= theta
             if spike:
-                if flags & RESET_ZERO:
-                    sample.v[at] = plan.v_reset[at]
-                else:
-                    sample.v[at] = sample.v[at] - plan.reset_amount[at]
-                sample.left[at] = plan.refractory_steps[at]
-                spikes[fired] = n
+                sample.v[n] = plan.v_reset[n] if flags & RESET_ZERO else sample.v[n] - plan.reset_amount[n]
+                sample.left[n] = plan.refractory_steps[n]
+                spikes[a + fired] = n - a
                 fired += 1
         else:
-            sample.left[at] -= 1
-        w = plan.adapt_decay[at] * w + plan.adapt_v[at] * sample.v[at]
+            sample.left[n] -= 1
+        w = plan.adapt_decay[n] * w + plan.adapt_v[n] * sample.v[n]
         if spike:
-            w = w + plan.adapt_spike[at]
-        sample.w[at] = w
+            w = w + plan.adapt_spike[n]
+        sample.w[n] = w
     return fired
 
 
@@ -279,78 +258,106 @@ def run_window(  # type: ignore[no-untyped-def]
     """
     n_inputs = event_start.shape[0]
     n_populations = plan.order.shape[0]
-    n_projections = plan.source.shape[0]
     n_neurons = plan.offset[n_populations]
+    offset, flags, length, source, uniform = plan.offset, plan.flags, plan.ring_length, plan.source, plan.uniform
+    row_start, row_later, row_end = plan.row_start, plan.row_later, plan.row_end
+    place, weight, uniform_weight = plan.place, plan.weight, plan.uniform_weight
+    v, i, w, left, ring = sample.v, sample.i, sample.w, sample.left, sample.ring
     spikes = np.empty(n_neurons, np.int64)
     fired = np.zeros(n_populations, np.int64)
+    slot = np.empty(n_populations, np.int64)  # where the arrivals of this step lie in the ring
     ones = np.ones(n_neurons, event_count.dtype)
     total = 0
     spike_start[0] = 0
     for k in range(n_steps):
         step = first_step + k
         fired[:] = 0
-        for place in range(n_populations):
-            p = plan.order[place]
-            a = plan.offset[p]
-            size = plan.offset[p + 1] - a
-            if plan.flags[p] & CURRENT == 0:
-                for entry in range(plan.into_start[p], plan.into_start[p + 1]):
-                    q = plan.into[entry]
-                    if plan.has_now[q]:
-                        s = plan.source[q]
-                        if s < n_inputs:
-                            first, last = event_start[s, k], event_start[s, k + 1]
-                            _deliver(plan, sample, q, event_unit, event_count, first, last, True)
-                        else:
-                            mine = spikes[plan.offset[s - n_inputs] : plan.offset[s - n_inputs + 1]]
-                            _deliver(plan, sample, q, mine, ones, 0, fired[s - n_inputs], True)
-            if step < plan.start[p] or step >= plan.stop[p]:
-                begin = plan.ring_offset[p] + sample.head[p] * size
-                if plan.flags[p] & CURRENT == 0:
-                    sample.ring[begin : begin + size] = 0
-            else:
-                fired[p] = _update(plan, sample, p, spikes[a : a + size])
         for p in range(n_populations):
-            if plan.flags[p] & CURRENT:
-                a = plan.offset[p]
-                size = plan.offset[p + 1] - a
-                for entry in range(plan.into_start[p], plan.into_start[p + 1]):
-                    q = plan.into[entry]
-                    if plan.has_now[q]:
-                        s = plan.source[q]
-                        if s < n_inputs:
-                            first, last = event_start[s, k], event_start[s, k + 1]
-                            _deliver(plan, sample, q, event_unit, event_count, first, last, True)
-                        else:
-                            mine = spikes[plan.offset[s - n_inputs] : plan.offset[s - n_inputs + 1]]
-                            _deliver(plan, sample, q, mine, ones, 0, fired[s - n_inputs], True)
-                begin = plan.ring_offset[p] + sample.head[p] * size
-                if plan.start[p] <= step < plan.stop[p]:
+            slot[p] = plan.ring_offset[p] + sample.head[p] * (offset[p + 1] - offset[p])
+        # Three rounds. 0: each delta population receives what has delay 0 and is updated, current populations
+        # are updated. 1: current populations receive what has delay 0. 2: everything else is sent on its way.
+        for stage in range(3):
+            for entry in range(n_populations):
+                p = plan.order[entry]
+                a = offset[p]
+                size = offset[p + 1] - a
+                current = flags[p] & CURRENT != 0
+                active = plan.start[p] <= step < plan.stop[p]
+                if stage == 2 or current == (stage == 1):
+                    for into in range(plan.into_start[p], plan.into_start[p + 1]):
+                        q = plan.into[into]
+                        if plan.has_later[q] if stage == 2 else plan.has_now[q]:
+                            s = source[q]
+                            row = plan.first_row[q]
+                            if s < n_inputs:
+                                units, counts = event_unit, event_count
+                                first, last = event_start[s, k], event_start[s, k + 1]
+                            else:
+                                units, counts = spikes, ones
+                                first = offset[s - n_inputs]
+                                last = first + fired[s - n_inputs]
+                            if first == last:
+                                continue
+                            if uniform[q]:
+                                _add_uniform(
+                                    *(ring, slot[p], size, uniform_weight, row_start, row_later, row),
+                                    *(units, counts, first, last, stage < 2),
+                                )
+                            elif stage < 2:
+                                _add_rows(
+                                    *(ring, slot[p], place, weight, row_start, row_later, row),
+                                    *(units, counts, first, last),
+                                )
+                            else:
+                                _add_rows(
+                                    *(ring, slot[p], place, weight, row_later, row_end, row),
+                                    *(units, counts, first, last),
+                                )
+                if stage == 0 and active:
+                    if current:
+                        _charge_current(
+                            *(v, i, plan.beta, plan.kappa, plan.drive_step, plan.drive_syn_to_v),
+                            *(plan.alpha, plan.drive_syn_step, a, size, left),
+                        )
+                    elif flags[p] & REFRACTORY:
+                        _charge_free(v, plan.beta, plan.drive_step, ring, slot[p], a, size, left)
+                    else:
+                        _charge(v, plan.beta, plan.drive_step, ring, slot[p], a, size)
+                    if flags[p] & ADAPTIVE:
+                        fired[p] = _adaptive(plan, sample, p, spikes)
+                    elif flags[p] & SPIKING:
+                        fired[p] = _fire(v, plan.v_threshold, left, spikes, a, size)
+                        if flags[p] & REFRACTORY:
+                            _count_down(left, a, size)
+                        zero = flags[p] & RESET_ZERO != 0
+                        _reset(
+                            v, left, spikes, fired[p], zero, plan.v_reset, plan.reset_amount, plan.refractory_steps, a
+                        )
+                if stage == 1 and current and active:
                     for n in range(size):
-                        sample.i[a + n] += sample.ring[begin + n]
-                sample.ring[begin : begin + size] = 0
-        for q in range(n_projections):
-            if plan.has_later[q]:
-                s = plan.source[q]
-                if s < n_inputs:
-                    first, last = event_start[s, k], event_start[s, k + 1]
-                    _deliver(plan, sample, q, event_unit, event_count, first, last, False)
-                else:
-                    mine = spikes[plan.offset[s - n_inputs] : plan.offset[s - n_inputs + 1]]
-                    _deliver(plan, sample, q, mine, ones, 0, fired[s - n_inputs], False)
+                        i[a + n] += ring[slot[p] + n]
         for p in range(n_populations):
+            a = offset[p]
+            size = offset[p + 1] - a
+            for n in range(np.uint64(slot[p]), np.uint64(slot[p] + size)):
+                ring[n] = 0
             sample.head[p] += 1
-            if sample.head[p] == plan.ring_length[p]:
+            if sample.head[p] == length[p]:
                 sample.head[p] = 0
-            for event in range(fired[p]):
-                spike_unit[total] = spikes[plan.offset[p] + event]
+                begin = plan.ring_offset[p]
+                half = length[p] * size
+                for n in range(begin, begin + half):
+                    ring[n] = ring[n + half]
+                    ring[n + half] = 0
+            for event in range(a, a + fired[p]):
+                spike_unit[total] = spikes[event]
                 total += 1
             spike_start[k * n_populations + p + 1] = total
         for column in range(recorded.shape[0]):
             n = recorded[column, 0]
             if recorded[column, 1] == 0:
-                record[k, column] = sample.v[n]
+                record[k, column] = v[n]
             elif recorded[column, 1] == 1:
-                record[k, column] = sample.i[n]
+                record[k, column] = i[n]
             else:
-                record[k, column] = sample.w[n]
+                record[k, column] = w[n]

@@ -109,14 +109,14 @@ def make_plan(network: Network, dtype: Dtype) -> clock.Plan:
         into[target].append(number)
         n_rows += n_source
 
-    ring_offset = np.concatenate(([0], np.cumsum(ring_length * sizes))).astype(np.int64)
+    ring_offset = np.concatenate(([0], np.cumsum(2 * ring_length * sizes))).astype(np.int64)
     if ring_offset[-1] * kind.itemsize > MAX_RING_BYTES:
         raise InputError(
             f"engine 'clock': delays of up to {int(ring_length.max()) - 1} steps need "
             f"{ring_offset[-1] * kind.itemsize / 2**30:.1f} GiB a sample, at most {MAX_RING_BYTES / 2**30:.0f} GiB "
             "are used; shorten the delays or use a larger dt"
         )
-    place_kind = np.int32 if ring_offset[-1] < 2**31 else np.int64
+    place_kind = np.uint32 if ring_offset[-1] < 2**32 else np.uint64
     empty = np.zeros(0, np.int64)
     starts, laters, ends = (np.concatenate([empty, *(row[column] for row in rows)]) for column in range(3))
 
@@ -247,11 +247,10 @@ class ClockRunner:
         values = []
         for p in range(plan.order.shape[0]):
             begin, size = int(plan.ring_offset[p]), int(plan.offset[p + 1] - plan.offset[p])
-            ring = sample.ring[begin : int(plan.ring_offset[p + 1])]
-            at = np.flatnonzero(ring)
-            slot, unit = np.divmod(at, size)
-            places.append(begin + (slot - sample.head[p]) % plan.ring_length[p] * size + unit)
-            values.append(ring[at])
+            pending = sample.ring[begin + int(sample.head[p]) * size : int(plan.ring_offset[p + 1])]
+            at = np.flatnonzero(pending)
+            places.append(begin + at)
+            values.append(pending[at])
         return SampleState(
             step, sample.v, sample.i, sample.w, sample.left, np.concatenate(places), np.concatenate(values), readout
         )
