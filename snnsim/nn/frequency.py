@@ -22,7 +22,7 @@ from torch import Tensor
 
 __all__ = ["BufferPool", "frequency_delay"]
 
-FREQUENCY_BLOCK = 8
+FREQUENCY_BLOCK = 16
 
 
 class BufferPool:
