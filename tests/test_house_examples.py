@@ -1,0 +1,29 @@
+"""Each example runs as its own program and says what it should."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SAYS = {
+    "simulate_by_hand.py": ["accuracy 1.000 on 200 samples"],
+    "train_in_python.py": ["best-validation: test accuracy", "same predictions in torch and on the clock engine: True"],
+    "export_with_proof.py": ["0 of 2480000 neuron-steps differ", "The proof holds."],
+    "encode_audio.py": ["of 200 channels"],
+}
+
+
+def test_every_example_is_listed() -> None:
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted(SAYS)
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_example_runs(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for sentence in SAYS[name]:
+        assert sentence in done.stdout
+    assert list(tmp_path.iterdir()) == [], "an example leaves nothing behind"
