@@ -58,7 +58,7 @@ LENGTHS = (9_000, 12_000, 15_000, 24_000, 48_000, 96_000, 192_000)
 """Lengths of the transform: few, so that few transfer functions have to be stored."""
 
 SHORTEST = 0.01  # seconds of sound
-BLOCK = 20  # places transformed together
+BLOCK = 24  # places transformed together
 
 
 @dataclass(frozen=True)
@@ -282,10 +282,12 @@ def encode(
         InputError: A setting or the sound is not acceptable.
     """
     settings = Encoder(channels, membrane, orientation, ramp, level, max_seconds)
-    return _encode(prepare(waveform, rate, settings), settings, seed, threads, block)
+    return encode_prepared(prepare(waveform, rate, settings), settings, seed, threads, block)
 
 
-def _encode(sound: Float64, encoder: Encoder, seed: int, threads: int, block: int) -> tuple[Float64, Int32]:
+def encode_prepared(
+    sound: Float64, encoder: Encoder, seed: int, threads: int = 1, block: int = BLOCK
+) -> tuple[Float64, Int32]:
     if not 0 <= seed < 1 << 64:
         raise InputError(f"seed: expected a whole number from 0 to 2^64 - 1, got {seed}")
     if block < 1 or threads < 1:
@@ -348,7 +350,7 @@ def encode_files(
     def work(path: Path, title: str) -> tuple[Float64, Int32]:
         waveform, rate = read_audio(path)
         try:
-            return _encode(prepare(waveform, rate, settings), settings, clip_seed(title, seed), 1, BLOCK)
+            return encode_prepared(prepare(waveform, rate, settings), settings, clip_seed(title, seed))
         except SnnsimFileError:
             raise
         except InputError as error:

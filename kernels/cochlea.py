@@ -4,7 +4,7 @@ Places are independent: each is one pass over the samples with a few numbers of 
 (places x samples x fibres) ever exists. Only the fibres are random; their numbers are a function of
 ``(seed, unit, sample)`` alone, so the result is the same for any number of threads and any block of places.
 
-Every stage also stands alone (:func:`hair_cell`, :func:`fibres`, :func:`bushy_cell`), made of the same steps as the
+Every stage also stands alone (:func:`hair_cell`, :func:`fibres`, :func:`bushy_cell`), made of the same loops as the
 fused :func:`cochlea`. :mod:`snnsim.kernels.reference_cochlea` is the plain NumPy definition.
 
 Sources: Meddis, J. Acoust. Soc. Am. 79, 702 (1986) and 83, 1056 (1988), the hair cell; Steele, Lea and Flood, "Fast
@@ -110,6 +110,8 @@ HAIR = HairCell()
 BUSHY = Bushy()
 HAIR_REST = HAIR.rest()
 
+LANES = 8  # places whose hair cells run side by side
+
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = np.uint64(0xD1342543DE82EF95)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -143,30 +145,44 @@ def uniform53(key: np.uint64, sample: np.uint64) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _hair_step(
-    v: float, q: float, c: float, w: float, hair: npt.NDArray[np.float64], dt: float
-) -> tuple[float, float, float, float]:
-    """Advance the transmitter pools by one sample; return them and the firing probability of a fibre."""
-    s = v + hair[0]
-    k = hair[2] * s / (s + hair[1]) if s > 0.0 else 0.0
-    release = k * q
-    missing = hair[8] - q
-    if missing < 0.0:
-        missing = 0.0
-    back = hair[6] * w
-    q_next = q + dt * (hair[3] * missing - release + back)
-    c_next = c + dt * (release - (hair[4] + hair[5]) * c)
-    w_next = w + dt * (hair[5] * c - back)
-    c_next = max(c_next, 0.0)
-    return max(q_next, 0.0), c_next, max(w_next, 0.0), hair[7] * c_next * dt
+def _hair_lanes(
+    velocity: npt.NDArray[np.float64],
+    hair: npt.NDArray[np.float64],
+    rest: tuple[float, float, float],
+    probability: npt.NDArray[np.float64],
+) -> None:
+    """Run the transmitter pools of LANES places at once (the inner loop becomes vector instructions).
+
+    Args:
+        velocity: Shape (sample, LANES).
+        hair: Constants, :meth:`HairCell.vector`.
+        rest: State before the first sample.
+        probability: Filled with the firing probability of a fibre, shape (sample, LANES).
+    """
+    a, b, g, y, loss, r, x, h, m = hair[0], hair[1], hair[2], hair[3], hair[4], hair[5], hair[6], hair[7], hair[8]
+    dt = 1.0 / SAMPLE_RATE
+    q = np.full(LANES, rest[0])
+    c = np.full(LANES, rest[1])
+    w = np.full(LANES, rest[2])
+    for t in range(velocity.shape[0]):
+        for j in range(LANES):
+            s = max(velocity[t, j] + a, 0.0)
+            k = g * s / (s + b)
+            release = k * q[j]
+            back = x * w[j]
+            q_next = q[j] + dt * (y * max(m - q[j], 0.0) - release + back)
+            c_next = max(c[j] + dt * (release - (loss + r) * c[j]), 0.0)
+            w_next = w[j] + dt * (r * c[j] - back)
+            q[j] = max(q_next, 0.0)
+            c[j] = c_next
+            w[j] = max(w_next, 0.0)
+            probability[t, j] = h * c_next * dt
 
 
 @njit(cache=True, nogil=True)
 def _binomial(u: float, p: float, n: int) -> int:
     """Return the Binomial(n, p) count at the point ``u`` of the cumulative distribution (inversion)."""
     if n <= 0 or p <= 0.0:
-        return 0
-    if u < 1.0 - n * p:  # (1 - p)^n is at least this: the usual case needs no power
         return 0
     if p >= 1.0:
         return n
@@ -190,24 +206,50 @@ def _binomial(u: float, p: float, n: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _bushy_step(
-    count: int, v: float, s: float, refractory: int, bushy: npt.NDArray[np.float64]
-) -> tuple[float, float, int, bool]:
-    """Advance the bushy cell by one sample; the spike that is reported belongs to the sample before."""
-    s = s * bushy[1] + count
-    fired = False
-    if refractory <= 0:
-        if v >= 1.0:
-            fired = True
-            refractory = DEAD_SAMPLES
-            v = 0.0
-        else:
-            v *= bushy[0]
-    else:
+def _fibre_lane(probability: npt.NDArray[np.float64], key: np.uint64, counts: npt.NDArray[np.int64]) -> None:
+    """Draw the fibre spikes of one place.
+
+    Args:
+        probability: Shape (sample,).
+        key: Key of the place, :func:`stream_key`.
+        counts: Filled with fibre spikes, shape (DEAD_SAMPLES + sample,); the first DEAD_SAMPLES are 0.
+    """
+    free = N_FIBRES
+    for t in range(probability.shape[0]):
+        free += counts[t]  # those that fired DEAD_SAMPLES ago
+        u = uniform53(key, uint64(t))
+        p = probability[t]
+        count = 0
+        if u >= 1.0 - free * p:  # (1 - p)^free is at least this: the usual case needs no power
+            count = _binomial(u, p, free)
+        counts[t + DEAD_SAMPLES] = count
+        free -= count
+
+
+@njit(cache=True, nogil=True)
+def _bushy_lane(
+    counts: npt.NDArray[np.int64], bushy: npt.NDArray[np.float64], samples: npt.NDArray[np.int64], n_spikes: int
+) -> int:
+    """Run one bushy cell; append the samples of its spikes to ``samples`` and return how many are in it then."""
+    decay_mem, decay_syn, weight = bushy[0], bushy[1], bushy[2]
+    n_samples = counts.shape[0]
+    v, s = 0.0, 0.0
+    t = 0
+    while t < n_samples:
+        s = s * decay_syn + counts[t]
+        if v < 1.0:
+            v = min(v * decay_mem + s * weight, 1.0)
+            t += 1
+            continue
+        samples[n_spikes] = t - 1
+        n_spikes += 1
+        # The potential stays at 0 for DEAD_SAMPLES samples, this one included; the synapse runs on.
+        end = min(t + DEAD_SAMPLES, n_samples)
+        for blocked in range(t + 1, end):
+            s = s * decay_syn + counts[blocked]
         v = 0.0
-    if refractory <= 0:
-        v += s * bushy[2]
-    return min(v, 1.0), s, refractory - 1, fired
+        t = end
+    return n_spikes
 
 
 @njit(cache=True, nogil=True)
@@ -230,12 +272,16 @@ def hair_cell(
         Probability per sample, float64, shape (place, sample).
     """
     n_places, n_samples = velocity.shape
-    dt = 1.0 / SAMPLE_RATE
     probability = np.empty((n_places, n_samples))
-    for i in range(n_places):
-        q, c, w = rest
-        for t in range(n_samples):
-            q, c, w, probability[i, t] = _hair_step(velocity[i, t], q, c, w, hair, dt)
+    lanes_in = np.zeros((n_samples, LANES))
+    lanes_out = np.empty((n_samples, LANES))
+    for i in range(0, n_places, LANES):
+        here = min(LANES, n_places - i)
+        for j in range(here):
+            lanes_in[:, j] = velocity[i + j]
+        _hair_lanes(lanes_in, hair, rest, lanes_out)
+        for j in range(here):
+            probability[i + j] = lanes_out[:, j]
     return probability
 
 
@@ -245,9 +291,9 @@ def fibres(
 ) -> npt.NDArray[np.int64]:
     """Return the number of fibres of each place that fire in each sample.
 
-    A fibre fires with the given probability unless it fired in the last 23 samples. The 40 fibres of a place
-    are exchangeable and only their sum counts, so the sum is drawn at once: Binomial(40 - sum of the last 23 counts, p).
-    This is the same law as 40 fibres with a dead time of 24 samples each.
+    A fibre fires with the given probability unless it fired in the last 23 samples. The 40 fibres of a place are
+    exchangeable and only their sum counts, so the sum is drawn at once: Binomial(40 - sum of the last 23 counts,
+    p). This is the same law as 40 fibres with a dead time of 24 samples each.
 
     Args:
         probability: Per fibre and sample, shape (place, sample).
@@ -258,46 +304,38 @@ def fibres(
         Counts, int64, shape (place, sample).
     """
     n_places, n_samples = probability.shape
-    counts = np.zeros((n_places, n_samples), dtype=np.int64)
+    counts = np.zeros((n_places, DEAD_SAMPLES + n_samples), dtype=np.int64)
     for i in range(n_places):
-        key = stream_key(seed, uint64(units[i]))
-        free = N_FIBRES
-        for t in range(n_samples):
-            if t >= DEAD_SAMPLES:
-                free += counts[i, t - DEAD_SAMPLES]
-            count = _binomial(uniform53(key, uint64(t)), probability[i, t], free)
-            counts[i, t] = count
-            free -= count
-    return counts
+        _fibre_lane(probability[i], stream_key(seed, uint64(units[i])), counts[i])
+    return counts[:, DEAD_SAMPLES:].copy()
 
 
 @njit(cache=True, nogil=True)
 def bushy_cell(
     counts: npt.NDArray[np.int64], bushy: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return the potential of each bushy cell after each sample, and where it spikes.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the spikes of bushy cells, leaky integrate-and-fire neurons driven by their fibres.
 
     The synapse ``s`` sums fibre spikes and decays; it is not cleared by a spike. The spike time is the sample at which
-    the potential reached 1, reported one sample later, so a threshold reached in the very last sample is not a spike.
+    the potential reached 1, found one sample later, so a threshold reached in the very last sample is not a spike.
 
     Args:
         counts: Fibre spikes, shape (place, sample).
         bushy: Constants, :meth:`Bushy.vector`.
 
     Returns:
-        Potential, float64, and spikes, bool, both of shape (place, sample).
+        Sample indices of all spikes, place after place, ascending within a place, int64; and the number of spikes
+        of each place, int64, shape (place,).
     """
     n_places, n_samples = counts.shape
-    potential = np.zeros((n_places, n_samples))
-    spikes = np.zeros((n_places, n_samples), dtype=np.bool_)
+    samples = np.empty(n_places * (n_samples // (DEAD_SAMPLES + 1) + 1), dtype=np.int64)
+    numbers = np.zeros(n_places, dtype=np.int64)
+    n_spikes = 0
     for i in range(n_places):
-        v, s, refractory = 0.0, 0.0, 0
-        for t in range(n_samples):
-            v, s, refractory, fired = _bushy_step(counts[i, t], v, s, refractory, bushy)
-            potential[i, t] = v
-            if fired:
-                spikes[i, t - 1] = True
-    return potential, spikes
+        first = n_spikes
+        n_spikes = _bushy_lane(counts[i], bushy, samples, n_spikes)
+        numbers[i] = n_spikes - first
+    return samples[:n_spikes].copy(), numbers
 
 
 @njit(cache=True, nogil=True)
@@ -310,7 +348,7 @@ def cochlea(
     rest: tuple[float, float, float],
     bushy: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Turn membrane velocity into the spikes of the bushy cells, in one pass per place.
+    """Turn membrane velocity into the spikes of the bushy cells, a few places at a time.
 
     Args:
         velocity: Membrane velocity, float32 or float64, shape (place, at least n_samples), at 24 kHz.
@@ -322,36 +360,24 @@ def cochlea(
         bushy: Constants of the bushy cell, :meth:`Bushy.vector`.
 
     Returns:
-        Sample indices of all spikes, place after place, ascending within a place, int64; and the number of spikes
-        of each place, int64, shape (place,).
+        As :func:`bushy_cell`.
     """
     n_places = velocity.shape[0]
-    dt = 1.0 / SAMPLE_RATE
     # The shortest interval is DEAD_SAMPLES + 1, so this is room for every spike.
     samples = np.empty(n_places * (n_samples // (DEAD_SAMPLES + 1) + 1), dtype=np.int64)
     numbers = np.zeros(n_places, dtype=np.int64)
-    ring = np.zeros(DEAD_SAMPLES, dtype=np.int64)
+    lanes_in = np.zeros((n_samples, LANES))
+    probability = np.empty((n_samples, LANES))
+    counts = np.zeros(DEAD_SAMPLES + n_samples, dtype=np.int64)
     n_spikes = 0
-    for i in range(n_places):
-        first = n_spikes
-        key = stream_key(seed, uint64(units[i]))
-        q, c, w = rest
-        v, s, refractory = 0.0, 0.0, 0
-        free = N_FIBRES
-        place = 0
-        ring[:] = 0
-        for t in range(n_samples):
-            q, c, w, p = _hair_step(float(velocity[i, t]), q, c, w, hair, dt)
-            free += ring[place]
-            count = _binomial(uniform53(key, uint64(t)), p, free)
-            ring[place] = count
-            free -= count
-            place += 1
-            if place == DEAD_SAMPLES:
-                place = 0
-            v, s, refractory, fired = _bushy_step(count, v, s, refractory, bushy)
-            if fired:
-                samples[n_spikes] = t - 1
-                n_spikes += 1
-        numbers[i] = n_spikes - first
+    for i in range(0, n_places, LANES):
+        here = min(LANES, n_places - i)
+        for j in range(here):
+            lanes_in[:, j] = velocity[i + j, :n_samples]
+        _hair_lanes(lanes_in, hair, rest, probability)
+        for j in range(here):
+            first = n_spikes
+            _fibre_lane(probability[:, j], stream_key(seed, uint64(units[i + j])), counts)
+            n_spikes = _bushy_lane(counts[DEAD_SAMPLES:], bushy, samples, n_spikes)
+            numbers[i + j] = n_spikes - first
     return samples[:n_spikes].copy(), numbers

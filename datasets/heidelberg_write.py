@@ -1,0 +1,137 @@
+"""Write spike files in the layout of the Heidelberg data sets (SHD, SSC), with everything that layout knows.
+
+``spikes/times`` (float16 seconds, ascending), ``spikes/units`` (uint16), ``labels``, ``extra/keys``,
+``extra/speaker``, ``extra/index`` and ``extra/meta_info/*``; how the spikes were made is in the file's attributes.
+The same content gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.errors import InputError
+from snnsim.files import atomic_path
+
+__all__ = ["half_precision", "write_spike_file"]
+
+
+def half_precision(
+    times: npt.ArrayLike, units: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint16]]:
+    """Round times to float16 and put spikes that have become simultaneous in order of unit.
+
+    The step is 0.49 ms from 0.5 s and 0.98 ms from 1 s.
+
+    Args:
+        times: Seconds, ascending, shape (n_spikes,).
+        units: Shape (n_spikes,), 0 to 65535.
+
+    >>> half_precision([0.70001, 0.70002], [9, 4])[1].tolist()
+    [4, 9]
+    """
+    seconds = np.asarray(times, dtype=np.float64)
+    unit = np.asarray(units)
+    if seconds.shape != unit.shape or seconds.ndim != 1:
+        raise InputError(f"spikes: expected as many times as units, got shapes {seconds.shape} and {unit.shape}")
+    if seconds.size and not (np.isfinite(seconds).all() and 0 <= seconds.min() and seconds.max() <= 60_000):
+        raise InputError("spikes: expected times from 0 to 60000 s; float16 holds no more")
+    if unit.size and not (0 <= unit.min() and unit.max() <= 65_535):
+        raise InputError(f"spikes: expected units from 0 to 65535, got {unit.min()} to {unit.max()}")
+    rounded = seconds.astype(np.float16)
+    order = np.lexsort((unit, rounded))
+    return rounded[order], unit[order].astype(np.uint16)
+
+
+def write_spike_file(
+    path: str | Path,
+    times: Sequence[npt.ArrayLike],
+    units: Sequence[npt.ArrayLike],
+    labels: npt.ArrayLike,
+    *,
+    n_units: int,
+    keys: Sequence[str],
+    speakers: npt.ArrayLike | None = None,
+    recordings: npt.ArrayLike | None = None,
+    meta_info: Mapping[str, Sequence[str]] | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one file, atomically.
+
+    Args:
+        path: ``.h5``, or ``.h5.gz`` for the same file packed.
+        times: Seconds of each clip's spikes, ascending; stored as float16.
+        units: Units of the same spikes.
+        labels: Class of each clip, 0 to 65535.
+        n_units: Number of units, stored as an attribute.
+        keys: Name of each class.
+        speakers: Speaker of each clip.
+        recordings: Number of each clip among the speaker's recordings of that class.
+        meta_info: Lists with one entry a speaker, for example ``gender``.
+        attributes: How the file was made; text and numbers as they are, anything else as JSON.
+
+    Raises:
+        InputError: Lengths differ or a value does not fit the layout.
+        SnnsimFileError: The file cannot be written.
+    """
+    import h5py
+
+    path = Path(path)
+    n = len(times)
+    classes = _column("labels", labels, n)
+    if classes.size and classes.max() >= len(keys):
+        raise InputError(f"labels: class {classes.max()} has no name; {len(keys)} names were given")
+    columns = {"labels": classes}
+    if speakers is not None:
+        columns["extra/speaker"] = _column("speakers", speakers, n)
+    if recordings is not None:
+        columns["extra/index"] = _column("recordings", recordings, n)
+    if len(units) != n:
+        raise InputError(f"units: expected one array a clip ({n}), got {len(units)}")
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["n_units"] = int(n_units)
+            for name, value in (attributes or {}).items():
+                file.attrs[name] = value if isinstance(value, str | int | float) else json.dumps(value, sort_keys=True)
+            all_times = file.create_dataset("spikes/times", (n,), dtype=h5py.vlen_dtype(np.dtype(np.float16)))
+            all_units = file.create_dataset("spikes/units", (n,), dtype=h5py.vlen_dtype(np.dtype(np.uint16)))
+            for i in range(n):
+                time, unit = half_precision(times[i], units[i])
+                if unit.size and unit.max() >= n_units:
+                    raise InputError(f"clip {i}: unit {unit.max()} is not below n_units, {n_units}")
+                all_times[i], all_units[i] = time, unit
+            for name, column in columns.items():
+                file[name] = column
+            file["extra/keys"] = np.array([key.encode("utf-8") for key in keys], dtype="S")
+            for name, entries in (meta_info or {}).items():
+                file[f"extra/meta_info/{name}"] = np.array([entry.encode("utf-8") for entry in entries], dtype="S")
+        if path.suffix == ".gz":
+            _pack(temporary)
+
+
+def _column(name: str, values: npt.ArrayLike, n: int) -> npt.NDArray[np.uint16]:
+    column = np.asarray(values)
+    if column.shape != (n,):
+        raise InputError(f"{name}: expected one value a clip, shape ({n},), got {column.shape}")
+    if n and not (column.dtype.kind in "iu" and 0 <= column.min() and column.max() <= 65_535):
+        raise InputError(f"{name}: expected whole numbers from 0 to 65535")
+    return column.astype(np.uint16)
+
+
+def _pack(path: Path) -> None:
+    """Replace a file by its gzip, without name and time in it."""
+    packed = path.with_name(path.name + ".gz")
+    try:
+        with open(path, "rb") as source, open(packed, "wb") as raw:
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        packed.replace(path)
+    finally:
+        packed.unlink(missing_ok=True)

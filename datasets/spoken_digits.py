@@ -1,0 +1,356 @@
+"""Spoken digits of our own: text to speech, then the inner ear, in the file layout of the Heidelberg digits.
+
+Twenty classes (zero to nine in English and German), sixteen voices to train on, four others to test on. Clips are
+made in one fixed order, repetition by repetition, so that a larger set begins with the smaller one; every voice of a
+repetition is kept as soon as it is done, so that a stopped run continues. Needs the extra ``speech``.
+
+The synthesiser runs in a child process (see :mod:`snnsim.datasets.spoken_digits_child`); this module never loads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.datasets.cochlea import STAGE_RATE, Encoder, clip_seed, encode_prepared, prepare
+from snnsim.datasets.heidelberg_write import write_spike_file
+from snnsim.datasets.spoken_digits_voices import CLASS_NAMES, VOICES, WORDS, Utterance, utterance
+from snnsim.errors import InputError, MissingLibraryError, SnnsimFileError
+from snnsim.files import atomic_path, canonical_json, sha256_bytes, write_json
+
+__all__ = ["GENERATOR_VERSION", "SIZES", "MadeSet", "SpeechProcess", "make_spoken_digits", "trim"]
+
+GENERATOR_VERSION = 1
+SIZES = {"builtin": (2, 3), "small": (5, 5), "medium": (20, 10), "large": (60, 20)}
+"""Names of sizes: how often each voice says each word in the training and in the test split. Each time is 320
+training or 80 test clips."""
+
+BUILTIN_STEP = 1 / 1024
+"""Seconds: spike times of the built-in set are multiples of it, so that its files pack well."""
+
+MAX_SECONDS = 1.2
+
+
+@dataclass(frozen=True)
+class MadeSet:
+    """What :func:`make_spoken_digits` made.
+
+    Attributes:
+        train: Training file.
+        test: Test file, unseen voices only.
+        n_train: Clips in it.
+        n_test: Clips in it.
+        spikes: Spikes in both.
+        reused: Clips taken over from an earlier, stopped run.
+        speech: SHA-256 of all waveforms.
+        digest: SHA-256 of all spikes.
+    """
+
+    train: Path
+    test: Path
+    n_train: int
+    n_test: int
+    spikes: int
+    reused: int
+    speech: str
+    digest: str
+
+
+class SpeechProcess:
+    """The text-to-speech child process: one request, one waveform. Use it in a ``with`` block.
+
+    Raises:
+        MissingLibraryError: espeakng-loader is not installed.
+    """
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("espeakng_loader") is None:
+            raise MissingLibraryError("espeakng-loader", "speech", "making spoken digits")
+        self.version = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def __enter__(self) -> SpeechProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> tuple[IO[bytes], IO[bytes]]:
+        process = self._process
+        if process is None or process.poll() is not None:
+            script = Path(__file__).with_name("spoken_digits_child.py")
+            process = subprocess.Popen(
+                [sys.executable, str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            self._process = process
+            assert process.stdout is not None
+            self.version = str(self._header(process.stdout)["version"])
+        assert process.stdin is not None
+        assert process.stdout is not None
+        return process.stdin, process.stdout
+
+    @staticmethod
+    def _header(stream: IO[bytes]) -> dict[str, Any]:
+        line = stream.readline()
+        if not line.endswith(b"\n"):
+            raise InputError("the text-to-speech process ended early; reinstall it: pip install 'snnsim[speech]'")
+        head: dict[str, Any] = json.loads(line)
+        return head
+
+    def say(self, request: Utterance) -> npt.NDArray[np.int16]:
+        """Return the samples of one utterance, int16, at the synthesiser's own rate.
+
+        Raises:
+            InputError: The synthesiser knows no such voice.
+        """
+        stdin, stdout = self._start()
+        words = {"voice": request.voice, "text": request.text, "rate": request.rate}
+        words |= {"pitch": request.pitch, "range": request.spread}
+        try:
+            stdin.write(json.dumps(words).encode() + b"\n")
+            stdin.flush()
+        except BrokenPipeError as error:
+            raise InputError("the text-to-speech process ended; run the command again to continue") from error
+        head = self._header(stdout)
+        if "error" in head:
+            raise InputError(f"text to speech, voice {request.voice}: {head['error']}")
+        data = stdout.read(2 * head["samples"])
+        return np.frombuffer(data, dtype="<i2").astype(np.int16)
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+        process.wait(10)
+
+
+def trim(waveform: npt.NDArray[np.int16], margin: int = 220) -> npt.NDArray[np.int16]:
+    """Cut silence off both ends: all before and after the first and last sample above 1 % of the largest.
+
+    Args:
+        waveform: Samples.
+        margin: Samples kept around the sound.
+    """
+    level = np.abs(waveform.astype(np.int32))
+    if level.size == 0 or level.max() == 0:
+        return waveform
+    loud = np.flatnonzero(level > 0.01 * level.max())
+    return waveform[max(0, int(loud[0]) - margin) : int(loud[-1]) + 1 + margin]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The clips of one voice in one repetition: 24 kHz sample of each spike, units, spikes a clip, speech hash."""
+
+    samples: npt.NDArray[np.int32]
+    units: npt.NDArray[np.uint16]
+    counts: npt.NDArray[np.int64]
+    speech: str
+
+    def digest(self) -> str:
+        state = hashlib.sha256(self.speech.encode())
+        for array in (self.samples, self.units, self.counts):
+            state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()
+
+    def save(self, path: Path) -> None:
+        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+            np.savez(
+                stream,
+                samples=self.samples,
+                units=self.units,
+                counts=self.counts,
+                speech=np.array(self.speech),
+                digest=np.array(self.digest()),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> _Part | None:
+        """Read a part; None if it is missing or not what was written."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                part = cls(file["samples"], file["units"], file["counts"], str(file["speech"]))
+                return part if part.digest() == str(file["digest"]) else None
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+
+
+def _make_part(
+    speech: SpeechProcess, pool: ThreadPoolExecutor, voice: int, repetition: int, seed: int, encoder: Encoder
+) -> _Part:
+    said = hashlib.sha256()
+    jobs = []
+
+    def encode_one(waveform: npt.NDArray[np.int16], rate: int, name: str) -> tuple[Any, Any]:
+        times, units = encode_prepared(prepare(waveform, rate, encoder), encoder, clip_seed(name, seed))
+        return np.rint(times * STAGE_RATE).astype(np.int32), units.astype(np.uint16)
+
+    for label in range(len(WORDS)):
+        request = utterance(voice, label, repetition, seed)
+        waveform = trim(speech.say(request))
+        said.update(canonical_json([request.sample_rate, waveform.size]).encode() + waveform.astype("<i2").tobytes())
+        name = f"{CLASS_NAMES[label]}_{VOICES[voice].name}_{repetition}"
+        jobs.append(pool.submit(encode_one, waveform, request.sample_rate, name))
+    results = [job.result() for job in jobs]
+    counts = np.array([samples.size for samples, _ in results], dtype=np.int64)
+    samples = np.concatenate([samples for samples, _ in results])
+    return _Part(samples, np.concatenate([units for _, units in results]), counts, said.hexdigest())
+
+
+def make_spoken_digits(
+    folder: str | Path,
+    *,
+    size: int | str = "small",
+    seed: int = 0,
+    time_step: float | None = None,
+    pack: bool = False,
+    encoder: Encoder | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> MadeSet:
+    """Make the set: ``spoken_digits_train.h5``, ``spoken_digits_test.h5`` and ``manifest.json`` in ``folder``.
+
+    Args:
+        folder: Where to; made if it is not there. A stopped run with equal settings is continued.
+        size: Repetitions of each word by each voice (1 to 10 000), or a name in :data:`SIZES`.
+        seed: Another seed gives other clips of the same voices.
+        time_step: Round spike times to multiples of this many seconds before they become float16.
+        pack: Write ``.h5.gz`` files.
+        encoder: Settings of the inner ear; default those of :class:`Encoder`, sound cut at 1.2 s.
+        threads: Clips encoded at the same time; default one per processor. Does not change the result.
+        progress: Called with (clips done, clips in all).
+
+    Raises:
+        InputError: The size is unknown.
+        MissingLibraryError: espeakng-loader is not installed.
+        SnnsimFileError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    repetitions = _repetitions(size)
+    if time_step is not None and not 1e-5 <= time_step <= 0.1:
+        raise InputError(f"time_step: expected 0.00001 to 0.1 seconds, got {time_step}")
+    clip_seed("", seed)  # refuses a seed out of range
+    settings = Encoder(max_seconds=MAX_SECONDS) if encoder is None else encoder
+    parts: dict[tuple[int, int], _Part] = {}
+    reused = 0
+    order = [(r, i) for r in range(max(repetitions)) for i, voice in enumerate(VOICES) if r < repetitions[voice.test]]
+    with SpeechProcess() as speech, ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        recipe = {
+            "generator": GENERATOR_VERSION,
+            "synthesiser": f"espeak-ng {speech.version}",
+            "seed": seed,
+            "encoder": settings.description(),
+            "voices": [asdict(voice) for voice in VOICES],
+            "classes": list(CLASS_NAMES),
+        }
+        store = folder / ".parts" / sha256_bytes(canonical_json(recipe).encode())[:16]
+        for repetition, voice in order:
+            path = store / f"{repetition:05d}-{voice:03d}.npz"
+            part = _Part.load(path)
+            if part is None:
+                part = _make_part(speech, pool, voice, repetition, seed, settings)
+                part.save(path)
+            else:
+                reused += len(WORDS)
+            parts[repetition, voice] = part
+            if progress is not None:
+                progress(len(parts) * len(WORDS), len(order) * len(WORDS))
+    made = _write(folder, parts, recipe, settings, reused, time_step, pack)
+    shutil.rmtree(folder / ".parts", ignore_errors=True)
+    return made
+
+
+def _repetitions(size: int | str) -> tuple[int, int]:
+    if isinstance(size, str) and size in SIZES:
+        return SIZES[size]
+    try:
+        number = int(size)
+    except (TypeError, ValueError):
+        number = 0
+    if not 1 <= number <= 10_000:
+        raise InputError(f"size: expected one of {', '.join(SIZES)} or a number of repetitions from 1, got {size!r}")
+    return number, number
+
+
+def _write(
+    folder: Path,
+    parts: dict[tuple[int, int], _Part],
+    recipe: dict[str, Any],
+    encoder: Encoder,
+    reused: int,
+    time_step: float | None,
+    pack: bool,
+) -> MadeSet:
+    digest = sha256_bytes("".join(part.digest() for part in parts.values()).encode())
+    speech = sha256_bytes("".join(part.speech for part in parts.values()).encode())
+    counts: dict[str, int] = {}
+    spikes = 0
+    paths = {split: folder / f"spoken_digits_{split}.h5{'.gz' if pack else ''}" for split in ("train", "test")}
+    for split, path in paths.items():
+        times: list[npt.NDArray[np.float64]] = []
+        units: list[npt.NDArray[np.uint16]] = []
+        columns: list[tuple[int, int, int]] = []
+        for (repetition, voice), part in parts.items():
+            if VOICES[voice].test != (split == "test"):
+                continue
+            seconds = part.samples / STAGE_RATE
+            if time_step is not None:
+                seconds = np.rint(seconds / time_step) * time_step
+            ends = np.cumsum(part.counts)
+            times += np.split(seconds, ends[:-1])
+            units += np.split(part.units, ends[:-1])
+            columns += [(label, voice, repetition) for label in range(len(WORDS))]
+            spikes += int(ends[-1])
+        labels, speakers, recordings = np.array(columns, dtype=np.int64).T
+        write_spike_file(
+            path,
+            times,
+            units,
+            labels,
+            n_units=encoder.channels,
+            keys=CLASS_NAMES,
+            speakers=speakers,
+            recordings=recordings,
+            meta_info={
+                "speaker_name": [voice.name for voice in VOICES],
+                "gender": [voice.gender for voice in VOICES],
+                "accent": [voice.english for voice in VOICES],
+            },
+            attributes={
+                "encoder": encoder.description(),
+                "generator_version": GENERATOR_VERSION,
+                "synthesiser": recipe["synthesiser"],
+                "seed": recipe["seed"],
+                "seed_rule": "CRC-32 of <word>_<voice>_<repetition>, the set's seed in the upper 32 bits",
+                "time_step": time_step or 0.0,
+                "note": "Synthetic speech made for snnsim; not a recording of people and not the Heidelberg digits.",
+            },
+        )
+        counts[split] = len(times)
+    made = MadeSet(paths["train"], paths["test"], counts["train"], counts["test"], spikes, reused, speech, digest)
+    write_json(folder / "manifest.json", recipe | {"clips": counts, "speech": speech, "spikes": digest})
+    return made
