@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -61,6 +61,21 @@ def test_each_command_has_help_with_one_example(words: tuple[str, ...], capsys: 
         assert f"Usage: snnsim {' '.join(words)}" in text
         assert text.count("Example: snnsim") == 1
         assert f"Example: snnsim {words[0]}" in text
+
+
+def test_help_keeps_what_stands_in_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(out: Annotated[str, typer.Option("--out", help="Place [see snnsim[nir]].")] = "") -> None:
+        """Do it [now]."""
+
+    module = importlib.import_module("snnsim.cli.output")
+    monkeypatch.setattr(module, "bracket", command, raising=False)
+    monkeypatch.setitem(COMMANDS, "bracket", Command("snnsim.cli.output", "bracket", "Do.", "snnsim bracket"))
+    assert run(["bracket", "-h"]) == 0
+    shown = capsys.readouterr().out
+    assert "Place [see snnsim[nir]]." in shown
+    assert "Do it [now]." in shown
 
 
 @pytest.mark.parametrize(("words", "command"), ALL, ids=[" ".join(words) for words in WORDS])

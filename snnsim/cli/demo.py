@@ -52,8 +52,7 @@ def demo(
     stages = _Stages(("data", "train", "freeze", "simulate", "export", "report"))
     note("loading ...")
     from snnsim.datasets import open_dataset
-    from snnsim.export import TARGETS, export_network
-    from snnsim.export.proof import prove
+    from snnsim.export import export_network, prove_export
     from snnsim.recipes import load_recipe
     from snnsim.training import evaluate, load_run, train
     from snnsim.training.display import Display
@@ -84,8 +83,8 @@ def demo(
     exported = out / f"{run.default}.nir"
     with stages.stage("export", f"NIR file {exported}, run by another program on the same input"):
         written = export_network(network, "nir", exported)
-        proof = prove(network, TARGETS["nir"].load_judge(exported))
-        proof.save(out / f"{run.default}.nir.proof.json")
+        proof = prove_export(network, "nir", exported)
+        proof.save(exported.with_name(exported.name + ".proof.json"))
         for sentence in proof.sentences():
             note(f"      {sentence}")
     page = out / "report.html"

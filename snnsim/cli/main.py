@@ -152,7 +152,7 @@ def application(selected: str | None) -> typer.Typer:
         help=OVERVIEW,
         epilog="Example: snnsim demo. Each command has its own help: snnsim train -h",
         context_settings=settings,
-        rich_markup_mode="rich",
+        rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         add_completion=False,
     )
