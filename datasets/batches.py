@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnsim.datasets.augment import Augment, augment_batch
+from snnsim.datasets.augment import Augment, Mixed, augment_batch
+from snnsim.datasets.frames import Frames
 from snnsim.errors import InputError
 from snnsim.events import Events, outside_message
 from snnsim.grid import check_dt
@@ -66,7 +67,9 @@ class BatchStream:
     (seed, epoch, sample id): the same epoch gives the same batches whenever and wherever it is asked for.
 
     Args:
-        events: Samples, already framed (see :func:`snnsim.datasets.frame`).
+        events: Samples, already framed (see :func:`snnsim.datasets.frame`); or
+            :class:`~snnsim.datasets.frames.Frames`, whose values are passed on as they are (``dt`` and ``pool`` must
+            be theirs and 1, and they are not augmented).
         dt: Step in seconds.
         batch_size: Samples a batch; the last one may be smaller.
         pool: Neighbouring units summed into one.
@@ -104,6 +107,8 @@ class BatchStream:
                 raise InputError(f"{name}: expected at least {low}, got {value}")
         if outside not in ("refuse", "drop"):
             raise InputError(f"outside: expected 'refuse' or 'drop', got {outside!r}")
+        if isinstance(events, Frames):
+            _check_frames(events, dt, pool, augment)
         self.events = events
         self.dt = check_dt(dt)
         self.batch_size = batch_size
@@ -150,24 +155,33 @@ class BatchStream:
         """Return one batch of the samples at ``indices``, augmented as in ``epoch``."""
         events, source, mixed = self.events, self.events, None
         n_steps = self.n_steps[indices]
+        time = int(n_steps.max()) if self.pad_to is None else self.pad_to
+        if isinstance(events, Frames):
+            x = self._array(time, indices.size)
+            length = events.values.shape[1]
+            x[length:] = 0.0
+            for b, i in enumerate(indices):
+                x[:length, b] = events.values[i]
+            return self._batch(x, indices, n_steps, None)
         if self.augment is not None and self.augment.active:
             source, mixed = augment_batch(events, indices, self.augment, self.seed, epoch, self.dt)
             starts, stops = source.offsets[:-1].copy(), source.offsets[1:].copy()
         else:
             starts, stops = source.offsets[indices], source.offsets[indices + 1]
-        time = int(n_steps.max()) if self.pad_to is None else self.pad_to
         x = self._array(time, indices.size)
         own = n_steps - self.tail_steps
         lost = bin_samples(source.times, source.units, starts, stops, own, self.dt, self._pooled, x)
         if lost and self.outside == "refuse":
             raise InputError(outside_message(lost))
-        mask = np.arange(time)[:, None] < n_steps[None, :]
+        return self._batch(x, indices, n_steps, mixed)
+
+    def _batch(self, x: Float32, indices: Int64, n_steps: Int64, mixed: Mixed | None) -> Batch:
         return Batch(
             x=x,
-            labels=np.array(events.labels[indices]),
+            labels=np.array(self.events.labels[indices]),
             n_steps=n_steps,
-            mask=mask,
-            sample_id=np.array(events.sample_ids[indices]),
+            mask=np.arange(x.shape[0])[:, None] < n_steps[None, :],
+            sample_id=np.array(self.events.sample_ids[indices]),
             other_labels=None if mixed is None else mixed.labels,
             other_weight=None if mixed is None else mixed.weight,
         )
@@ -179,6 +193,17 @@ class BatchStream:
         if self._buffer is None or self._buffer.size < size:
             self._buffer = np.empty(size, dtype=np.float32)
         return self._buffer[:size].reshape(time, batch, self.n_units)
+
+
+def _check_frames(frames: Frames, dt: float, pool: int, augment: Augment | None) -> None:
+    if abs(dt - frames.dt) > 1e-9:
+        raise InputError(f"dt: these samples are frames of {frames.dt} s; got dt {dt}; set data.dt to {frames.dt}")
+    if pool != 1:
+        raise InputError(
+            f"pool: frames of {frames.n_units} bands are not pooled; got {pool}; set data.channels to none"
+        )
+    if augment is not None and augment.active:
+        raise InputError("augment: random changes act on events, not on frames; switch them off for this data set")
 
 
 @lru_cache(maxsize=64)

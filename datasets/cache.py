@@ -32,7 +32,7 @@ from snnsim.errors import SnnsimFileError
 from snnsim.events import Events
 from snnsim.files import atomic_path, cache_folder, canonical_json, sha256_bytes, sha256_file, write_json
 
-__all__ = ["EventWriter", "cache_folder", "cached_events", "content_digest", "read_flat", "write_flat"]
+__all__ = ["EventWriter", "cache_folder", "cached_events", "cached_path", "content_digest", "read_flat", "write_flat"]
 
 MAGIC = b"SNNEVT1\n"
 ALIGN = 64
@@ -47,8 +47,12 @@ DTYPES = {
     "speakers": "<i8",
     "sample_ids": "<i8",
     "recordings": "<i8",
+    "values": "<f4",
 }
-OPTIONAL = {"speakers", "recordings"}
+REQUIRED = {
+    "events": {"times", "units", "offsets", "labels", "duration", "sample_ids"},
+    "frames": {"values", "labels"},
+}
 
 
 def content_digest(path: str | Path) -> str:
@@ -83,17 +87,21 @@ def cached_events(key: dict[str, Any], build: Callable[[Path], None]) -> Events:
     Raises:
         SnnsimFileError: From ``build``, or the cache cannot be written; nothing half-written is left.
     """
+    return read_flat(cached_path(key, build, read_flat))
+
+
+def cached_path(key: dict[str, Any], build: Callable[[Path], None], read: Callable[[Path], Any]) -> Path:
+    """Return the flat file of ``key``, made by ``build`` if it is missing or ``read`` finds it damaged."""
     name = sha256_bytes(canonical_json({"format": FORMAT, **key}).encode())
     path = cache_folder() / "events" / f"{name}.snnev"
     if path.exists():
-        try:
-            return read_flat(path)
-        except SnnsimFileError:
-            pass  # a damaged cache file is not a damaged source: it is made again
+        with contextlib.suppress(SnnsimFileError):  # a damaged cache file is not a damaged source: it is made again
+            read(path)
+            return path
     with atomic_path(path) as temporary:
         build(temporary)
-        read_flat(temporary)
-    return read_flat(path)
+        read(temporary)
+    return path
 
 
 class EventWriter:
@@ -237,8 +245,8 @@ def write_flat(path: str | Path, events: Events, metadata: dict[str, Any] | None
         )
 
 
-def read_footer(path: str | Path) -> dict[str, Any]:
-    """Return the footer of a flat file after checking that the file is whole.
+def read_footer(path: str | Path, kind: str = "events") -> dict[str, Any]:
+    """Return the footer of a flat file of ``kind`` after checking that the file is whole.
 
     Raises:
         SnnsimFileError: Not a flat file, or a damaged one.
@@ -261,7 +269,7 @@ def read_footer(path: str | Path) -> dict[str, Any]:
             stop = entry["place"] + entry["size"] * np.dtype(DTYPES[name]).itemsize
             if entry["dtype"] != DTYPES[name] or entry["place"] % ALIGN or not 0 <= stop <= size - 16 - length:
                 raise SnnsimFileError(path, name, "does not lie inside the file")
-        missing = DTYPES.keys() - OPTIONAL - footer["arrays"].keys()
+        missing = REQUIRED[kind] - footer["arrays"].keys()
         if missing or footer["format"] != FORMAT:
             raise SnnsimFileError(path, "", f"lacks {', '.join(sorted(missing)) or 'a known format version'}")
     except OSError as error:
@@ -284,7 +292,7 @@ def read_flat(path: str | Path, *, verify: bool = False) -> Events:
         SnnsimFileError: Not a flat file, or a damaged one.
     """
     footer = read_footer(path)
-    arrays: dict[str, Any] = dict.fromkeys(DTYPES)
+    arrays: dict[str, Any] = dict.fromkeys(DTYPES.keys() - {"values"})
     try:
         whole = np.memmap(path, dtype=np.uint8, mode="r")
         for name, entry in footer["arrays"].items():

@@ -90,8 +90,9 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
 
     Args:
         path_or_name: A folder with one ``*_train.h5`` and one ``*_test.h5`` (optionally ``*_valid.h5``; each may be
-            ``.h5.gz`` or ``.zip``), one such file (training part only), or a name: ``"spoken-digits"`` (the
-            set that comes with the package) or ``"toy"``.
+            ``.h5.gz`` or ``.zip``), one such file (training part only), a folder of Speech Commands (log-mel frames),
+            of DVS128 Gesture or of N-MNIST (``Train/<class>/*``), or a name: ``"spoken-digits"`` (the set that comes
+            with the package) or ``"toy"``.
         n_units: Number of input channels; default what the files state, else their highest unit plus one.
         sort: Sort samples whose times descend instead of refusing the file.
 
@@ -108,6 +109,9 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
         return _open_files("spoken-digits", BUILTIN, _find(BUILTIN), n_units, sort, trusted=True)
     path = Path(path_or_name)
     if path.is_dir():
+        other = _open_other_folder(path, sort)
+        if other is not None:
+            return other
         files = _find(path)
         stem = re.sub(r"_train(\.h5)?(\.gz|\.zip)?$", "", files["train"].name)
         return _open_files(stem, path, files, n_units, sort)
@@ -116,6 +120,20 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
     if path.suffix in (".h5", ".gz", ".zip") or len(path.parts) > 1:
         raise SnnsimFileError(path, "", "is not there; is the path right?")
     raise InputError(f"data set {text!r} is not known; known names: {', '.join(NAMES)}; or give a folder or a file")
+
+
+def _open_other_folder(path: Path, sort: bool) -> Dataset | None:
+    """Open a folder that is no set of files in SHD's layout; None if it looks like one."""
+    from snnsim.datasets.event_files import open_dvs_gesture, open_event_folder
+    from snnsim.datasets.speech_commands import is_speech_commands, open_speech_commands
+
+    if is_speech_commands(path):
+        return open_speech_commands(path)
+    if (path / "trials_to_train.txt").is_file():
+        return open_dvs_gesture(path)
+    if (path / "Train").is_dir() or (path / "train").is_dir():
+        return open_event_folder(path, sort=sort)
+    return None
 
 
 def _find(folder: Path) -> dict[str, Path]:
@@ -200,6 +218,10 @@ def frame(events: Events, align: Literal["first-spike", "zero"] = "first-spike",
     ([3], [0.0, 0.013, 0.025])
     """
     check_dt(dt)
+    from snnsim.datasets.frames import Frames
+
+    if isinstance(events, Frames):
+        return events  # they lie on their grid already
     if align == "zero":
         return replace_fields(events, duration=events.n_steps(dt) * dt)
     if align != "first-spike":
