@@ -1,5 +1,6 @@
 """NIR files: layout, round trips, refusals, and an independent loader that gives the same spikes."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -364,7 +365,7 @@ def test_nested_graphs_scale_and_delays_are_read(tmp_path: Path) -> None:
         put(nodes.create_group("out"), type="Output", shape=np.array([2]))
         body = nodes.create_group("body")
         path = ["input", "scale", "late", "w", "cells", "output"]
-        put(body, type="NIRGraph", edges=[list(pair) for pair in zip(path[:-1], path[1:], strict=True)])
+        put(body, type="NIRGraph", edges=[list(pair) for pair in pairwise(path)])
         inner = body.create_group("nodes")
         put(inner.create_group("input"), type="Input", shape=np.array([2]))
         put(inner.create_group("scale"), type="Scale", scale=np.array([2.0, 3.0]))

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from snnsim.errors import InputError
 
 if TYPE_CHECKING:
+    from snnsim.export.proof import Proof
     from snnsim.network import Network
 
-__all__ = ["TARGETS", "ExportReport", "Target", "export_network"]
+__all__ = ["TARGETS", "ExportReport", "Target", "export_network", "prove_export"]
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,37 @@ def export_network(network: Network, target: str, path: str | Path, **options: A
     if target not in TARGETS:
         raise InputError(f"target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}")
     return TARGETS[target].write(network, path, **options)
+
+
+def prove_export(
+    network: Network, target: str, path: str | Path, *, options: dict[str, Any] | None = None, **settings: Any
+) -> Proof:
+    """Run a written file with the target's independent loader and compare every spike with the clock engine.
+
+    The planted errors go the whole way: each changed network is exported again, into a temporary folder, and the
+    loader runs that file against the spikes of the true network.
+
+    Args:
+        network: The network that was written.
+        target: A key of :data:`TARGETS`.
+        path: The file.
+        options: The options it was written with.
+        settings: Passed to :func:`snnsim.export.proof.prove` (events, n_samples, seed, ...).
+
+    Raises:
+        InputError: Unknown target, or the loader cannot run the file.
+        MissingLibraryError: The loader is not installed.
+    """
+    from snnsim.export.proof import prove
+
+    if target not in TARGETS:
+        raise InputError(f"target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}")
+    chosen = TARGETS[target]
+    with TemporaryDirectory(prefix="snnsim-proof-") as folder:
+        file = Path(folder) / f"planted{chosen.suffix}"
+
+        def replant(changed: Network) -> Any:
+            chosen.write(changed, file, **(options or {}))
+            return chosen.load_judge(file)
+
+        return prove(network, chosen.load_judge(path), replant=replant, **settings)

@@ -1,11 +1,13 @@
 """Planted errors: a network with one delay, one weight or one reset changed on purpose.
 
 A comparison that cannot fail proves nothing. The synapse that is changed is the one that carries most: the
-largest product of weight and spikes of its source, into a neuron that fires.
+largest product of weight, spikes of its source and spikes of its target. A change without any effect (a weight
+into a neuron that is far from its threshold) would test nothing and is passed over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ __all__ = ["WEIGHT_FACTOR", "Mutation", "planted"]
 
 WEIGHT_FACTOR = 1.1
 """A planted weight is the true one times this."""
+
+CANDIDATES = 5
+"""Synapses looked at: the first whose change makes a difference at all is planted."""
 
 Array = npt.NDArray[Any]
 
@@ -39,8 +44,8 @@ class _Place:
     score: float
 
 
-def planted(network: Network, input_spikes: Array, unit_spikes: dict[str, Array]) -> list[Mutation]:
-    """Return the changed networks: one delay, one weight, one reset.
+def planted(network: Network, input_spikes: Array, unit_spikes: dict[str, Array]) -> Iterator[list[Mutation]]:
+    """Yield, for a delay, a weight and a reset, the changed networks to choose from, the most telling first.
 
     Args:
         network: The network, with one input.
@@ -50,29 +55,30 @@ def planted(network: Network, input_spikes: Array, unit_spikes: dict[str, Array]
     spikes = {network.inputs[0].name: input_spikes, **unit_spikes}
     best = _busiest(network, spikes, delayed=False)
     late = _busiest(network, spikes, delayed=True) or best
-    made = []
-    if best is not None and late is not None:
-        made = [_delay(network, late), _weight(network, best)]
-    made.append(_reset(network, unit_spikes))
-    return made
+    if best:
+        yield [_delay(network, place) for place in late]
+        yield [_weight(network, place) for place in best]
+    names = sorted(unit_spikes, key=lambda key: -int(unit_spikes[key].sum()))
+    yield [_reset(network, name) for name in names]
 
 
-def _busiest(network: Network, spikes: dict[str, Array], delayed: bool) -> _Place | None:
-    """Return the synapse that carries most, among those with a delay if ``delayed``."""
-    best: _Place | None = None
+def _busiest(network: Network, spikes: dict[str, Array], delayed: bool) -> list[_Place]:
+    """Return the synapses that carry most, among those with a delay if ``delayed``."""
+    places: list[_Place] = []
     for number, projection in enumerate(network.projections):
         target = network.population(projection.target)
         if not target.neuron.spiking:
             continue
         s = projection.synapses(network.dt)
         source = np.repeat(np.arange(projection.shape[1]), np.diff(s.indptr))
-        scale = np.broadcast_to(target.neuron.step(target.size, network.dt).v_threshold, (target.size,))[s.target]
-        score = np.abs(s.weight) / scale * spikes[projection.source][source] * (spikes[projection.target][s.target] > 0)
+        threshold = np.abs(target.neuron.step(target.size, network.dt).v_threshold)
+        scale = np.maximum(threshold, 1e-300)[s.target]
+        score = np.abs(s.weight) / scale * spikes[projection.source][source] * spikes[projection.target][s.target]
         if delayed:
             score = score * (s.delay_steps > 0)
-        if score.size and score.max() > (best.score if best else 0.0):
-            best = _Place(number, int(np.argmax(score)), float(score.max()))
-    return best
+        top = np.argsort(-score, kind="stable")[:CANDIDATES]
+        places += [_Place(number, int(index), float(score[index])) for index in top if score[index] > 0]
+    return sorted(places, key=lambda place: -place.score)[:CANDIDATES]
 
 
 def _changed(network: Network, place: _Place, delay: int, factor: float) -> tuple[Network, Projection]:
@@ -110,8 +116,7 @@ def _weight(network: Network, place: _Place) -> Mutation:
     return Mutation("weight", f"weight {_label(network, place)}: {value:.6g} -> {value * WEIGHT_FACTOR:.6g}", changed)
 
 
-def _reset(network: Network, unit_spikes: dict[str, Array]) -> Mutation:
-    name = max(unit_spikes, key=lambda key: int(unit_spikes[key].sum()))
+def _reset(network: Network, name: str) -> Mutation:
     populations = list(network.populations)
     index = [item.name for item in populations].index(name)
     population = populations[index]

@@ -8,6 +8,9 @@ neurons whose parameters differ within a population. The report of a proof says 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +123,7 @@ class NirJudge:
 
             hooks.append(self.program.get_submodule(name).register_forward_hook(keep))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _without_triton_note():
                 state = None
                 for step in torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float64)):
                     *_, state = self.program(step, state)
@@ -136,6 +139,17 @@ class NirJudge:
                 raise InputError(f"judge: {label!r} gave values other than 0 and 1; was its neuron passed through?")
             result[label] = stacked
         return result
+
+
+@contextmanager
+def _without_triton_note() -> Iterator[None]:
+    """Keep torch from saying on the screen that there is no Triton, when SpikingJelly loads its kernels."""
+    logger = logging.getLogger("torch._library.triton")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _text(value: Any) -> str:

@@ -104,6 +104,7 @@ class Proof:
     Attributes:
         reference: Engine of the reference.
         judge: The other program.
+        executed_by: Where the judge tells: which of its code ran which node or population.
         digest: Content hash of the network.
         layers: One comparison a population.
         mutations: Planted errors; every one must be caught.
@@ -117,6 +118,7 @@ class Proof:
 
     reference: str
     judge: str
+    executed_by: dict[str, str]
     digest: str
     layers: tuple[LayerProof, ...]
     mutations: tuple[MutationProof, ...]
@@ -229,12 +231,14 @@ def prove(
     layers = reference.compare(judge)
     mutations: list[MutationProof] = []
     if mutate:
-        for mutation in planted(network, reference.input_spikes(), reference.unit_spikes()):
-            mutations.append(_plant(reference, judge, mutation, replant))
+        for choices in planted(network, reference.input_spikes(), reference.unit_spikes()):
+            telling = (item for item in choices if reference.differs(item.network))
+            mutations.append(_plant(reference, judge, next(telling, choices[0]), replant))
     remarks, enough = _remarks(network, layers)
     return Proof(
         reference=f"snnsim {engine} engine",
         judge=judge.name,
+        executed_by=dict(getattr(judge, "executed_by", {})),
         digest=network.digest(),
         layers=layers,
         mutations=tuple(mutations),
@@ -372,6 +376,16 @@ class _Reference:
         if missing:
             raise InputError(f"proof: {judge.name} gave no spikes of {', '.join(missing)}")
         return tuple(found.values())
+
+    def differs(self, network: Network) -> bool:
+        """Return whether a changed network has other spikes at all, on the same engine and input."""
+        other = _Reference(network, self.engine, self.counts, self.batch)
+        spiking = [item.name for item in network.populations if item.neuron.spiking]
+        for first in self.chunks():
+            ours, theirs = self.chunk(first), other.chunk(first)
+            if any(not np.array_equal(ours[name], theirs[name]) for name in spiking):
+                return True
+        return False
 
     def input_spikes(self) -> Array:
         """Return events by channel."""
