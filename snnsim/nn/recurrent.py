@@ -65,7 +65,7 @@ class Recurrent(nn.Module):
 
     def __init__(
         self,
-        neuron: LIF | CubaLIF | AdaptiveLIF,
+        neuron: nn.Module,
         weight: npt.ArrayLike | Tensor | None = None,
         *,
         delay_steps: int | npt.ArrayLike | Tensor = 1,
@@ -78,7 +78,7 @@ class Recurrent(nn.Module):
         super().__init__()
         if not isinstance(neuron, (LIF, CubaLIF, AdaptiveLIF)):
             raise InputError(f"Recurrent: expected spiking neurons such as LIF, got {type(neuron).__name__}")
-        self.neuron = neuron
+        self.neuron: Any = neuron
         size = self.size = neuron.size
         if weight is None:
             bound = size**-0.5

@@ -62,7 +62,7 @@ class SpikingModule(NeuronModule):
         if np.any(wait < 0) or np.any(wait > 2**30):
             raise InputError(f"{self.label}: t_ref: expected non-negative seconds, got {t_ref!r}")
         steps = np.broadcast_to(np.rint(wait).astype(np.int32), (self.size,))
-        self.register_buffer("refractory_steps", torch.from_numpy(np.ascontiguousarray(steps)))
+        self.register_buffer("refractory_steps", torch.from_numpy(steps.copy()))
 
     def threshold(self) -> Tensor:
         """Return the threshold, float64, shape () or (unit,); differentiable if learned."""

@@ -1,0 +1,87 @@
+"""Rate-targeted initialisation: no layer of a fresh network is silent, and nothing else changes."""
+
+import pytest
+import torch
+
+from snnsim.errors import InputError
+from snnsim.nn.context import Context
+from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.dropout import SequenceDropout
+from snnsim.nn.initialise import initialise_rates
+from snnsim.nn.model import Block, ReadoutBlock, SpikingModel
+from snnsim.nn.neurons import LI, LIF, AdaptiveLIF, CubaLIF
+from snnsim.nn.norm import BatchNormTime
+from snnsim.nn.recurrent import Recurrent
+
+
+def model(norm: bool, scale: float = 1.0) -> SpikingModel:
+    generator = torch.Generator().manual_seed(0)
+    neurons = [
+        LIF(30, dt=0.01),
+        CubaLIF(30, dt=0.01, t_ref=0.01),
+        Recurrent(AdaptiveLIF(30, dt=0.01, adapt_spike=0.1), generator=generator),
+    ]
+    blocks = []
+    for index, neuron in enumerate(neurons):
+        connection = DelayedLinear(30, 30, max_delay_steps=4, generator=generator)
+        if index == 0:
+            connection = Linear(30, 30, bias=True, generator=generator)  # type: ignore[assignment]
+        with torch.no_grad():
+            connection.weight.mul_(scale)
+        blocks.append(
+            Block(connection, neuron, norm=BatchNormTime(30) if norm else None, dropout=SequenceDropout(0.4, index))
+        )
+    readout = ReadoutBlock(Linear(30, 4, generator=generator), LI(4, dt=0.01))
+    return SpikingModel(blocks, readout, dt=0.01)
+
+
+def batch() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return (torch.rand(40, 16, 30, generator=generator) < 0.05).float()
+
+
+@pytest.mark.parametrize(("norm", "scale"), [(True, 1.0), (False, 0.01), (False, 20.0)])
+def test_every_layer_reaches_the_target(norm: bool, scale: float) -> None:
+    net = model(norm, scale)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    results = initialise_rates(net, batch(), target=0.08, tolerance=0.3)
+    assert len(results) == 3
+    assert all(0.08 / 1.3 <= item.after <= 0.08 * 1.3 for item in results)
+    assert any(item.factor != 1.0 for item in results)
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    allowed = {f"blocks.{index}.{'norm' if norm else 'connection'}.weight" for index in range(3)}
+    assert changed
+    assert changed <= allowed
+    assert all(module.training for module in net.modules())
+    for block in net.blocks:
+        block.dropout = None
+    rates = net(batch()).rates
+    torch.testing.assert_close(rates, torch.tensor([item.after for item in results]), rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_in_range_is_left_alone() -> None:
+    net = model(True)
+    initialise_rates(net, batch(), target=0.08, tolerance=0.3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    again = initialise_rates(net, batch(), target=0.08, tolerance=0.3)
+    assert all(item.factor == 1.0 for item in again)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_only_valid_steps_count() -> None:
+    x = torch.cat([batch(), torch.zeros(200, 16, 30)])
+    mask = (torch.arange(240) < 40)[:, None].expand(240, 16).contiguous()
+    short = initialise_rates(model(True), batch(), Context(mask=mask[:40]), target=0.08)
+    long = initialise_rates(model(True), x, Context(mask=mask), target=0.08)
+    for a, b in zip(short, long, strict=True):
+        assert a.after == pytest.approx(b.after, rel=0.02)
+
+
+def test_a_silent_input_is_named() -> None:
+    net = model(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(InputError, match=r"hidden layer 1 does not reach 0\.05 spikes a neuron-step"):
+        initialise_rates(net, torch.zeros(10, 4, 30))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with pytest.raises(InputError, match="expected target in"):
+        initialise_rates(net, batch(), target=1.5)
