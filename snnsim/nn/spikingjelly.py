@@ -279,7 +279,7 @@ class _Importer:
             raise InputError("from_spikingjelly: found no neurons")
         if self.grows and self.n_steps is None:
             raise InputError("n_steps: layers change the length of the sequence; pass the steps of a sample")
-        end = max(layer.stop for layer, _ in self.done)
+        end = max(self.n_steps or 0, *(layer.stop for layer, _ in self.done))
         labels = list(names) if names is not None else [f"layer{index + 1}" for index in range(len(self.done))]
         if names is None and not self.done[-1][1].spiking:
             labels[-1] = "readout"
