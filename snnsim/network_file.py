@@ -1,6 +1,6 @@
-"""The network file: one sealed HDF5 file, layout in ``docs/formats.md``.
+"""Sealed HDF5 files, and the network file as one of them; layout in ``docs/formats.md``.
 
-The file starts with a user block of 512 bytes that holds the format, the schema version and the SHA-256 of all
+A sealed file starts with a user block of 512 bytes that holds the format, the schema version and the SHA-256 of all
 that follows. A damaged file is found there, before the HDF5 library sees it. Inside are a JSON manifest and
 plain contiguous arrays, each with its own SHA-256.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,17 @@ from snnsim.neurons import NEURONS, Neuron
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["SCHEMA", "describe", "load_network", "save_network", "seal"]
+__all__ = [
+    "SCHEMA",
+    "SealedReader",
+    "describe",
+    "list_array",
+    "load_network",
+    "open_sealed",
+    "save_network",
+    "save_sealed",
+    "seal",
+]
 
 SCHEMA = 1
 FORMAT = "snnsim network"
@@ -42,13 +53,7 @@ def describe(network: Network) -> tuple[dict[str, Any], Arrays]:
     listed: list[dict[str, Any]] = []
 
     def put(value: Any) -> Any:
-        if not isinstance(value, np.ndarray):
-            return value
-        array = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
-        checksum = sha256(array.data if array.size else b"").hexdigest()
-        arrays.append(array)
-        listed.append({"dtype": array.dtype.str, "shape": list(array.shape), "sha256": checksum})
-        return {"array": len(arrays) - 1}
+        return list_array(value, arrays, listed) if isinstance(value, np.ndarray) else value
 
     def neuron(record: Neuron) -> dict[str, Any]:
         return {"kind": record.kind, "parameters": {name: put(value) for name, value in record.parameters().items()}}
@@ -100,19 +105,27 @@ def _hash_after_block(path: Path) -> str:
     return total.hexdigest()
 
 
-def seal(path: str | Path) -> None:
-    """Write the user block of a network file whose HDF5 part is complete."""
+def seal(path: str | Path, form: str = FORMAT, schema: int = SCHEMA) -> None:
+    """Write the user block of a file whose HDF5 part is complete."""
     path = Path(path)
-    text = f"{FORMAT} {SCHEMA} sha256 {_hash_after_block(path)}\n".encode()
+    text = f"{form} {schema} sha256 {_hash_after_block(path)}\n".encode()
     with open(path, "r+b") as stream:
         stream.write(text.ljust(BLOCK, b"\0"))
 
 
-def save_network(network: Network, path: str | Path) -> Path:
-    """Write ``network`` to ``path`` atomically; equal networks with equal notes give equal bytes."""
+def list_array(array: npt.NDArray[Any], arrays: Arrays, listed: list[dict[str, Any]]) -> dict[str, int]:
+    """Append an array and its entry in the manifest; return the reference to it."""
+    array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    checksum = sha256(array.data if array.size else b"").hexdigest()
+    arrays.append(array)
+    listed.append({"dtype": array.dtype.str, "shape": list(array.shape), "sha256": checksum})
+    return {"array": len(arrays) - 1}
+
+
+def save_sealed(path: str | Path, manifest: dict[str, Any], arrays: Arrays) -> Path:
+    """Write a manifest (with ``format`` and ``schema``) and its arrays, atomically."""
     import h5py
 
-    manifest, arrays = describe(network)
     text = np.frombuffer(canonical_json(manifest).encode(), dtype=np.uint8)
     with atomic_path(path) as temporary:
         with h5py.File(temporary, "w", userblock_size=BLOCK, track_order=False) as file:
@@ -120,25 +133,30 @@ def save_network(network: Network, path: str | Path) -> Path:
             group = file.create_group("arrays")
             for number, array in enumerate(arrays):
                 group.create_dataset(str(number), data=array)
-        seal(temporary)
+        seal(temporary, manifest["format"], manifest["schema"])
     return Path(path)
 
 
-def _check_seal(path: Path) -> None:
+def save_network(network: Network, path: str | Path) -> Path:
+    """Write ``network`` to ``path`` atomically; equal networks with equal notes give equal bytes."""
+    return save_sealed(path, *describe(network))
+
+
+def _check_seal(path: Path, form: str, known: int, writer: str) -> None:
     try:
         with open(path, "rb") as stream:
             block = stream.read(BLOCK)
     except OSError as error:
         raise SnnsimFileError(path, "", f"cannot be read ({error.strerror})") from error
-    if not block.startswith(FORMAT.encode()):
-        raise SnnsimFileError(path, "", "is not a snnsim network file; expected one written by Network.save")
-    match = re.match(rb"snnsim network (\d{1,9}) sha256 ([0-9a-f]{64})\n\0*\Z", block)
+    if not block.startswith(form.encode()):
+        raise SnnsimFileError(path, "", f"is not a {form} file; expected one written by {writer}")
+    match = re.match(form.encode() + rb" (\d{1,9}) sha256 ([0-9a-f]{64})\n\0*\Z", block)
     if match is None or len(block) < BLOCK:
         raise SnnsimFileError(path, "", "its first 512 bytes are damaged; copy or save it again")
     schema = int(match[1])
-    if schema > SCHEMA:
+    if schema > known:
         raise SnnsimFileError(
-            path, "", f"is written in schema {schema} and this snnsim reads up to {SCHEMA}; install a newer snnsim"
+            path, "", f"is written in schema {schema} and this snnsim reads up to {known}; install a newer snnsim"
         )
     if schema < 1:
         raise SnnsimFileError(path, "", f"names schema {schema}, which never existed")
@@ -148,28 +166,46 @@ def _check_seal(path: Path) -> None:
         )
 
 
-def load_network(path: str | Path) -> Network:
-    """Read a network file; every problem is one :class:`SnnsimFileError`."""
+@contextmanager
+def open_sealed(path: str | Path, form: str, schema: int, writer: str) -> Iterator[SealedReader]:
+    """Open a sealed file; every problem in the block is one :class:`SnnsimFileError`.
+
+    Args:
+        path: The file.
+        form: What its first bytes and its manifest must say.
+        schema: Newest known schema version.
+        writer: What writes such files, for messages.
+    """
     path = Path(path)
-    _check_seal(path)
+    _check_seal(path, form, schema, writer)
     import h5py
 
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return _Reader(path, file).network()
+            reader = SealedReader(path, file)
+            reader.manifest = reader.text()
+            if reader.manifest.get("format") != form or reader.manifest.get("schema") != schema:
+                raise reader.fail("manifest", f"expected format {form!r} in schema {schema}")
+            yield reader
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, SnnsimFileError):
             raise
         if isinstance(error, InputError):
-            raise SnnsimFileError(path, "network", str(error)) from error
+            raise SnnsimFileError(path, "content", str(error)) from error
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise SnnsimFileError(path, "", f"HDF5 cannot read it ({reason}); save it again") from error
     except (MemoryError, RecursionError, OverflowError) as error:
         raise SnnsimFileError(path, "", f"declares more than can be read ({type(error).__name__})") from error
 
 
-class _Reader:
-    """One open network file."""
+def load_network(path: str | Path) -> Network:
+    """Read a network file; every problem is one :class:`SnnsimFileError`."""
+    with open_sealed(path, FORMAT, SCHEMA, "Network.save") as reader:
+        return _NetworkReader(reader).network()
+
+
+class SealedReader:
+    """One open sealed file: its manifest, and arrays checked against it."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self.path = path
@@ -179,6 +215,7 @@ class _Reader:
         self.manifest: dict[str, Any] = {}
 
     def fail(self, item: str, reason: str) -> SnnsimFileError:
+        """Return the error that names this file and the item."""
         return SnnsimFileError(self.path, item, reason)
 
     def dataset(self, name: str) -> h5py.Dataset:
@@ -205,6 +242,7 @@ class _Reader:
         return parent
 
     def text(self) -> dict[str, Any]:
+        """Read the manifest."""
         data = self.dataset("manifest")
         if data.dtype != np.uint8 or data.ndim != 1 or data.shape[0] > MAX_MANIFEST:
             raise self.fail("manifest", f"expected at most {MAX_MANIFEST} bytes, got {data.dtype} {data.shape}")
@@ -236,11 +274,13 @@ class _Reader:
         return value
 
     def only(self, record: dict[str, Any], known: set[str], where: str) -> None:
+        """Refuse keys that are not known."""
         unknown = sorted(set(record) - known)
         if unknown:
-            raise self.fail(f"manifest {where}{unknown[0]}", f"is not known in schema {SCHEMA}")
+            raise self.fail(f"manifest {where}{unknown[0]}", "is not known in this schema")
 
     def array(self, reference: Any, where: str) -> npt.NDArray[Any]:
+        """Return the array that ``{"array": number}`` refers to, read-only, checked against its entry."""
         number = self.get(reference, "array", int, where)
         listed = self.get(self.manifest, "arrays", list, "")
         if not 0 <= number < len(listed):
@@ -265,6 +305,7 @@ class _Reader:
         return self.arrays[number]
 
     def number_or_array(self, record: Any, key: str, where: str) -> Any:
+        """Return ``record[key]``, a number or a reference to an array."""
         value = self.get(record, key, (float, dict), where)
         return self.array(value, f"{where}{key}.") if isinstance(value, dict) else float(value)
 
@@ -274,6 +315,19 @@ class _Reader:
             return make()
         except InputError as error:
             raise self.fail(f"manifest {where}", str(error)) from error
+
+
+class _NetworkReader:
+    """The network in an open file."""
+
+    def __init__(self, reader: SealedReader) -> None:
+        self.manifest = reader.manifest
+        self.fail = reader.fail
+        self.get = reader.get
+        self.only = reader.only
+        self.array = reader.array
+        self.number_or_array = reader.number_or_array
+        self.build = reader.build
 
     def neuron(self, record: Any, where: str) -> Neuron:
         kind = self.get(record, "kind", str, where)
@@ -339,9 +393,7 @@ class _Reader:
         return readout
 
     def network(self) -> Network:
-        self.manifest = manifest = self.text()
-        if manifest.get("format") != FORMAT or manifest.get("schema") != SCHEMA:
-            raise self.fail("manifest", f"expected format {FORMAT!r} in schema {SCHEMA}")
+        manifest = self.manifest
         self.only(
             manifest,
             {"format", "schema", "dt", "inputs", "populations", "projections", "readout", "notes", "arrays"},
