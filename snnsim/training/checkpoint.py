@@ -26,6 +26,7 @@ __all__ = [
     "Checkpoint",
     "load_tensors",
     "newest_checkpoint",
+    "remove_others",
     "restore_state",
     "save_tensors",
     "training_state",
@@ -160,10 +161,16 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], val
     info = save_tensors(folder / f"{stem}.safetensors", tensors)
     path = folder / f"{stem}.json"
     write_json(path, {"schema": SCHEMA, "step": step, "tensors": info, "values": dict(values)})
-    for old in folder.iterdir():
-        if not old.name.startswith(stem):
-            old.unlink(missing_ok=True)
+    remove_others(folder, step)
     return path
+
+
+def remove_others(folder: Path, step: int | None) -> None:
+    """Remove all files but those of checkpoint ``step``: older checkpoints and what a kill left half-written."""
+    if folder.is_dir():
+        for item in folder.iterdir():
+            if step is None or not item.name.startswith(f"{step:09d}."):
+                item.unlink(missing_ok=True)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:

@@ -113,10 +113,10 @@ class Display:
 
     def _epoch(self, facts: dict[str, Any]) -> None:
         done = facts["epoch"] - self.first_epoch
-        left = (time.monotonic() - self.started) / max(1, done) * (self.epochs - facts["epoch"])
+        left = (time.monotonic() - self.started) / max(1, done) * (facts["epochs"] - facts["epoch"])
         delay = facts["mean_delay"]
         row = [
-            f"{facts['epoch']}/{self.epochs}",
+            f"{facts['epoch']}/{facts['epochs']}",
             f"{facts['loss']:.4f}",
             _percent(facts["train_accuracy"]),
             _percent(facts["valid_accuracy"]),

@@ -71,11 +71,11 @@ def fan_out(model: SpikingModel) -> tuple[list[int], list[int]]:
 
 
 def operations_a_sample(model: SpikingModel, input_events: float, spikes: list[float], n_samples: int) -> float:
-    """Return the synaptic operations a sample: every spike times the synapses it reaches.
+    """Return the effective synaptic operations a sample: every active source and step times its synapses.
 
     Args:
         model: Model.
-        input_events: Input events of all samples.
+        input_events: Pairs of input channel and step with at least one event, all samples.
         spikes: Spikes of every hidden layer, all samples.
         n_samples: Samples.
     """
@@ -123,7 +123,7 @@ def evaluate_model(
         valid = float(batch.mask.sum())
         weighted += output.rates.double().numpy() * valid
         neuron_steps += valid
-        inputs += float(batch.x.sum(dtype=np.float64))
+        inputs += float(np.count_nonzero(batch.x))
     model.train(training)
     scores = world.gather(torch.cat(logits) if logits else torch.zeros(0, model.n_classes, dtype=torch.float64))
     loss_values = world.gather(torch.cat(losses) if losses else torch.zeros(0, dtype=torch.float64))

@@ -30,6 +30,7 @@ from snnsim.nn.model import SpikingModel, build_model
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import (
     newest_checkpoint,
+    remove_others,
     restore_state,
     save_tensors,
     training_state,
@@ -133,7 +134,7 @@ class Trainer:
                 float(correct),
                 float(labels.numel()),
                 steps,
-                float(batch.x[:, part].sum(dtype=np.float64)),
+                float(np.count_nonzero(batch.x[:, part])),
                 *(output.rates.double() * steps).tolist(),
             ]
         )
@@ -465,6 +466,7 @@ def _resume(trainer: Trainer, folder: RunFolder, best_test: bool) -> None:
         trainer.restore(checkpoint.step, checkpoint.tensors, checkpoint.values)
     if trainer.world.leads:
         folder.cut_metrics(trainer.metrics_length)
+        remove_others(folder.checkpoints, checkpoint.step if checkpoint is not None else None)
 
 
 def _first_difference(a: Recipe, b: Recipe) -> str:

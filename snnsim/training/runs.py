@@ -93,7 +93,8 @@ class Run:
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
-            raise SnnsimFileError(path, "", f"does not fit the recipe beside it ({error})") from error
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise SnnsimFileError(path, "", f"does not fit the recipe beside it ({first[0].strip()})") from error
         return model.eval()
 
     def network(self, which: Which | None = None) -> Network:
