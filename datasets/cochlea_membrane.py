@@ -15,7 +15,6 @@ places lead. ``orientation="published"`` keeps that; ``"causal"`` conjugates, so
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
@@ -268,7 +267,8 @@ def _open(path: Path, channels: int, n_bins: int, model: MembraneModel) -> Compl
         expected = MODELS[model](grid(n_bins)[columns], places(channels)[rows, None])
     if not np.allclose(values[np.ix_(rows, columns)], expected, rtol=1e-4, atol=1e-6):
         return None
-    return values
+    stored: Complex64 = values
+    return stored
 
 
 def _build(path: Path, channels: int, n_bins: int, model: MembraneModel, threads: int) -> None:
@@ -285,5 +285,3 @@ def _build(path: Path, channels: int, n_bins: int, model: MembraneModel, threads
             for _ in pool.map(fill, range(0, channels, 10)):
                 pass
         values.flush()
-        with contextlib.suppress(AttributeError):
-            values._mmap.close()

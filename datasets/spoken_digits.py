@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,8 +29,8 @@ import numpy.typing as npt
 from snnsim.datasets.cochlea import STAGE_RATE, Encoder, clip_seed, encode_prepared, prepare
 from snnsim.datasets.heidelberg_write import write_spike_file
 from snnsim.datasets.spoken_digits_voices import CLASS_NAMES, VOICES, WORDS, Utterance, utterance
-from snnsim.errors import InputError, MissingLibraryError, SnnsimFileError
-from snnsim.files import atomic_path, canonical_json, sha256_bytes, write_json
+from snnsim.errors import InputError, MissingLibraryError
+from snnsim.files import atomic_path, canonical_json, sha256_bytes, sha256_file, write_json
 
 __all__ = ["GENERATOR_VERSION", "SIZES", "MadeSet", "SpeechProcess", "make_spoken_digits", "trim"]
 
@@ -43,6 +43,7 @@ BUILTIN_STEP = 1 / 1024
 """Seconds: spike times of the built-in set are multiples of it, so that its files pack well."""
 
 MAX_SECONDS = 1.2
+BUILTIN = Path(__file__).parent / "builtin"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,11 @@ class MadeSet:
         spikes: Spikes in both.
         reused: Clips taken over from an earlier, stopped run.
         speech: SHA-256 of all waveforms.
-        digest: SHA-256 of all spikes.
+        digest: SHA-256 of all spikes, before times are rounded to float16.
+        known: Clips of which the package knows what they must be (those of the built-in set).
+        other_speech: How many of them got another waveform here.
+        other_spikes: How many of them got other spikes here; the last bits of a Fourier transform may move single
+            spikes from one kind of processor to another.
     """
 
     train: Path
@@ -68,6 +73,9 @@ class MadeSet:
     reused: int
     speech: str
     digest: str
+    known: int
+    other_speech: int
+    other_spikes: int
 
 
 class SpeechProcess:
@@ -255,9 +263,9 @@ def make_spoken_digits(
         raise InputError(f"time_step: expected 0.00001 to 0.1 seconds, got {time_step}")
     clip_seed("", seed)  # refuses a seed out of range
     settings = Encoder(max_seconds=MAX_SECONDS) if encoder is None else encoder
+    order = [(r, i) for r in range(max(repetitions)) for i, voice in enumerate(VOICES) if r < repetitions[voice.test]]
     parts: dict[tuple[int, int], _Part] = {}
     reused = 0
-    order = [(r, i) for r in range(max(repetitions)) for i, voice in enumerate(VOICES) if r < repetitions[voice.test]]
     with SpeechProcess() as speech, ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         recipe = {
             "generator": GENERATOR_VERSION,
@@ -269,7 +277,7 @@ def make_spoken_digits(
         }
         store = folder / ".parts" / sha256_bytes(canonical_json(recipe).encode())[:16]
         for repetition, voice in order:
-            path = store / f"{repetition:05d}-{voice:03d}.npz"
+            path = store / f"{_part_name(repetition, voice)}.npz"
             part = _Part.load(path)
             if part is None:
                 part = _make_part(speech, pool, voice, repetition, seed, settings)
@@ -279,9 +287,45 @@ def make_spoken_digits(
             parts[repetition, voice] = part
             if progress is not None:
                 progress(len(parts) * len(WORDS), len(order) * len(WORDS))
-    made = _write(folder, parts, recipe, settings, reused, time_step, pack)
+    paths, counts, spikes = _write(folder, parts, recipe, settings, time_step, pack)
+    made = MadeSet(
+        train=paths["train"],
+        test=paths["test"],
+        n_train=counts["train"],
+        n_test=counts["test"],
+        spikes=spikes,
+        reused=reused,
+        speech=sha256_bytes("".join(part.speech for part in parts.values()).encode()),
+        digest=sha256_bytes("".join(part.digest() for part in parts.values()).encode()),
+        **_compare(parts, recipe),
+    )
+    files = {path.name: sha256_file(path) for path in paths.values()}
+    manifest = recipe | {"clips": counts, "time_step": time_step, "speech": made.speech, "spikes": made.digest}
+    hashes = {_part_name(*key): [part.speech, part.digest()] for key, part in parts.items()}
+    write_json(folder / "manifest.json", manifest | {"files": files, "parts": hashes})
     shutil.rmtree(folder / ".parts", ignore_errors=True)
     return made
+
+
+def _part_name(repetition: int, voice: int) -> str:
+    return f"{repetition:05d}-{voice:03d}"
+
+
+def _compare(parts: dict[tuple[int, int], _Part], recipe: dict[str, Any]) -> dict[str, int]:
+    """Compare with the hashes of the built-in set, where it was made with the same settings."""
+    try:
+        built = json.loads((BUILTIN / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        built = {}
+    found = {"known": 0, "other_speech": 0, "other_spikes": 0}
+    if any(built.get(key) != value for key, value in json.loads(json.dumps(recipe)).items()):
+        return found
+    for key, part in parts.items():
+        if (hashes := built["parts"].get(_part_name(*key))) is not None:
+            found["known"] += len(WORDS)
+            found["other_speech"] += len(WORDS) * (hashes[0] != part.speech)
+            found["other_spikes"] += len(WORDS) * (hashes[1] != part.digest())
+    return found
 
 
 def _repetitions(size: int | str) -> tuple[int, int]:
@@ -301,35 +345,20 @@ def _write(
     parts: dict[tuple[int, int], _Part],
     recipe: dict[str, Any],
     encoder: Encoder,
-    reused: int,
     time_step: float | None,
     pack: bool,
-) -> MadeSet:
-    digest = sha256_bytes("".join(part.digest() for part in parts.values()).encode())
-    speech = sha256_bytes("".join(part.speech for part in parts.values()).encode())
+) -> tuple[dict[str, Path], dict[str, int], int]:
+    """Write both files; return their paths, their numbers of clips, and the number of spikes."""
     counts: dict[str, int] = {}
     spikes = 0
     paths = {split: folder / f"spoken_digits_{split}.h5{'.gz' if pack else ''}" for split in ("train", "test")}
     for split, path in paths.items():
-        times: list[npt.NDArray[np.float64]] = []
-        units: list[npt.NDArray[np.uint16]] = []
-        columns: list[tuple[int, int, int]] = []
-        for (repetition, voice), part in parts.items():
-            if VOICES[voice].test != (split == "test"):
-                continue
-            seconds = part.samples / STAGE_RATE
-            if time_step is not None:
-                seconds = np.rint(seconds / time_step) * time_step
-            ends = np.cumsum(part.counts)
-            times += np.split(seconds, ends[:-1])
-            units += np.split(part.units, ends[:-1])
-            columns += [(label, voice, repetition) for label in range(len(WORDS))]
-            spikes += int(ends[-1])
+        mine = {key: part for key, part in parts.items() if VOICES[key[1]].test == (split == "test")}
+        columns = [(label, voice, repetition) for repetition, voice in mine for label in range(len(WORDS))]
         labels, speakers, recordings = np.array(columns, dtype=np.int64).T
-        write_spike_file(
+        spikes += write_spike_file(
             path,
-            times,
-            units,
+            _clips(mine.values(), time_step),
             labels,
             n_units=encoder.channels,
             keys=CLASS_NAMES,
@@ -350,7 +379,16 @@ def _write(
                 "note": "Synthetic speech made for snnsim; not a recording of people and not the Heidelberg digits.",
             },
         )
-        counts[split] = len(times)
-    made = MadeSet(paths["train"], paths["test"], counts["train"], counts["test"], spikes, reused, speech, digest)
-    write_json(folder / "manifest.json", recipe | {"clips": counts, "speech": speech, "spikes": digest})
-    return made
+        counts[split] = len(columns)
+    return paths, counts, spikes
+
+
+def _clips(
+    parts: Iterable[_Part], time_step: float | None
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint16]]]:
+    for part in parts:
+        seconds = part.samples / STAGE_RATE
+        if time_step is not None:
+            seconds = np.rint(seconds / time_step) * time_step
+        ends = np.cumsum(part.counts)[:-1]
+        yield from zip(np.split(seconds, ends), np.split(part.units, ends), strict=True)

@@ -18,7 +18,6 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 SYNCHRONOUS = 2
@@ -59,7 +58,8 @@ def speak(library: Any, data: str, request: dict[str, Any]) -> bytes:
         raise ValueError(f"espeak-ng has no voice {language}")
     for parameter, name in ((RATE, "rate"), (PITCH, "pitch"), (RANGE, "range")):
         library.espeak_SetParameter(parameter, int(request[name]), 0)
-    ctypes.CDLL(None).srand(SEED) if os.name == "posix" else None
+    if os.name == "posix":
+        ctypes.CDLL(None).srand(SEED)
     text = request["text"].encode() + b"\0"
     size, zero = ctypes.c_size_t(len(text)), ctypes.c_uint(0)
     if library.espeak_Synth(text, size, zero, 1, zero, ctypes.c_uint(CHARACTERS_UTF8), None, None) != 0:
@@ -75,10 +75,10 @@ def speak(library: Any, data: str, request: dict[str, Any]) -> bytes:
     return sound
 
 
-def respond(out: BinaryIO, rate: int, make: Callable[[], bytes]) -> None:
+def respond(out: BinaryIO, rate: int, library: Any, data: str, request: dict[str, Any]) -> None:
     """Write the answer to one request."""
     try:
-        sound = make()
+        sound = speak(library, data, request)
         head: dict[str, Any] = {"samples": len(sound) // 2, "rate": rate}
     except (ValueError, OSError, KeyError, TypeError) as error:
         sound, head = b"", {"error": str(error)}
@@ -96,11 +96,11 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         if not hasattr(os, "fork"):
-            respond(out, rate, lambda request=request: speak(library, data, request))
+            respond(out, rate, library, data, request)
             return
         copy = os.fork()
         if copy == 0:
-            respond(out, rate, lambda request=request: speak(library, data, request))
+            respond(out, rate, library, data, request)
             os._exit(0)
         _, status = os.waitpid(copy, 0)
         if status != 0:

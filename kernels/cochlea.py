@@ -125,7 +125,7 @@ def mix64(z: np.uint64) -> np.uint64:
     z = uint64(z)
     z = (z ^ (z >> uint64(30))) * _FIRST
     z = (z ^ (z >> uint64(27))) * _SECOND
-    return z ^ (z >> uint64(31))
+    return z ^ (z >> uint64(31))  # type: ignore[no-any-return]
 
 
 @njit(cache=True, nogil=True)
@@ -135,7 +135,7 @@ def stream_key(seed: np.uint64, unit: np.uint64) -> np.uint64:
     The seed goes through the mixer by itself: with a key linear in the seed, seeds n and n + 1 would be the same
     numbers shifted by one sample.
     """
-    return mix64(mix64(uint64(seed)) ^ ((uint64(unit) + uint64(1)) * _UNIT))
+    return mix64(mix64(uint64(seed)) ^ ((uint64(unit) + uint64(1)) * _UNIT))  # type: ignore[no-any-return]
 
 
 @njit(cache=True, nogil=True)
