@@ -68,7 +68,8 @@ def read_heidelberg(
 
     def build(target: Path) -> None:
         with unpacked(path) as plain:
-            arguments = {"path": str(plain), "shown": str(path), "target": str(target)}
+            # the worker may have started in another working folder
+            arguments = {"path": os.path.abspath(plain), "shown": str(path), "target": os.path.abspath(target)}
             if trusted:
                 convert_heidelberg(**arguments, n_units=n_units, sort=sort)
             else:
