@@ -83,7 +83,7 @@ def demo(
     exported = out / f"{run.default}.nir"
     with stages.stage("export", f"NIR file {exported}, run by another program on the same input"):
         written = export_network(network, "nir", exported)
-        proof = prove_export(network, "nir", exported)
+        proof = prove_export(network, "nir", exported, n_samples=60)
         proof.save(exported.with_name(exported.name + ".proof.json"))
         for sentence in proof.sentences():
             note(f"      {sentence}")
