@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from snnsim.errors import InputError, SnnsimFileError
 from snnsim.events import Events, replace_fields
-from snnsim.files import canonical_json, sha256_bytes
+from snnsim.files import cache_folder, canonical_json, sha256_bytes
 from snnsim.grid import GRID_TOLERANCE, check_dt
 
 __all__ = ["Dataset", "frame", "list_datasets", "open_dataset"]
@@ -19,6 +22,8 @@ __all__ = ["Dataset", "frame", "list_datasets", "open_dataset"]
 SUFFIXES = (".h5", ".h5.gz", ".h5.zip", ".zip")  # the first that exists is taken
 SPLITS = ("train", "test", "valid")
 BUILTIN = Path(__file__).parent / "builtin"
+LARGE = 1 << 26  # events whose times (512 MiB) are kept in a file instead of in memory
+BLOCK_EVENTS = 1 << 22
 NAMES = ("spoken-digits", "toy")
 
 
@@ -226,18 +231,50 @@ def frame(events: Events, align: Literal["first-spike", "zero"] = "first-spike",
         return replace_fields(events, duration=events.n_steps(dt) * dt)
     if align != "first-spike":
         raise InputError(f"align: expected 'first-spike' or 'zero', got {align!r}")
-    counts = events.counts
-    filled = counts > 0
+    filled = events.counts > 0
     first = np.zeros(len(events))
     last = np.zeros(len(events))
     first[filled] = events.times[events.offsets[:-1][filled]]
     last[filled] = events.times[events.offsets[1:][filled] - 1]
-    times = events.times - np.repeat(first, counts)
     ratio = (last - first) / dt
     nearest = np.rint(ratio)
     steps = np.where(np.abs(ratio - nearest) < GRID_TOLERANCE, nearest, np.ceil(ratio))
     steps = np.maximum(steps, 1.0)
-    inside = np.repeat((steps - 0.5) * dt, counts)
-    edge = times >= np.repeat((steps - GRID_TOLERANCE) * dt, counts)
-    times[edge] = inside[edge]  # the last frame takes what lies on its end
+    times = _large_array(events.n_events)
+    start = 0
+    while start < len(events):  # blocks of samples, so that temporary arrays stay small
+        stop = int(np.searchsorted(events.offsets, events.offsets[start] + BLOCK_EVENTS, side="right")) - 1
+        stop = min(max(stop, start + 1), len(events))
+        a, b = int(events.offsets[start]), int(events.offsets[stop])
+        counts = np.diff(events.offsets[start : stop + 1])
+        block = events.times[a:b] - np.repeat(first[start:stop], counts)
+        edge = block >= np.repeat((steps[start:stop] - GRID_TOLERANCE) * dt, counts)
+        block[edge] = np.repeat((steps[start:stop] - 0.5) * dt, counts)[edge]  # the last frame takes what is on its end
+        times[a:b] = block
+        start = stop
     return replace_fields(events, times=times, duration=steps * dt)
+
+
+def _large_array(size: int) -> npt.NDArray[np.float64]:
+    """Return an array for ``size`` times; a large one lies in a nameless file, so that memory is not needed for all.
+
+    Raises:
+        SnnsimFileError: There is no room on the disk for a large one.
+    """
+    if size < LARGE:
+        return np.empty(size)
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:  # goes when the last view of the array goes
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, 8 * size)  # a full disk must show here, not while writing
+            return np.memmap(
+                stream, dtype=np.float64, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=(size,)
+            )
+    except OSError as error:
+        raise SnnsimFileError(
+            folder,
+            "",
+            f"has no room for {8 * size / 1e9:.1f} GB of times ({error.strerror}); free space or set SNNSIM_CACHE",
+        ) from error

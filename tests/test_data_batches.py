@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from snnsim.datasets import dataset as dataset_module
 from snnsim.datasets import open_dataset
 from snnsim.datasets.augment import Augment, augment_events
 from snnsim.datasets.batches import BatchStream
@@ -90,6 +93,21 @@ def test_a_part_whose_last_channels_are_silent_gets_the_width_of_the_other() -> 
     assert dataset(speech(0), speech(1, n_units=39).widen(40)).n_units == 40
 
 
+def test_the_built_in_set_opens_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNNSIM_CACHE", str(tmp_path / "cache"))
+    data = open_dataset("spoken-digits")
+    assert data.test is not None
+    assert data.name == "spoken-digits"
+    assert (data.n_units, data.n_classes, len(data.class_names)) == (700, 20, 20)
+    assert len(data.unseen_speakers) >= 2
+    for part in data.parts.values():
+        assert (np.bincount(part.labels, minlength=20) > 0).all()
+        Events(**{name: getattr(part, name) for name in Events.__dataclass_fields__})
+    held = validation_events(data)
+    assert held.how == "speaker"
+    assert set(held.valid.labels) == set(range(20))
+
+
 # --- framing -------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +125,29 @@ def test_framing_puts_the_last_event_of_whole_steps_into_the_last_step() -> None
     framed = frame(Events.from_lists([[0.5, 0.53, 0.53], [0.2], []], [[0, 1, 2], [0], []], 3), dt=0.01)
     assert framed.n_steps(0.01).tolist() == [3, 1, 1]
     assert bin_events(framed, 0.01)[2, 0].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("block", [1, 60, 1000, 10**6])
+def test_framing_is_the_same_in_blocks_and_in_a_file(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNNSIM_CACHE", str(tmp_path / "cache"))
+    events = Events.concatenate(
+        [speech(), Events.from_lists([[], [0.2, 0.23], []], [[], [0, 1], []], 40, class_names="abc")]
+    )
+    expected = frame(events, dt=0.01)
+    monkeypatch.setattr(dataset_module, "BLOCK_EVENTS", block)
+    monkeypatch.setattr(dataset_module, "LARGE", 10)
+    framed = frame(events, dt=0.01)
+    assert framed == expected
+    assert list((tmp_path / "cache").iterdir()) == []
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(SnnsimFileError, match="has no room for"):
+        frame(events, dt=0.01)
 
 
 def test_framing_from_zero_keeps_times() -> None:
