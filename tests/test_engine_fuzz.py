@@ -71,7 +71,7 @@ def test_mutants_of_a_network_file(reader: str, count: int, tmp_path: Path) -> N
         assert report.read == same, "a changed file was accepted"
     else:
         assert report.read > 0, "no mutant reached the end"
-    assert len(report.sentences) > 3
+    assert len(report.sentences) > 2
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=LONG)])
