@@ -111,7 +111,7 @@ def resonance(place: npt.ArrayLike, constants: MembraneConstants = MEMBRANE) -> 
     """Return the characteristic frequency in Hz of a place in cm: sqrt(S(x) / m) / (2 pi).
 
     >>> [round(float(value), 1) for value in resonance([0.0, 1.75, 3.5])]
-    [22507.9, 1629.2, 110.3]
+    [22507.9, 1629.9, 110.3]
     """
     x = np.asarray(place, dtype=np.float64)
     return np.asarray(np.sqrt((constants.c0 * np.exp(-constants.alpha * x) - constants.a) / constants.m) / (2 * np.pi))
