@@ -105,6 +105,12 @@ COMMANDS: dict[str, Command] = {
         "Search a learning rate with a range test.",
         "snnsim lr-find spoken-digits",
     ),
+    "bench": Command(
+        "snnsim.cli.bench",
+        "app",
+        "Time the data path and training on this machine.",
+        "snnsim bench data",
+    ),
 }
 
 PROGRAM = "snnsim"
