@@ -195,15 +195,13 @@ def _from_tonic(name: str, out: Path) -> Any:
 def _mount() -> None:
     """Add the commands of the sound room, each in its own file."""
     from importlib import import_module
-    from importlib.util import find_spec
 
     for command, example in (
         ("make", "snnsim data make spoken-digits --out data/digits"),
         ("encode", "snnsim data encode *.wav --out spikes.h5"),
     ):
-        if find_spec(f"snnsim.cli.data_{command}") is not None:
-            function = getattr(import_module(f"snnsim.cli.data_{command}"), command)
-            app.command(command, epilog=f"Example: {example}", context_settings=SETTINGS)(function)
+        function = getattr(import_module(f"snnsim.cli.data_{command}"), command)
+        app.command(command, epilog=f"Example: {example}", context_settings=SETTINGS)(function)
 
 
 _mount()
