@@ -21,13 +21,14 @@ import numpy.typing as npt
 from snnsim.errors import InputError
 from snnsim.export import ExportReport
 from snnsim.export.nir_graph import Graph, identifier, write_graph
+from snnsim.export.nir_read import read_nir
 from snnsim.export.nir_timing import Timing, plan_timing
 from snnsim.neurons import StepParameters
 
 if TYPE_CHECKING:
     from snnsim.network import Network, Population
 
-__all__ = ["build_nir", "write_nir"]
+__all__ = ["build_nir", "read_nir", "write_nir"]
 
 Delays = Literal["delay-node", "error", "drop-with-report"]
 Form = Literal["line", "branch"]

@@ -207,9 +207,10 @@ class _Reader:
     def text(self, group: Any, name: str) -> str:
         if name not in group:
             raise SnnsimFileError(self.path, f"{group.name}/{name}", "missing; is this a NIR file?")
-        value = group[name][()]
-        if isinstance(value, np.ndarray) and value.size == 1:
-            value = value.reshape(-1)[0]
+        item = group[name]
+        if not isinstance(item, self.h5py.Dataset) or item.size != 1:
+            raise SnnsimFileError(self.path, f"{group.name}/{name}", "expected one string")
+        value = self.array(item).reshape(-1)[0]
         if isinstance(value, bytes):
             return value.decode("utf8")
         if isinstance(value, str):
