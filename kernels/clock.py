@@ -27,6 +27,8 @@ RESET_ZERO = 8
 STRICT = 16  # only looked at with ADAPTIVE; other thresholds are moved to the next float beforehand
 REFRACTORY = 32
 
+BLOCK = 64  # neurons looked at together for a spike
+
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
@@ -169,27 +171,39 @@ def _charge(v, beta, drive, ring, slot, a, size):  # type: ignore[no-untyped-def
 def _charge_free(v, beta, drive, ring, slot, a, size, left):  # type: ignore[no-untyped-def]
     first, origin = np.uint64(a), np.uint64(slot)
     for n in range(np.uint64(size)):
-        if left[first + n] == 0:
-            v[first + n] = (beta[first + n] * v[first + n] + drive[first + n]) + ring[origin + n]
+        moved = (beta[first + n] * v[first + n] + drive[first + n]) + ring[origin + n]
+        v[first + n] = moved if left[first + n] == 0 else v[first + n]
 
 
 @njit(cache=True, nogil=True)
 def _charge_current(v, i, beta, kappa, drive, to_v, alpha, syn_step, a, size, left):  # type: ignore[no-untyped-def]
     for n in range(np.uint64(a), np.uint64(a + size)):
-        if left[n] == 0:
-            v[n] = ((beta[n] * v[n] + kappa[n] * i[n]) + drive[n]) + to_v[n]
+        moved = ((beta[n] * v[n] + kappa[n] * i[n]) + drive[n]) + to_v[n]
+        v[n] = moved if left[n] == 0 else v[n]
         i[n] = alpha[n] * i[n] + syn_step[n]
+
+
+@njit(cache=True, nogil=True)
+def _receive(i, ring, slot, a, size):  # type: ignore[no-untyped-def]
+    first, origin = np.uint64(a), np.uint64(slot)
+    for n in range(np.uint64(size)):
+        i[first + n] += ring[origin + n]
 
 
 @njit(cache=True, nogil=True)
 def _fire(v, threshold, left, spikes, a, size):  # type: ignore[no-untyped-def]
     """Write the units that fire to ``spikes[a:]``, ascending, and return their number."""
     fired = 0
-    first = np.uint64(a)
-    for n in range(np.uint64(size)):
-        if v[first + n] >= threshold[first + n] and left[first + n] == 0:
-            spikes[a + fired] = np.int64(n)
-            fired += 1
+    for block in range(a, a + size, BLOCK):
+        end = min(block + BLOCK, a + size)
+        ready = np.int64(0)
+        for n in range(np.uint64(block), np.uint64(end)):  # few fire: this loop is the fast one, it has no branch
+            ready += np.int64(v[n] >= threshold[n]) & np.int64(left[n] == 0)
+        if ready:
+            for n in range(block, end):
+                if v[n] >= threshold[n] and left[n] == 0:
+                    spikes[a + fired] = n - a
+                    fired += 1
     return fired
 
 
@@ -334,8 +348,7 @@ def run_window(  # type: ignore[no-untyped-def]
                             v, left, spikes, fired[p], zero, plan.v_reset, plan.reset_amount, plan.refractory_steps, a
                         )
                 if stage == 1 and current and active:
-                    for n in range(size):
-                        i[a + n] += ring[slot[p] + n]
+                    _receive(i, ring, slot[p], a, size)
         for p in range(n_populations):
             a = offset[p]
             size = offset[p + 1] - a
@@ -346,9 +359,8 @@ def run_window(  # type: ignore[no-untyped-def]
                 sample.head[p] = 0
                 begin = plan.ring_offset[p]
                 half = length[p] * size
-                for n in range(begin, begin + half):
-                    ring[n] = ring[n + half]
-                    ring[n + half] = 0
+                ring[begin : begin + half] = ring[begin + half : begin + 2 * half]
+                ring[begin + half : begin + 2 * half] = 0
             for event in range(a, a + fired[p]):
                 spike_unit[total] = spikes[event]
                 total += 1
