@@ -235,16 +235,18 @@ class SpikingModel(nn.Module):
     def clamp_(self) -> None:
         """Bring delay positions and neuron parameters back into range; call after every optimiser step."""
         for module in self.modules():
-            if module is not self and hasattr(module, "clamp_"):
-                module.clamp_()
+            clamp: Any = getattr(module, "clamp_", None)
+            if module is not self and clamp is not None:
+                clamp()
 
     def set_sigma(self, sigma: float) -> None:
-        """Set the stored width SIG of every delay layer (steps)."""
-        for layer in self.delay_layers():
-            layer.sigma.fill_(sigma)
+        """Set the stored width SIG of every connection with learned delays, recurrent ones too (steps)."""
+        for name, buffer in self.named_buffers():
+            if name.endswith(".sigma"):
+                buffer.fill_(sigma)
 
     def mean_delay(self) -> float:
-        """Return the mean delay over all delayed taps, in seconds (0 without delay layers)."""
+        """Return the mean delay over all taps of the feed-forward delay layers, in seconds (0 without any)."""
         total, count = 0.0, 0
         for layer in self.delay_layers():
             total += float((layer.n_delays // 2 - layer.position.detach().double()).mean()) * layer.weight.numel()
