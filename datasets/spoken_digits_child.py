@@ -58,6 +58,7 @@ def speak(library: Any, data: str, request: dict[str, Any]) -> bytes:
         raise ValueError(f"espeak-ng has no voice {language}")
     for parameter, name in ((RATE, "rate"), (PITCH, "pitch"), (RANGE, "range")):
         library.espeak_SetParameter(parameter, int(request[name]), 0)
+    library.espeak_ng_SetRandSeed(ctypes.c_long(SEED))  # breath is noise, by default seeded with the time of day
     if os.name == "posix":
         ctypes.CDLL(None).srand(SEED)
     text = request["text"].encode() + b"\0"
@@ -80,7 +81,7 @@ def respond(out: BinaryIO, rate: int, library: Any, data: str, request: dict[str
     try:
         sound = speak(library, data, request)
         head: dict[str, Any] = {"samples": len(sound) // 2, "rate": rate}
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         sound, head = b"", {"error": str(error)}
     out.write(json.dumps(head).encode() + b"\n" + sound)
     out.flush()
@@ -100,8 +101,10 @@ def main() -> None:
             return
         copy = os.fork()
         if copy == 0:
-            respond(out, rate, library, data, request)
-            os._exit(0)
+            try:
+                respond(out, rate, library, data, request)
+            finally:
+                os._exit(0)
         _, status = os.waitpid(copy, 0)
         if status != 0:
             return
