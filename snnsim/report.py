@@ -54,7 +54,8 @@ figure { margin: 1rem 0 1.4rem; overflow-x: auto; }
 figure svg { max-width: 100%; height: auto; display: block; }
 figcaption { margin-top: .3rem; max-width: 46rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; }
-table { border-collapse: collapse; font-size: .94rem; margin: .8rem 0 1.2rem; font-variant-numeric: tabular-nums; max-width: 100%; }
+table { border-collapse: collapse; font-size: .94rem; margin: .8rem 0 1.2rem; max-width: 100%;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .28rem .9rem .28rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
