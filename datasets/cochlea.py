@@ -163,19 +163,19 @@ def prepare(waveform: npt.ArrayLike, rate: int, encoder: Encoder) -> Float64:
         InputError: The sound is silent, shorter than 10 ms, not finite or not one-dimensional.
     """
     sound = check_waveform(waveform, rate)
+    offset = float(np.abs(sound).max())
     sound = sound - sound.mean()
     if encoder.max_seconds is not None:
         sound = sound[: round(encoder.max_seconds * rate)]
     if sound.size < SHORTEST * rate:
         raise InputError(f"the sound lasts {1e3 * sound.size / rate:.1f} ms; expected at least {1e3 * SHORTEST:g} ms")
     transform_length(int(sound.size * AUDIO_RATE / rate))  # refuses what is too long before it is made longer still
+    if encoder.level is not None and float(np.abs(sound).max()) <= 1e-12 * offset:  # rounding of the mean
+        raise InputError("the sound is silent, so its level cannot be set; drop the recording")
     sound = resample(sound, int(rate), AUDIO_RATE)
     sound = sound[: sound.size // 2 * 2]
     if encoder.level is not None:
-        largest = float(np.abs(sound).max())
-        if largest == 0.0:
-            raise InputError("the sound is silent, so its level cannot be set; drop the recording")
-        sound = sound / largest  # first to 1, so that no square under- or overflows
+        sound = sound / np.abs(sound).max()  # first to 1, so that no square under- or overflows
         sound = sound * (encoder.level / np.sqrt(np.mean(sound * sound)))
     half = sound.size // 2
     n_ramp = half if encoder.ramp == "clip" else min(round(encoder.ramp * AUDIO_RATE), half)
