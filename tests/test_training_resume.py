@@ -70,17 +70,6 @@ def test_killed_three_times_ends_in_the_same_bytes(reference: Path, tmp_path: Pa
     assert opened.manifest["test_run_count"] == 1
 
 
-def test_interrupt_leaves_a_run_that_continues(reference: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    code, errors = run(out, {"interrupt": 6, "seconds": 1e9})
-    assert code != 0
-    assert "TrainingInterrupted" in errors
-    assert len(list((out / "checkpoints").iterdir())) == 2
-    code, errors = run(out, {})
-    assert code == 0, errors
-    same_bytes(reference, out)
-
-
 @pytest.mark.slow
 def test_thirty_kills_end_in_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     draw = random.Random(0)

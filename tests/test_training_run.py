@@ -371,3 +371,18 @@ def test_commands_print_one_json_object(toy: Dataset, tmp_path: Path, capsys: py
     assert "--resume" in capsys.readouterr().err
     assert run(["train", "shd-dcls", "--set", "train.lr=1", "--out", str(tmp_path / "x")]) == 2
     assert not (tmp_path / "x").exists()
+
+
+def test_dense_frames_train_like_events(tmp_path: Path) -> None:
+    from snnsim.datasets.frames import Frames
+
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    values = generator.random((60, 20, 6), dtype=np.float32)
+    for index, label in enumerate(labels):
+        values[index, :, 2 * label : 2 * label + 2] += 1.0
+    frames = Frames.build(values, labels, 0.01)
+    data = Dataset("bands", frames.subset(np.arange(48)), frames.subset(np.arange(48, 60)), None, "0" * 64)
+    recipe = load_recipe("gsc-dcls", [*SMALL, "model.hidden=[16, 16]", "train.batch_size=8", "train.epochs=15"])
+    result = train(recipe, data, tmp_path / "run")
+    assert result.results["last-epoch"]["test_accuracy"] >= 0.9

@@ -4,8 +4,8 @@
 
 PLAN is JSON: ``{}`` runs to the end; ``{"batch": n}`` kills at the n-th batch of this process; ``{"replace": n}``
 kills just before the n-th rename of a file, ``{"renamed": n}`` just after it, ``{"torn": n}`` after half of the n-th
-safetensors file was written, ``{"unlink": n}`` before the n-th removal of an old file; ``{"interrupt": n}`` sends
-Ctrl-C at the n-th batch.
+safetensors file was written, ``{"unlink": n}`` before the n-th removal of an old file. ``{"seconds": s}`` is the
+time between checkpoints within an epoch, by default 0: one after every batch.
 """
 
 from __future__ import annotations
@@ -49,15 +49,13 @@ def main(out: str, plan: dict[str, int]) -> None:
     from snnsim.recipes import load_recipe
     from snnsim.training import checkpoint, train
 
-    batch, interrupt = counted(plan, "batch"), counted(plan, "interrupt")
+    batch = counted(plan, "batch")
 
     def callback(kind: str, facts: dict[str, Any]) -> None:
         if kind == "batch":
             print("batch", flush=True)
             if batch():
                 die()
-            if interrupt():
-                os.kill(os.getpid(), signal.SIGINT)
 
     before, after, unlinked, torn = (counted(plan, name) for name in ("replace", "renamed", "unlink", "torn"))
     replace, unlink, save = os.replace, Path.unlink, checkpoint.save
