@@ -59,5 +59,5 @@ def row_product(x: Tensor, weight: Tensor) -> Tensor:
         x: Shape (rows, n_in).
         weight: Shape (n_out, n_in).
     """
-    y: Tensor = _RowProduct.apply(x, weight)
+    y: Tensor = _RowProduct.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
