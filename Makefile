@@ -8,6 +8,9 @@ STAMP  := $(VENV)/.installed
 EXTRAS := nir,data,audio,speech,report,log,peers,dev
 JOBS   ?= auto
 
+# Threads that wait for each other sleep instead of spinning, which matters wherever cores are shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := setup
 .PHONY: setup demo test lint slow clean
 

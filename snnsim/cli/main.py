@@ -213,6 +213,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after the program name; the process's own by default.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: on shared cores spinning costs 10x
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     name = _selected(words)
     try:

@@ -26,6 +26,7 @@ from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
 from snnsim.learning.bptt import training_loss
 from snnsim.nn.context import Context
+from snnsim.nn.memory import keep_freed_memory
 from snnsim.nn.model import SpikingModel, build_model
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import (
@@ -342,6 +343,7 @@ def _train(
     world: World,
     stopped: Callable[[], bool],
 ) -> TrainResult:
+    keep_freed_memory()
     data = prepare(recipe, dataset, seed)
     if best_test and data.test is None:
         raise InputError(f"best_test: data set {data.name!r} has no test split")
