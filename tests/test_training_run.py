@@ -244,6 +244,9 @@ def test_folder_in_use_is_refused(toy: Dataset, recipe: Recipe, tmp_path: Path) 
     with pytest.raises(InputError, match="another process is training"):
         train(recipe, toy, tmp_path / "run")
     holder.release()
+    with pytest.raises(InputError, match="no test split"):
+        train(recipe, Dataset("one", toy.train, None, None, "0" * 64), tmp_path / "run", best_test=True)
+    assert not (tmp_path / "run").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("x")
     with pytest.raises(SnnsimFileError, match="not empty"):
@@ -316,6 +319,16 @@ def test_tensorboard_is_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         TensorBoardLog(tmp_path)
 
 
+def test_tensorboard_files_are_written_by_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra log")
+    from snnsim.cli.main import run
+
+    out = tmp_path / "run"
+    sets = [word for change in SMALL for word in ("--set", change)]
+    assert run(["train", "shd-dcls", "--data", "toy", "--out", str(out), "--epochs", "1", "--tensorboard", *sets]) == 0
+    assert list((out / "tensorboard").iterdir())
+
+
 def test_display_prints_plain_lines_and_a_table() -> None:
     import io
 
@@ -342,8 +355,8 @@ def test_display_prints_plain_lines_and_a_table() -> None:
     assert "delay ms 12.0" in stream.getvalue()
     assert "hidden layer 1 [silent]" in stream.getvalue()
     table = io.StringIO()
-    Console(file=table, width=120).print(display._table())
-    for word in ("loss", "train %", "valid %", "rate a layer", "delay ms", "ops a sample", "samples/s", "left"):
+    Console(file=table, width=80).print(display._table())
+    for word in ("loss", "train %", "valid %", "rate a layer", "delay ms", "ops", "0.100 0.200", "left"):
         assert word in table.getvalue()
     quiet = io.StringIO()
     Display(quiet, quiet=True)("epoch", facts)

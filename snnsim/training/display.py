@@ -135,11 +135,11 @@ class Display:
         self.line("  ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)))
 
     def _table(self) -> Table:
-        table = Table(title=None, caption=self.batch or None, pad_edge=False)
+        table = Table(caption=self.batch or None, box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for name in ("epoch", "loss", "train %", "valid %"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("rate a layer", justify="right")
-        for name in ("delay ms", "ops a sample", "samples/s", "left"):
+        table.add_column("rate a layer", justify="right", min_width=12)
+        for name in ("delay ms", "ops", "samples/s", "left"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in self.rows[-ROWS:]:
             table.add_row(*row)
@@ -161,11 +161,15 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingLibraryError("tensorboard", "log", "writing TensorBoard files") from error
-        self.writer: Any = SummaryWriter(str(folder))
+        self.make = SummaryWriter
+        self.folder = Path(folder)
+        self.writer: Any = None
 
     def __call__(self, kind: str, facts: dict[str, Any]) -> None:
         """Write one piece of news."""
-        if kind == "epoch":
+        if kind == "start":
+            self.writer = self.make(str(self.folder))
+        elif kind == "epoch":
             step = int(facts["epoch"])
             for name in ("loss", "train_accuracy", "valid_loss", "valid_accuracy", "mean_delay", "synaptic_operations"):
                 if facts[name] is not None:

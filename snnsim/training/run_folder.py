@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -124,10 +125,15 @@ class RunFolder:
             ) from None
 
     def release(self) -> None:
-        """Give the lock back."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        """Give the lock back; a folder in which no run was begun is removed again."""
+        if self._lock is None:
+            return
+        self._lock.close()
+        self._lock = None
+        if not self.exists():
+            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # not empty: something else is there, which stays
+                self.path.rmdir()
 
     def recipe(self) -> Recipe:
         """Read the recipe as it ran."""
