@@ -17,6 +17,7 @@ __all__ = ["check_waveform", "read_audio", "resample"]
 
 Float64 = npt.NDArray[np.float64]
 
+LARGEST = 1e100  # sums and squares of larger samples overflow
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 
 
@@ -115,6 +116,8 @@ def check_waveform(waveform: npt.ArrayLike, rate: float) -> Float64:
     if not np.isfinite(samples).all():
         where = int(np.flatnonzero(~np.isfinite(samples))[0])
         raise InputError(f"waveform: sample {where} is not finite; repair or drop the recording")
+    if np.abs(samples).max() > LARGEST:
+        raise InputError(f"waveform: expected samples near full scale 1, got {np.abs(samples).max():.3g}")
     return samples
 
 

@@ -16,6 +16,8 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -200,10 +202,10 @@ class _Part:
     def load(cls, path: Path) -> _Part | None:
         """Read a part; None if it is missing or not what was written."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 part = cls(file["samples"], file["units"], file["counts"], str(file["speech"]))
                 return part if part.digest() == str(file["digest"]) else None
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
 
@@ -332,8 +334,8 @@ def _repetitions(size: int | str) -> tuple[int, int]:
     if isinstance(size, str) and size in SIZES:
         return SIZES[size]
     try:
-        number = int(size)
-    except (TypeError, ValueError):
+        number = int(size) if isinstance(size, int | str) and not isinstance(size, bool) else 0
+    except ValueError:
         number = 0
     if not 1 <= number <= 10_000:
         raise InputError(f"size: expected one of {', '.join(SIZES)} or a number of repetitions from 1, got {size!r}")

@@ -24,6 +24,7 @@ SYNCHRONOUS = 2
 RATE, PITCH, RANGE = 1, 3, 4
 CHARACTERS_UTF8 = 1
 SEED = 1
+LONGEST_NAME = 140
 
 
 def load() -> tuple[Any, int, str, str]:
@@ -32,11 +33,26 @@ def load() -> tuple[Any, int, str, str]:
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     library.espeak_Info.restype = ctypes.c_char_p
-    data = str(espeakng_loader.get_data_path())
+    data = _short(str(espeakng_loader.get_data_path()))
     rate = int(library.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), 0))
     if rate <= 0:
         raise OSError("espeak-ng did not start")
     return library, rate, library.espeak_Info(None).decode(), data
+
+
+def _short(folder: str) -> str:
+    """Return a short name of the folder of data: the synthesiser cuts names after 160 characters."""
+    if len(folder.encode()) < LONGEST_NAME or os.name != "posix":
+        return folder
+    import atexit
+    import shutil
+    import tempfile
+
+    place = tempfile.mkdtemp(prefix="speech-", dir="/tmp")
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    link = os.path.join(place, "espeak-ng-data")
+    os.symlink(folder, link)
+    return link
 
 
 def speak(library: Any, data: str, request: dict[str, Any]) -> bytes:

@@ -159,6 +159,7 @@ def test_max_seconds_cuts_before_anything_else() -> None:
         (np.ones((10, 2)), RATE, "expected one dimension"),
         (np.array([0.1] * 99 + [np.nan]), RATE, "sample 99 is not finite"),
         (np.array([0.1] * 99 + [np.inf]), RATE, "sample 99 is not finite"),
+        (np.full(4000, 1e300), RATE, "expected samples near full scale 1"),
         (["a"], RATE, "expected numbers"),
         (np.ones(20), RATE, "the sound lasts 1.2 ms; expected at least 10 ms"),
         (np.ones(4000), 0, "sampling rate: expected whole Hz from 1000 to 768000, got 0"),
