@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -62,6 +63,7 @@ LENGTH = 3.5
 """Length of the membrane, cm."""
 
 GAMMATONE_ORDER = 4
+_building = threading.Lock()
 VERSION = 1  # of the stored transfer functions: raise it when a formula changes
 
 
@@ -244,12 +246,13 @@ def stored_transfer(
     """
     name = f"membrane-{model}-{membrane_hash(model)}-{channels}-{n_bins}.npy"
     path = cache_folder() / "cochlea" / name
-    stored = _open(path, channels, n_bins, model)
-    if stored is None:
-        _build(path, channels, n_bins, model, threads or os.cpu_count() or 1)
+    with _building:  # clips encoded side by side want the same one: let the first compute it
         stored = _open(path, channels, n_bins, model)
         if stored is None:
-            raise SnnsimFileError(path, "", "was written but does not read back; is the disk full or damaged?")
+            _build(path, channels, n_bins, model, threads or os.cpu_count() or 1)
+            stored = _open(path, channels, n_bins, model)
+    if stored is None:
+        raise SnnsimFileError(path, "", "was written but does not read back; is the disk full or damaged?")
     return stored
 
 
