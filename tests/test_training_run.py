@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -112,7 +113,7 @@ def test_evaluation_does_not_depend_on_batches(toy: Dataset, finished: Path) -> 
 
     run = load_run(finished)
     model = run.model()
-    events = prepare_split(run.recipe, toy, "test", 1, 40)
+    events = prepare_split(run.recipe, toy, "test", run.manifest)
     results = []
     for size in (7, 40):
         other = load_recipe("shd-dcls", [*SMALL, f"train.eval_batch_size={size}"])
@@ -120,6 +121,29 @@ def test_evaluation_does_not_depend_on_batches(toy: Dataset, finished: Path) -> 
     assert np.array_equal(results[0].predictions, results[1].predictions)
     assert np.allclose(results[0].logits, results[1].logits, rtol=1e-6)
     assert results[0].spikes == results[1].spikes
+
+
+def test_counted_padding_gives_every_sample_the_steps_of_the_longest(toy: Dataset) -> None:
+    from snnsim.events import replace_fields
+    from snnsim.training.prepare import prepare, prepare_split
+
+    uneven = toy.train.duration.copy()
+    uneven[:5] *= 1.5
+    data = dataclasses.replace(toy, train=replace_fields(toy.train, duration=uneven))
+    zero = "data.align=zero"
+    counted = prepare(load_recipe("shd-dcls", [*SMALL, zero, "train.padding=counted"]), data, 0)
+    masked = prepare(load_recipe("shd-dcls", [*SMALL, zero, "train.padding=masked"]), data, 0)
+    longest = int(data.train.n_steps(0.01).max())
+    assert counted.least_steps == longest
+    assert masked.least_steps == 0
+    for part in (counted.train, counted.valid, counted.test):
+        assert part is not None
+        assert np.all(part.n_steps(0.01) == longest)
+    assert masked.test is not None
+    assert masked.test.n_steps(0.01).max() < longest
+    manifest = {"seed": 0, "n_units": counted.n_units, "least_steps": longest}
+    recipe = load_recipe("shd-dcls", [*SMALL, zero, "train.padding=counted"])
+    assert np.all(prepare_split(recipe, toy, "test", manifest).n_steps(0.01) == longest)
 
 
 def test_frozen_network_is_the_stored_model(toy: Dataset, finished: Path) -> None:

@@ -109,8 +109,7 @@ def _samples(name: str, network: Network, run: Any, count: int) -> Events:
     dataset = open_dataset(name)
     size = network.inputs[0].size
     if run is not None:
-        seed, units = int(run.manifest["seed"]), int(run.manifest["n_units"])
-        chosen = prepare_split(run.recipe, dataset, "train", seed, units)
+        chosen = prepare_split(run.recipe, dataset, "train", run.manifest)
         pool = run.pool
     else:
         chosen, pool = dataset.train, dataset.n_units // size

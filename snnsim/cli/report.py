@@ -67,8 +67,7 @@ def report_run(
 
     chosen: Any = which or run.default
     split = "test" if dataset.test is not None else "valid"
-    n_units = int(run.manifest["n_units"])
-    events = prepare_split(run.recipe, dataset, split, int(run.manifest["seed"]), n_units)
+    events = prepare_split(run.recipe, dataset, split, run.manifest)
     unseen = len(dataset.unseen_speakers)
     words = f"test samples of {unseen} unseen voices" if unseen and split == "test" else f"{split} samples"
     if split == "test":

@@ -164,7 +164,7 @@ def _events(name: str, split: Split | None, align: Align | None, network: Networ
     part = split.value if split is not None else ("test" if dataset.test is not None else "train")
     if run is not None:
         manifest = run.manifest()
-        events = prepare_split(run.recipe(), dataset, part, int(manifest["seed"]), int(manifest["n_units"]))
+        events = prepare_split(run.recipe(), dataset, part, manifest)
         if part == "test":
             run.record_test_run("simulate", [name])
         return pool_units(events, int(manifest["pool"]))

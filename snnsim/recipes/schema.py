@@ -384,8 +384,8 @@ class TrainSpec(Spec):
         batch_size: Samples a batch (over all processes).
         loss: ``cross_entropy`` of the reduced scores, or ``per_step`` (mean over steps of the cross-entropy).
         label_smoothing: Part of the target spread over all classes.
-        padding: ``masked`` (a sample's own steps count) or ``counted`` (padded steps count too, as in the
-            published delay code).
+        padding: ``masked`` (a sample's own steps count) or ``counted`` (empty steps count too, as in the published
+            delay code, and every sample has the steps of the longest training sample).
         clip_norm: Largest gradient norm, or none.
         weights: Weights, biases and batch norm (the last without weight decay).
         positions: Delay positions.

@@ -211,7 +211,7 @@ def evaluate(
     if isinstance(run, (str, Path)):
         run = load_run(run)
     chosen = which or run.default
-    events = prepare_split(run.recipe, dataset, split, int(run.manifest["seed"]), int(run.manifest["n_units"]))
+    events = prepare_split(run.recipe, dataset, split, run.manifest)
     if events.n_classes > run.n_classes:
         raise InputError(
             f"data set {dataset.name!r} has {events.n_classes} classes, the run was trained on {run.n_classes}"

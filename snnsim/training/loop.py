@@ -446,6 +446,7 @@ def _manifest(trainer: Trainer, best_test: bool) -> dict[str, Any]:
         "n_classes": data.n_classes,
         "class_names": list(data.train.class_names),
         "pool": data.pool,
+        "least_steps": data.least_steps,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "test_runs": [],
         "test_run_count": 0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,8 @@ class Prepared:
         n_classes: Classes of the data.
         digest: Content hash of the data set.
         name: Name of the data set.
+        least_steps: Steps that every sample has at least: with ``padding = "counted"`` those of the longest training
+            sample, so that no sample's steps depend on its batch; else 0.
     """
 
     train: Events
@@ -42,6 +46,7 @@ class Prepared:
     n_classes: int
     digest: str
     name: str
+    least_steps: int = 0
 
     @property
     def n_inputs(self) -> int:
@@ -49,11 +54,20 @@ class Prepared:
         return -(-self.n_units // self.pool)
 
 
-def _aligned(events: Events, recipe: Recipe, n_units: int) -> Events:
+def _aligned(events: Events, recipe: Recipe, n_units: int, least_steps: int) -> Events:
     if len(events) == 0:
         raise InputError("data: expected at least one sample, got an empty split")
     wide = events if events.n_units == n_units else events.widen(n_units)
-    return frame(wide, align=recipe.data.align, dt=recipe.data.dt)
+    framed = frame(wide, align=recipe.data.align, dt=recipe.data.dt)
+    if int(framed.n_steps(recipe.data.dt).min()) >= least_steps:
+        return framed
+    return replace_fields(framed, duration=np.maximum(framed.duration, least_steps * recipe.data.dt))
+
+
+def _least_steps(recipe: Recipe, dataset: Dataset) -> int:
+    if recipe.train.padding == "masked":
+        return 0
+    return int(frame(dataset.train, align=recipe.data.align, dt=recipe.data.dt).n_steps(recipe.data.dt).max(initial=0))
 
 
 def prepare(recipe: Recipe, dataset: Dataset, seed: int) -> Prepared:
@@ -76,16 +90,18 @@ def prepare(recipe: Recipe, dataset: Dataset, seed: int) -> Prepared:
         if part.labels.size and part.labels.min() < 0:
             raise InputError(f"data set {dataset.name!r}: a sample has no label; training and evaluation need labels")
     train, valid, split = _hold_out(recipe, dataset, seed)
+    least = _least_steps(recipe, dataset)
     return Prepared(
-        train=_aligned(train, recipe, n_units),
-        valid=None if valid is None else _aligned(valid, recipe, n_units),
-        test=None if dataset.test is None else _aligned(dataset.test, recipe, n_units),
+        train=_aligned(train, recipe, n_units, least),
+        valid=None if valid is None else _aligned(valid, recipe, n_units, least),
+        test=None if dataset.test is None else _aligned(dataset.test, recipe, n_units, least),
         split=split,
         pool=recipe.data.pool(n_units),
         n_units=n_units,
         n_classes=n_classes,
         digest=dataset.digest,
         name=dataset.name,
+        least_steps=least,
     )
 
 
@@ -97,16 +113,23 @@ def _hold_out(recipe: Recipe, dataset: Dataset, seed: int) -> tuple[Events, Even
     return held.train, held.valid, held.description
 
 
-def prepare_split(recipe: Recipe, dataset: Dataset, split: str, seed: int, n_units: int) -> Events:
-    """Return one split (``train``, ``valid`` or ``test``), aligned, for a model with ``n_units`` channels.
+def prepare_split(recipe: Recipe, dataset: Dataset, split: str, manifest: Mapping[str, Any]) -> Events:
+    """Return one split (``train``, ``valid`` or ``test``) as a run has seen its own data.
+
+    Args:
+        recipe: Recipe of the run.
+        dataset: Data set.
+        split: Which samples.
+        manifest: Manifest of the run: ``seed`` of the split, ``n_units`` channels, ``least_steps`` of a sample.
 
     Raises:
         InputError: The data set has no such split, or more channels than the model was trained on.
     """
+    n_units = int(manifest["n_units"])
     if split == "test":
         events = dataset.test
     else:
-        train, valid, _ = _hold_out(recipe, dataset, seed)
+        train, valid, _ = _hold_out(recipe, dataset, int(manifest["seed"]))
         events = train if split == "train" else valid
     if events is None:
         raise InputError(f"data set {dataset.name!r} has no {split} split; choose another with --split")
@@ -115,7 +138,7 @@ def prepare_split(recipe: Recipe, dataset: Dataset, split: str, seed: int, n_uni
             f"data set {dataset.name!r} has {events.n_units} channels, the run was trained on {n_units}; "
             "evaluate it on data with the same channels"
         )
-    return _aligned(events, recipe, n_units)
+    return _aligned(events, recipe, n_units, int(manifest["least_steps"]))
 
 
 def pool_units(events: Events, pool: int) -> Events:
