@@ -24,7 +24,7 @@ CHANGES = [
     "train.batch_size=16",
     "train.epochs=4",
     "train.weights.schedule.unit=batch",
-    "train.augment.channel_shift=2",
+    "train.augment.channel_shift=0.05",
     "train.augment.drop=0.1",
 ]
 

@@ -291,7 +291,7 @@ class AugmentSpec(Spec):
         time_jitter: Standard deviation of each event's time, seconds.
         channel_jitter: Standard deviation of each event's channel.
         time_shift: Largest shift in time, seconds.
-        channel_shift: Largest shift over channels of the data (before pooling).
+        channel_shift: Largest shift over channels, as part of the channels (0.03 of 700 are 21), rounded.
         time_mask: Longest masked stretch of time, as part of the sample.
         channel_mask: Widest masked band of channels, as part of all.
         mask_probability: Probability that each of the two masks is applied.
@@ -303,7 +303,7 @@ class AugmentSpec(Spec):
     time_jitter: float = Field(default=0.0, ge=0)
     channel_jitter: float = Field(default=0.0, ge=0)
     time_shift: float = Field(default=0.0, ge=0)
-    channel_shift: int = Field(default=0, ge=0)
+    channel_shift: float = Field(default=0.0, ge=0, le=1)
     time_mask: float = Field(default=0.0, ge=0, le=1)
     channel_mask: float = Field(default=0.0, ge=0, le=1)
     mask_probability: float = Field(default=1.0, ge=0, le=1)

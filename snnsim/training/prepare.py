@@ -15,6 +15,7 @@ from snnsim.datasets.splits import validation_events
 from snnsim.errors import InputError
 from snnsim.events import Events, replace_fields
 from snnsim.recipes import Recipe
+from snnsim.recipes.schema import AugmentSpec
 
 __all__ = ["Prepared", "pool_units", "prepare", "prepare_split"]
 
@@ -152,6 +153,12 @@ def pool_units(events: Events, pool: int) -> Events:
     )
 
 
+def _augment(spec: AugmentSpec, n_units: int) -> Augment:
+    values = spec.model_dump()
+    values["channel_shift"] = round(spec.channel_shift * n_units)
+    return Augment(**values)
+
+
 def stream(
     events: Events,
     recipe: Recipe,
@@ -172,5 +179,5 @@ def stream(
         tail_steps=tail_steps,
         seed=seed,
         shuffle=training,
-        augment=Augment(**spec.augment.model_dump()) if training else None,
+        augment=_augment(spec.augment, events.n_units) if training else None,
     )
