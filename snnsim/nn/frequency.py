@@ -7,8 +7,8 @@ Fourier transform over time each of the ``n // 2 + 1`` frequencies is one comple
     Y(f) = X(f) H(f)^T          dX(f) = dY(f) conj(H(f))          dH(f) = dY(f)^T conj(X(f))
 
 The transforms are products with a cosine and a sine matrix (at these lengths a matrix product is faster
-than an FFT library), complex products take three real ones, and large intermediates are taken from a pool
-so that no page is faulted in twice. See docs/delays.md for the derivation and the operation counts.
+than an FFT library), a complex product is four real ones that accumulate in place, and large intermediates are
+taken from a pool so that no page is faulted in twice. See docs/delays.md for the derivation and the operation counts.
 """
 
 from __future__ import annotations
@@ -97,38 +97,24 @@ def _matrices(n_steps: int, n_delays: int, dtype: torch.dtype) -> tuple[Tensor, 
 def _complex_product(a: Tensor, b: Tensor, out: Tensor, *, conjugate: bool) -> None:
     """Write ``a @ b`` (or ``a @ conj(b)``) into ``out``; real and imaginary parts are stacked in dimension 0.
 
+    Four real products that accumulate in place. Three would need sums of the operands and of the products, which
+    at the sizes of delay layers cost more in memory traffic than the fourth product does in arithmetic.
+
     Args:
         a: Shape (2, F, m, k).
         b: Shape (2, F, k, n).
         out: Shape (2, F, m, n).
         conjugate: Whether ``b`` is conjugated.
     """
-    _, frequencies, m, k = a.shape
-    n = b.shape[3]
-    block = min(FREQUENCY_BLOCK, frequencies)
-    a_sum = _pool.take((block, m, k), a.dtype)
-    b_sum = _pool.take((block, k, n), a.dtype)
-    products = _pool.take((2, block, m, n), a.dtype)
-    for start in range(0, frequencies, block):
-        stop = min(start + block, frequencies)
-        size = stop - start
-        ar, ai, br, bi = a[0, start:stop], a[1, start:stop], b[0, start:stop], b[1, start:stop]
-        real, imaginary = out[0, start:stop], out[1, start:stop]
-        first, second = products[0, :size], products[1, :size]
-        torch.add(ar, ai, out=a_sum[:size])
-        torch.bmm(ar, br, out=first)
-        torch.bmm(ai, bi, out=second)
-        if conjugate:
-            torch.sub(br, bi, out=b_sum[:size])
-            torch.bmm(a_sum[:size], b_sum[:size], out=imaginary)
-            torch.add(first, second, out=real)
-            imaginary.sub_(first).add_(second)
-        else:
-            torch.add(br, bi, out=b_sum[:size])
-            torch.bmm(a_sum[:size], b_sum[:size], out=imaginary)
-            torch.sub(first, second, out=real)
-            imaginary.sub_(first).sub_(second)
-    _pool.give(a_sum, b_sum, products)
+    sign = 1 if conjugate else -1
+    for start in range(0, a.shape[1], FREQUENCY_BLOCK):
+        block = slice(start, start + FREQUENCY_BLOCK)
+        ar, ai, br, bi = a[0, block], a[1, block], b[0, block], b[1, block]
+        real, imaginary = out[0, block], out[1, block]
+        torch.bmm(ar, br, out=real)
+        torch.baddbmm(real, ai, bi, alpha=sign, out=real)
+        torch.bmm(ai, br, out=imaginary)
+        torch.baddbmm(imaginary, ar, bi, alpha=-sign, out=imaginary)
 
 
 class _FrequencyDelay(torch.autograd.Function):
