@@ -38,7 +38,7 @@ class Output:
     Attributes:
         logits: Scores, shape (batch, class).
         trace: Potentials of the readout, shape (time, batch, class).
-        rates: Mean spikes a valid neuron-step of each block, detached, shape (blocks,).
+        rates: Mean spikes a valid neuron-step of each block, detached, float64, shape (blocks,).
         spikes: Spikes of each block before dropout, (time, batch, unit); empty unless recorded.
         state: What continues the stream.
     """
@@ -260,11 +260,10 @@ class SpikingModel(nn.Module):
 
 @torch.no_grad()
 def _rate(spikes: Tensor, mask: Tensor | None) -> Tensor:
-    spikes = spikes.detach()
-    if mask is None:
-        return spikes.mean()
-    per_step = spikes.sum(dim=2)
-    return (per_step * mask).sum() / (mask.sum().clamp(min=1) * spikes.shape[2])
+    per_step = spikes.detach().sum(dim=2).double()  # whole numbers: the same sum in any order
+    steps = per_step.numel() if mask is None else int(mask.sum())
+    total = per_step.sum() if mask is None else (per_step * mask).sum()
+    return total / max(1, steps * spikes.shape[2])
 
 
 def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generator: torch.Generator) -> Connection:

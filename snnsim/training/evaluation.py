@@ -221,4 +221,4 @@ def evaluate(
     if engine == "torch":
         return evaluate_model(run.model(chosen), events, run.recipe, run.pool)
     network = run.network(chosen)
-    return evaluate_network(network, events, run.pool, run.model(chosen).tail_steps, engine=engine)
+    return evaluate_network(network, events, run.pool, int(network.notes["tail_steps"]), engine=engine)
