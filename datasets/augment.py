@@ -37,6 +37,8 @@ class Augment:
         drop: Probability that an event is left out.
         time_jitter: Standard deviation of the normal change of each event's time, seconds.
         channel_jitter: Standard deviation of the normal change of each event's unit, rounded.
+        time_stretch: Largest change of the speed of a sample: times are multiplied by a factor uniform in
+            1 - time_stretch .. 1 + time_stretch.
         time_shift: Largest shift of a whole sample in time, seconds, uniform in both directions.
         channel_shift: Largest shift of a whole sample over units, uniform in both directions.
         time_mask: Longest masked stretch of time, as part of the sample; its length is uniform.
@@ -51,6 +53,7 @@ class Augment:
     drop: float = 0.0
     time_jitter: float = 0.0
     channel_jitter: float = 0.0
+    time_stretch: float = 0.0
     time_shift: float = 0.0
     channel_shift: int = 0
     time_mask: float = 0.0
@@ -129,6 +132,7 @@ def augment_batch(
         for stream in (
             Stream.BLEND,
             Stream.CUTMIX,
+            Stream.TIME_STRETCH,
             Stream.TIME_SHIFT,
             Stream.CHANNEL_SHIFT,
             Stream.TIME_MASK,
@@ -200,7 +204,7 @@ def _cut(events: Events, other: int, t: Float64, u: Int32, start: float, stop: f
 def _move(
     t: Float64, u: Int32, augment: Augment, own: dict[Stream, Float64], sample: int, seed: int, epoch: int
 ) -> tuple[Float64, Int32]:
-    """Drop, jitter and shift events."""
+    """Drop, jitter, stretch and shift events."""
     if augment.drop > 0:
         kept = uniform(seed, Stream.EVENT_DROP, sample, epoch, np.arange(t.size)) >= augment.drop
         t, u = t[kept], u[kept]
@@ -209,6 +213,8 @@ def _move(
     if augment.channel_jitter > 0:
         noise = normal(seed, Stream.CHANNEL_JITTER, sample, epoch, np.arange(u.size))
         u = (u + np.rint(augment.channel_jitter * noise)).astype(np.int32)
+    if augment.time_stretch > 0:
+        t = t * (1.0 + augment.time_stretch * (2.0 * own[Stream.TIME_STRETCH][0] - 1.0))
     if augment.time_shift > 0:
         t = t + augment.time_shift * (2.0 * own[Stream.TIME_SHIFT][0] - 1.0)
     if augment.channel_shift > 0:

@@ -311,6 +311,7 @@ ALL = Augment(
     drop=0.1,
     time_jitter=0.002,
     channel_jitter=0.7,
+    time_stretch=0.15,
     time_shift=0.02,
     channel_shift=3,
     time_mask=0.2,
@@ -371,6 +372,18 @@ def test_time_shift_moves_a_sample_as_a_whole() -> None:
             moves.append(float(b.times[0] - a.times[0]))
     assert max(moves) <= 0.03
     assert before.n_events > after.n_events
+
+
+def test_time_stretch_multiplies_all_times_of_a_sample_by_one_factor() -> None:
+    before, after = changed(time_stretch=0.25)
+    factors = []
+    for a, b in zip(before, after, strict=True):
+        original, moved = a.times[: b.n_events], b.times  # what leaves the end of the sample is dropped
+        factor = float(moved[-1] / original[-1])
+        assert np.allclose(moved, factor * original)
+        factors.append(factor)
+    assert 0.75 <= min(factors) < 0.9
+    assert 1.1 < max(factors) <= 1.25
 
 
 def test_channel_shift_moves_all_units_alike() -> None:

@@ -290,6 +290,7 @@ class AugmentSpec(Spec):
         drop: Probability that an event is left out.
         time_jitter: Standard deviation of each event's time, seconds.
         channel_jitter: Standard deviation of each event's channel.
+        time_stretch: Largest change of speed, as part of it (0.2: times are multiplied by 0.8 to 1.2).
         time_shift: Largest shift in time, seconds.
         channel_shift: Largest shift over channels, as part of the channels (0.03 of 700 are 21), rounded.
         time_mask: Longest masked stretch of time, as part of the sample.
@@ -302,6 +303,7 @@ class AugmentSpec(Spec):
     drop: float = Field(default=0.0, ge=0, lt=1)
     time_jitter: float = Field(default=0.0, ge=0)
     channel_jitter: float = Field(default=0.0, ge=0)
+    time_stretch: float = Field(default=0.0, ge=0, lt=1)
     time_shift: float = Field(default=0.0, ge=0)
     channel_shift: float = Field(default=0.0, ge=0, le=1)
     time_mask: float = Field(default=0.0, ge=0, le=1)
