@@ -56,7 +56,9 @@ def test_every_layer_reaches_the_target(norm: bool, scale: float) -> None:
     for block in net.blocks:
         block.dropout = None
     rates = net(batch()).rates
-    torch.testing.assert_close(rates, torch.tensor([item.after for item in results], dtype=torch.float64), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        rates, torch.tensor([item.after for item in results], dtype=torch.float64), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_layer_in_range_is_left_alone() -> None:
