@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.datasets.cache import EventWriter, cache_folder, cached_events, content_digest
-from snnsim.datasets.guard import run_guarded
 from snnsim.errors import InputError, SnnsimFileError
 from snnsim.events import Events, default_duration
 from snnsim.files import atomic_path
+from snnsim.guard import run_guarded
 
 __all__ = ["READER_VERSION", "convert_heidelberg", "read_heidelberg", "write_heidelberg"]
 

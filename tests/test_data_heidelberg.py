@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import gzip
 import os
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from snnsim.datasets import cache, guard, heidelberg
+from snnsim.datasets import cache, heidelberg
 from snnsim.datasets.cache import cached_events, content_digest, read_flat, write_flat
 from snnsim.datasets.heidelberg import read_heidelberg, write_heidelberg
 from snnsim.errors import SnnsimFileError
@@ -415,45 +414,3 @@ def test_a_failing_build_leaves_no_cache_file() -> None:
     with pytest.raises(KeyboardInterrupt):
         cached_events({"x": 1}, build)
     assert not list((cache_folder() / "events").iterdir())
-
-
-def guarded_spin(path: str) -> None:
-    while True:
-        struct.calcsize("d")
-
-
-def guarded_crash(path: str) -> None:
-    os.abort()
-
-
-def guarded_hunger(path: str) -> int:
-    return len(bytearray(60 << 30))
-
-
-def guarded_add(path: str, a: int) -> int:
-    return a + 1
-
-
-def test_the_guard_survives_loops_crashes_and_hunger(tmp_path: Path) -> None:
-    worker = guard.GuardWorker()
-    path = tmp_path / "file"
-
-    def call(name: str, **arguments: Any) -> Any:
-        function = f"{__name__}:{name}"
-        return worker.run(function, {"path": str(path), **arguments}, path=path, cpu_seconds=0.3, memory=1 << 30)
-
-    try:
-        assert call("guarded_add", a=1) == 2
-        assert call("guarded_add", a=2) == 3
-        assert worker.starts == 1
-        with pytest.raises(SnnsimFileError, match=r"took longer than 0\.3 s of computing"):
-            call("guarded_spin")
-        assert call("guarded_add", a=3) == 4
-        with pytest.raises(SnnsimFileError, match=r"crashed the library that reads it .signal 6"):
-            call("guarded_crash")
-        with pytest.raises(SnnsimFileError, match="asks for more memory"):
-            call("guarded_hunger")
-        assert call("guarded_add", a=4) == 5
-        assert worker.starts == 4
-    finally:
-        worker.close()

@@ -10,6 +10,7 @@ NO_TORCH = [
     "snnsim",
     "snnsim.neurons",
     "snnsim.events",
+    "snnsim.guard",
     "snnsim.network",
     "snnsim.network_file",
     "snnsim.kernels",

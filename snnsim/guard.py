@@ -3,10 +3,10 @@
 The HDF5 library was not written for hostile input: a damaged file can make it loop for seconds, ask for
 gigabytes, or crash. Whatever parses such a file runs in here: one child process, reused from file to file,
 with limits on CPU time and memory. A crash or an overrun costs the child, never the caller, and becomes one
-:class:`~snnsim.errors.SnnsimFileError`. Files that are already in the cache never come here, so the
-usual case pays nothing.
+:class:`~snnsim.errors.SnnsimFileError`. The caller gets plain values and arrays (a :class:`Parcel`) and never opens
+the file with the library itself.
 
-The two sides exchange lines of JSON over pipes; nothing is pickled.
+The two sides exchange lines of JSON over pipes, and arrays as bytes in a nameless temporary file; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -20,19 +20,37 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from snnsim.errors import InputError, SnnsimFileError
 
-__all__ = ["GuardWorker", "limits_for", "run_guarded"]
+__all__ = ["GuardWorker", "Parcel", "limits_for", "run_guarded"]
 
 MEBI = 1 << 20
-_COMMAND = "from snnsim.datasets.guard import _serve; _serve()"
+_COMMAND = "import sys; from snnsim.guard import _serve; _serve(int(sys.argv[1]))"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A result with arrays, as a guarded function returns it and its caller gets it.
+
+    Attributes:
+        value: What JSON can hold.
+        arrays: Arrays of numbers, of any shape; they come out with native byte order.
+    """
+
+    value: Any = None
+    arrays: list[npt.NDArray[Any]] = field(default_factory=list)
 
 
 def limits_for(size: int) -> tuple[float, int]:
@@ -52,6 +70,7 @@ class GuardWorker:
         self.wall_factor = wall_factor
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._spool: Any = None
         self._owner = os.getpid()
         self._lock = threading.Lock()
 
@@ -67,7 +86,7 @@ class GuardWorker:
         """Call ``function(**arguments)`` in the worker and return its result.
 
         Args:
-            function: ``"snnsim.module:function"``; takes and returns what JSON can hold.
+            function: ``"snnsim.module:function"``; takes what JSON can hold and returns that or a :class:`Parcel`.
             arguments: Keyword arguments.
             path: The file this is about, for messages.
             cpu_seconds: CPU time allowed.
@@ -75,25 +94,29 @@ class GuardWorker:
 
         Raises:
             SnnsimFileError: The function raised one, or it crashed, ran out of time or out of memory.
+            InputError: The function raised one.
             RuntimeError: The function raised anything else, which is a bug.
         """
         request = {"function": function, "arguments": dict(arguments), "cpu": cpu_seconds, "memory": int(memory)}
         with self._lock:
             if self._owner != os.getpid():  # a forked child must not talk over its parent's pipes
-                self._process, self._owner = None, os.getpid()
+                self._process, self._spool, self._owner = None, None, os.getpid()
             process = self._start()
             answer = self._exchange(process, json.dumps(request) + "\n", max(10.0, self.wall_factor * cpu_seconds))
             if answer is None:
                 code = self._stop()
                 raise SnnsimFileError(path, "", _death(code, cpu_seconds))
+            arrays = self._take(answer["arrays"]) if "arrays" in answer else None
             if answer.get("restart"):
                 self._stop()
         if "error" in answer:
             error = answer["error"]
-            raise SnnsimFileError(error["path"], error["item"], error["reason"])
+            raise SnnsimFileError(error["path"] or path, error["item"], error["reason"])
+        if "refused" in answer:
+            raise InputError(answer["refused"])
         if "bug" in answer:
             raise RuntimeError(f"{function} failed in the worker process:\n{answer['bug']}")
-        return answer["result"]
+        return answer["result"] if arrays is None else Parcel(answer["result"], arrays)
 
     def close(self) -> None:
         """End the worker, if it runs."""
@@ -109,18 +132,25 @@ class GuardWorker:
         environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = "1"  # threads would take address space that the limit counts
-        process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        try:
+            self._spool = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with the worker)
+            spool = self._spool.fileno()
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _COMMAND, str(spool)],  # -P: no modules from the working folder
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(spool,),
+            )
+        except OSError as error:
+            self._stop()
+            raise InputError(f"the worker process that reads files could not start ({error.strerror})") from error
         self._process = process
         self.starts += 1
         if self._exchange(process, "", 60.0) != {"ready": True}:
             code = self._stop()
-            raise InputError(f"the worker process that checks data files could not start (exit status {code})")
+            raise InputError(f"the worker process that reads files could not start (exit status {code})")
         return process
 
     def _exchange(self, process: subprocess.Popen[bytes], line: str, wall: float) -> dict[str, Any] | None:
@@ -132,7 +162,7 @@ class GuardWorker:
                 process.stdin.write(line.encode())
                 process.stdin.flush()
             end = time.monotonic() + wall
-            data = b""
+            data = bytearray()
             descriptor = process.stdout.fileno()
             while not data.endswith(b"\n"):
                 ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
@@ -147,8 +177,28 @@ class GuardWorker:
             return None
         return answer if isinstance(answer, dict) else None
 
+    def _take(self, listed: list[tuple[str, list[int]]]) -> list[npt.NDArray[Any]]:
+        """Read the arrays of an answer out of the temporary file, and empty it."""
+        assert self._spool is not None
+        arrays = []
+        self._spool.seek(0)
+        for kind, shape in listed:
+            array: npt.NDArray[Any] = np.empty(shape, dtype=np.dtype(kind))
+            view = array.reshape(-1).view(np.uint8).data
+            while view:
+                count = self._spool.readinto(view)
+                if not count:
+                    raise RuntimeError("the worker process handed over less than it listed")
+                view = view[count:]
+            arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
+        self._spool.truncate(0)
+        return arrays
+
     def _stop(self) -> int | None:
         process, self._process = self._process, None
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
         if process is None:
             return None
         code = process.poll()
@@ -169,7 +219,7 @@ def _death(code: int | None, cpu_seconds: float) -> str:
     if code is None or code == -getattr(signal, "SIGPROF", 27):
         return (
             f"took longer than {cpu_seconds:.1f} s of computing to read, which no sound file of its size needs; "
-            f"it is damaged: get it again"
+            "it is damaged: get it again"
         )
     if code < 0:
         return f"crashed the library that reads it (signal {-code}); it is damaged: get it again"
@@ -180,10 +230,26 @@ _worker: GuardWorker | None = None
 _worker_lock = threading.Lock()
 
 
-def run_guarded(function: str, arguments: Mapping[str, Any], *, path: str | Path) -> Any:
+def run_guarded(
+    function: str,
+    arguments: Mapping[str, Any],
+    *,
+    path: str | Path,
+    limits: Callable[[int], tuple[float, int]] = limits_for,
+) -> Any:
     """Run ``function`` on the file ``path`` in the shared worker, with limits that grow with the file's size.
 
-    See :meth:`GuardWorker.run`.
+    Paths among the arguments must be absolute: the worker may have started in another working folder.
+
+    Args:
+        function: See :meth:`GuardWorker.run`.
+        arguments: See :meth:`GuardWorker.run`.
+        path: The file.
+        limits: Gives seconds and bytes of memory for a size in bytes, as :func:`limits_for` does.
+
+    Raises:
+        SnnsimFileError: The file cannot be read, or see :meth:`GuardWorker.run`.
+        InputError: See :meth:`GuardWorker.run`.
     """
     global _worker
     with _worker_lock:
@@ -191,41 +257,68 @@ def run_guarded(function: str, arguments: Mapping[str, Any], *, path: str | Path
             _worker = GuardWorker()
             atexit.register(_worker.close)
         worker = _worker
-    cpu_seconds, memory = limits_for(Path(path).stat().st_size)
+    try:
+        cpu_seconds, memory = limits(Path(path).stat().st_size)
+    except OSError as error:
+        raise SnnsimFileError(path, "", f"cannot be read ({error.strerror})") from error
     return worker.run(function, arguments, path=path, cpu_seconds=cpu_seconds, memory=memory)
 
 
-def _serve() -> None:
+def _serve(spool: int) -> None:
     """Answer requests until the other side closes the pipe (runs in the worker)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that a library prints may mix with the answers
     import h5py
-    import numpy
 
-    del h5py, numpy  # imported so that no call pays for it out of its limits
+    del h5py  # imported so that no call pays for it out of its limits
     _send(answers, {"ready": True})
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
+    with os.fdopen(spool, "wb") as arrays:
+        for line in sys.stdin.buffer:
+            _send(answers, _answer(json.loads(line), arrays))
+
+
+def _answer(request: dict[str, Any], spool: IO[bytes]) -> dict[str, Any]:
+    """Run one request within its limits and return the answer; arrays go to the temporary file."""
+    try:
+        module, _, name = request["function"].partition(":")
+        function = getattr(importlib.import_module(module), name)
         try:
-            module, _, name = request["function"].partition(":")
-            function = getattr(importlib.import_module(module), name)
             _limit(request["cpu"], request["memory"])
-            answer: dict[str, Any] = {"result": function(**request["arguments"])}
-        except SnnsimFileError as error:
-            answer = {"error": {"path": str(error.path), "item": error.item, "reason": error.reason}}
-        except MemoryError:
-            path = str(request["arguments"].get("path", ""))
-            reason = "asks for more memory than a file of its size can need; it is damaged: get it again"
-            answer = {"error": {"path": path, "item": "", "reason": reason}, "restart": True}
-        except Exception:  # a bug of ours: it must show as one on the other side
-            answer = {"bug": traceback.format_exc()}
+            result = function(**request["arguments"])
         finally:
             _limit(0.0, 0)
-        _send(answers, answer)
+        return _pack(result, spool)
+    except SnnsimFileError as error:
+        return {"error": {"path": str(error.path), "item": error.item, "reason": error.reason}}
+    except InputError as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        reason = "asks for more memory than a file of its size can need; it is damaged: get it again"
+        return {"error": {"path": "", "item": "", "reason": reason}, "restart": True}
+    except Exception:  # a bug of ours: it must show as one on the other side
+        return {"bug": traceback.format_exc()}
 
 
-def _send(stream: Any, answer: dict[str, Any]) -> None:
+def _pack(result: Any, spool: IO[bytes]) -> dict[str, Any]:
+    if not isinstance(result, Parcel):
+        return {"result": result}
+    listed = []
+    spool.seek(0)
+    try:
+        for array in result.arrays:
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"a parcel holds arrays of numbers, not of {array.dtype}")
+            spool.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            listed.append((array.dtype.str, list(array.shape)))
+        spool.flush()
+    except OSError as error:
+        reason = f"needs room for temporary files ({error.strerror}); free space or set TMPDIR"
+        return {"error": {"path": "", "item": "", "reason": reason}, "restart": True}
+    return {"result": result.value, "arrays": listed}
+
+
+def _send(stream: IO[bytes], answer: dict[str, Any]) -> None:
     stream.write((json.dumps(answer) + "\n").encode())
     stream.flush()
 
