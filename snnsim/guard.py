@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -82,6 +82,7 @@ class GuardWorker:
         path: str | Path,
         cpu_seconds: float,
         memory: int,
+        imports: Sequence[str] = (),
     ) -> Any:
         """Call ``function(**arguments)`` in the worker and return its result.
 
@@ -91,13 +92,20 @@ class GuardWorker:
             path: The file this is about, for messages.
             cpu_seconds: CPU time allowed.
             memory: Bytes of address space allowed on top of what the worker needs by itself.
+            imports: Modules that the function imports itself; loading them does not count.
 
         Raises:
             SnnsimFileError: The function raised one, or it crashed, ran out of time or out of memory.
             InputError: The function raised one.
             RuntimeError: The function raised anything else, which is a bug.
         """
-        request = {"function": function, "arguments": dict(arguments), "cpu": cpu_seconds, "memory": int(memory)}
+        request = {
+            "function": function,
+            "arguments": dict(arguments),
+            "cpu": cpu_seconds,
+            "memory": int(memory),
+            "imports": list(imports),
+        }
         with self._lock:
             if self._owner != os.getpid():  # a forked child must not talk over its parent's pipes
                 self._process, self._spool, self._owner = None, None, os.getpid()
@@ -236,6 +244,7 @@ def run_guarded(
     *,
     path: str | Path,
     limits: Callable[[int], tuple[float, int]] = limits_for,
+    imports: Sequence[str] = (),
 ) -> Any:
     """Run ``function`` on the file ``path`` in the shared worker, with limits that grow with the file's size.
 
@@ -246,6 +255,7 @@ def run_guarded(
         arguments: See :meth:`GuardWorker.run`.
         path: The file.
         limits: Gives seconds and bytes of memory for a size in bytes, as :func:`limits_for` does.
+        imports: See :meth:`GuardWorker.run`.
 
     Raises:
         SnnsimFileError: The file cannot be read, or see :meth:`GuardWorker.run`.
@@ -261,7 +271,7 @@ def run_guarded(
         cpu_seconds, memory = limits(Path(path).stat().st_size)
     except OSError as error:
         raise SnnsimFileError(path, "", f"cannot be read ({error.strerror})") from error
-    return worker.run(function, arguments, path=path, cpu_seconds=cpu_seconds, memory=memory)
+    return worker.run(function, arguments, path=path, cpu_seconds=cpu_seconds, memory=memory, imports=imports)
 
 
 def _serve(spool: int) -> None:
@@ -282,6 +292,8 @@ def _answer(request: dict[str, Any], spool: IO[bytes]) -> dict[str, Any]:
     """Run one request within its limits and return the answer; arrays go to the temporary file."""
     try:
         module, _, name = request["function"].partition(":")
+        for needed in request["imports"]:
+            importlib.import_module(needed)
         function = getattr(importlib.import_module(module), name)
         try:
             _limit(request["cpu"], request["memory"])

@@ -13,8 +13,8 @@ from snnsim.engines.spike_file import compare_spikes, load_spikes, save_spikes
 from snnsim.errors import InputError, SnnsimFileError
 from snnsim.events import Events
 from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
-from snnsim.network_file import list_array, save_sealed
 from snnsim.neurons import LI, LIF
+from snnsim.sealed import list_array, save_sealed
 
 DT = 0.002
 

@@ -16,7 +16,7 @@ from test_engine_network_file import rich_network
 from snnsim.engines import simulate
 from snnsim.engines.spike_file import load_spikes, save_spikes
 from snnsim.network import Network
-from snnsim.network_file import BLOCK, open_sealed, seal
+from snnsim.sealed import BLOCK, SealedReader, read_sealed, seal
 
 
 def load(path: Path) -> None:
@@ -26,7 +26,7 @@ def load(path: Path) -> None:
 def load_resealed(path: Path) -> None:
     """Seal a mutant again and load it; what loads must be a working network."""
     if path.stat().st_size > BLOCK:
-        seal(path)
+        seal(path, "snnsim network")
     network = Network.load(path)
     network.digest()
     network.order()
@@ -35,10 +35,13 @@ def load_resealed(path: Path) -> None:
 def load_unchecked_arrays(path: Path) -> None:
     """Seal the mutant again and read its arrays through the reader, manifest entries included."""
     if path.stat().st_size > BLOCK:
-        seal(path)
-    with open_sealed(path, "snnsim network", 1, "Network.save") as reader:
-        for number in range(len(reader.manifest["arrays"])):
-            reader.array({"array": number}, "")
+        seal(path, "snnsim network")
+    read_sealed(path, "snnsim network", 1, "Network.save", all_arrays)
+
+
+def all_arrays(reader: SealedReader) -> None:
+    for number in range(len(reader.manifest["arrays"])):
+        reader.array({"array": number}, "")
 
 
 def load_resealed_spikes(path: Path) -> None:

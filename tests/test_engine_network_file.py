@@ -1,6 +1,7 @@
 """Saving and loading networks: the same network back, and one sentence for every damaged file."""
 
 import json
+import os
 
 import h5py
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 
 from snnsim.errors import SnnsimFileError
 from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
-from snnsim.network_file import seal
 from snnsim.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.sealed import read_sealed, seal
 
 
 def rich_network():
@@ -49,7 +50,7 @@ def change(path, edit):
     """Change the HDF5 part and seal the file again, as a hostile writer would."""
     with h5py.File(path, "r+") as file:
         edit(file)
-    seal(path)
+    seal(path, "snnsim network")
 
 
 def change_manifest(path, edit):
@@ -124,7 +125,7 @@ def test_one_changed_byte_anywhere_is_found(path):
 def test_header_that_cannot_be_hdf5(path):
     block = path.read_bytes()[:512]
     path.write_bytes(block + b"junk" * 500)
-    seal(path)
+    seal(path, "snnsim network")
     with pytest.raises(SnnsimFileError, match="HDF5 cannot read it"):
         Network.load(path)
 
@@ -249,3 +250,31 @@ def test_errors_name_the_file_on_one_line(path):
         Network.load(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_the_hdf5_part_is_never_parsed_in_this_process(path, monkeypatch):
+    monkeypatch.setattr(h5py, "File", None)
+    assert Network.load(path) == rich_network()
+
+
+def spin(reader):
+    while True:
+        assert reader.manifest
+
+
+def crash(reader):
+    os.abort()
+
+
+def hunger(reader):
+    return bytearray(60 << 30)
+
+
+@pytest.mark.parametrize(
+    ("build", "match"),
+    [(spin, "took longer than"), (crash, "crashed the library"), (hunger, "declares more than can be read")],
+)
+def test_what_a_file_does_to_its_reader_is_one_sentence(path, build, match):
+    with pytest.raises(SnnsimFileError, match=match):
+        read_sealed(path, "snnsim network", 1, "Network.save", build)
+    assert Network.load(path) == rich_network()

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "files", "guard", "grid"}
+GROUND = {"errors", "files", "guard", "sealed", "grid"}
 
 # room -> the rooms it may import (besides itself and the ground); docs/architecture.md draws the same table.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "guard": set(),
+    "sealed": set(),
     "grid": set(),
     "kernels": set(),
     "neurons": set(),
@@ -36,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 SAME_ROOM = {"network_file": "network"}  # saving and loading, imported when used
-NUMPY_ONLY = {"errors", "files", "guard", "grid", "neurons", "events", "network"}
-HDF5_FILES = {"network_file.py", "guard.py"}  # imported when a file is read or written
+NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "neurons", "events", "network"}
+HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba"}}
 TORCH_ROOMS = {"nn", "learning", "training"}
 TORCH_FILES = {"nir_judge.py"}  # runs other people's programs, imported when a file is checked

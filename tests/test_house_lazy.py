@@ -11,6 +11,7 @@ NO_TORCH = [
     "snnsim.neurons",
     "snnsim.events",
     "snnsim.guard",
+    "snnsim.sealed",
     "snnsim.network",
     "snnsim.network_file",
     "snnsim.kernels",

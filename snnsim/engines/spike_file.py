@@ -13,7 +13,7 @@ from snnsim.engines import Result
 from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.grid import time_to_step
-from snnsim.network_file import list_array, open_sealed, save_sealed
+from snnsim.sealed import SealedReader, list_array, read_sealed, save_sealed
 
 __all__ = ["Comparison", "StoredSpikes", "compare_spikes", "load_spikes", "save_spikes"]
 
@@ -96,24 +96,28 @@ def load_spikes(path: str | Path) -> StoredSpikes:
     Raises:
         SnnsimFileError: The file is missing, damaged or something else.
     """
-    with open_sealed(path, FORMAT, SCHEMA, "snnsim simulate --out") as reader:
-        reader.only(reader.manifest, {"format", "schema", "dt", "network", "n_steps", "populations", "arrays"}, "")
-        dt = float(reader.get(reader.manifest, "dt", float, ""))
-        network = reader.get(reader.manifest, "network", str, "")
-        n_steps = reader.array(reader.get(reader.manifest, "n_steps", dict, ""), "n_steps.")
-        if n_steps.ndim != 1 or n_steps.dtype != np.int64:
-            raise reader.fail("n_steps", "expected one integer a sample")
-        spikes: dict[str, Events] = {}
-        for number, record in enumerate(reader.get(reader.manifest, "populations", list, "")):
-            where = f"populations[{number}]."
-            name = reader.get(record, "name", str, where)
-            size = reader.get(record, "size", int, where)
-            columns = {key: reader.array(reader.get(record, key, dict, where), f"{where}{key}.") for key in COLUMNS}
-            reader.only(record, {"name", "size", *COLUMNS}, where)
-            spikes[name] = reader.build(where, lambda size=size, columns=columns: Events(n_units=size, **columns))  # type: ignore[misc]
-            if len(spikes[name]) != n_steps.shape[0]:
-                raise reader.fail(f"manifest {where}", f"expected {n_steps.shape[0]} samples, got {len(spikes[name])}")
-        return StoredSpikes(dt, n_steps, spikes, network)
+    return read_sealed(path, FORMAT, SCHEMA, "snnsim simulate --out", build_spikes)
+
+
+def build_spikes(reader: SealedReader) -> StoredSpikes:
+    """Return the spikes that a manifest and its arrays describe."""
+    reader.only(reader.manifest, {"format", "schema", "dt", "network", "n_steps", "populations", "arrays"}, "")
+    dt = float(reader.get(reader.manifest, "dt", float, ""))
+    network = reader.get(reader.manifest, "network", str, "")
+    n_steps = reader.array(reader.get(reader.manifest, "n_steps", dict, ""), "n_steps.")
+    if n_steps.ndim != 1 or n_steps.dtype != np.int64:
+        raise reader.fail("n_steps", "expected one integer a sample")
+    spikes: dict[str, Events] = {}
+    for number, record in enumerate(reader.get(reader.manifest, "populations", list, "")):
+        where = f"populations[{number}]."
+        name = reader.get(record, "name", str, where)
+        size = reader.get(record, "size", int, where)
+        columns = {key: reader.array(reader.get(record, key, dict, where), f"{where}{key}.") for key in COLUMNS}
+        reader.only(record, {"name", "size", *COLUMNS}, where)
+        spikes[name] = reader.build(where, lambda size=size, columns=columns: Events(n_units=size, **columns))  # type: ignore[misc]
+        if len(spikes[name]) != n_steps.shape[0]:
+            raise reader.fail(f"manifest {where}", f"expected {n_steps.shape[0]} samples, got {len(spikes[name])}")
+    return StoredSpikes(dt, n_steps, spikes, network)
 
 
 def compare_spikes(
