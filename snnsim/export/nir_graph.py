@@ -22,7 +22,7 @@ import numpy.typing as npt
 from snnsim.errors import InputError, SnnsimFileError
 from snnsim.files import atomic_path
 
-__all__ = ["NIR_VERSION", "Graph", "Node", "identifier", "read_graph", "write_graph"]
+__all__ = ["NIR_VERSION", "Graph", "Node", "identifier", "nir_limits", "read_graph", "write_graph"]
 
 NIR_VERSION = "1.0.8"
 """Version string written into files: the release of the nir package whose layout this is."""
@@ -44,6 +44,7 @@ RESERVED = frozenset(
 
 MAX_NODES = 100_000
 MAX_DEPTH = 8
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -150,21 +151,36 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise SnnsimFileError(path, "", f"is not a readable NIR file (HDF5): {reason}") from error
 
 
-def read_graph(path: str | Path) -> Graph:
+def nir_limits(size: int) -> tuple[float, int]:
+    """Return the CPU seconds and the bytes of memory allowed for reading a NIR file of ``size`` bytes.
+
+    Delay lines hold mostly zeros and are stored compressed: their arrays take a hundred times the file's size.
+    """
+    return 0.75 + size / (1 << 20), (2 << 30) + 64 * size
+
+
+def read_graph(path: str | Path, shown: str | Path | None = None) -> Graph:
     """Read a NIR file; nested graphs are joined into one, their nodes named ``outer/inner``.
+
+    This opens the file with the HDF5 library. :func:`snnsim.export.nir_read.read_nir`, which takes files from
+    anywhere, calls it in the limited process of :mod:`snnsim.guard`.
+
+    Args:
+        path: The file.
+        shown: The name to use in messages; default ``path``.
 
     Raises:
         SnnsimFileError: Not a NIR file, damaged, or declaring more data than 4 GiB.
     """
     import h5py
 
-    path = Path(path)
-    with _file_errors(path), h5py.File(path, "r") as file:
-        if "node" not in file or not isinstance(file["node"], h5py.Group):
+    opened, path = path, Path(path if shown is None else shown)
+    with _file_errors(path), h5py.File(opened, "r") as file:
+        if not isinstance(file.get("node"), h5py.Group):
             raise SnnsimFileError(path, "/node", "expected the group of a NIR graph; is this a NIR file?")
         graph = Graph()
         reader = _Reader(path, h5py)
-        root = file["node"]
+        root = reader.child(file, "node")
         kind = reader.text(root, "type")
         if kind != "NIRGraph":
             graph.nodes["node"] = reader.node(root, kind)
@@ -179,7 +195,8 @@ def _check_edges(path: Path, graph: Graph) -> None:
     for edge in graph.edges:
         for name in edge:
             if name not in graph.nodes:
-                raise SnnsimFileError(path, "edges", f"edge {edge[0]!r} -> {edge[1]!r} names no node {name!r}")
+                source, target = (end[:80] for end in edge)
+                raise SnnsimFileError(path, "edges", f"edge {source!r} -> {target!r} names no node {name[:80]!r}")
 
 
 class _Reader:
@@ -191,37 +208,49 @@ class _Reader:
         self.bytes = 0
         self.nodes = 0
 
+    def fail(self, item: Any, reason: str) -> SnnsimFileError:
+        return SnnsimFileError(self.path, " ".join(str(item)[:160].split()), reason)
+
+    def child(self, group: Any, name: str) -> Any:
+        """Return what a group holds under a name; links are not followed."""
+        if not isinstance(group, self.h5py.Group):
+            raise self.fail(group.name, "expected a group, found an array")
+        place = f"{group.name}/{name}"
+        link = group.get(name, getlink=True)
+        if link is None:
+            raise self.fail(place, "missing; is this a NIR file?")
+        if not isinstance(link, self.h5py.HardLink):
+            raise self.fail(place, "is a link to another place; expected the data themselves")
+        return group[name]
+
     def array(self, dataset: Any) -> npt.NDArray[Any]:
         if not isinstance(dataset, self.h5py.Dataset):
-            raise SnnsimFileError(self.path, str(dataset.name), "expected an array, found a group")
+            raise self.fail(dataset.name, "expected an array, found a group")
         size = int(np.prod(dataset.shape, dtype=np.float64)) * max(1, dataset.dtype.itemsize) if dataset.shape else 64
         self.bytes += size
         if self.bytes > MAX_BYTES:
-            raise SnnsimFileError(
-                self.path, str(dataset.name), f"the file declares more than {MAX_BYTES >> 30} GiB of arrays; refused"
-            )
+            raise self.fail(dataset.name, f"the file declares more than {MAX_BYTES >> 30} GiB of arrays; refused")
         if dataset.is_virtual or dataset.external:
-            raise SnnsimFileError(self.path, str(dataset.name), "array lies in another file; copy it into this one")
+            raise self.fail(dataset.name, "array lies in another file; copy it into this one")
         return np.asarray(dataset[()])
 
     def text(self, group: Any, name: str) -> str:
-        if name not in group:
-            raise SnnsimFileError(self.path, f"{group.name}/{name}", "missing; is this a NIR file?")
-        item = group[name]
+        item = self.child(group, name)
         if not isinstance(item, self.h5py.Dataset) or item.size != 1:
-            raise SnnsimFileError(self.path, f"{group.name}/{name}", "expected one string")
+            raise self.fail(f"{group.name}/{name}", "expected one string")
         value = self.array(item).reshape(-1)[0]
         if isinstance(value, bytes):
             return value.decode("utf8")
         if isinstance(value, str):
             return value
-        raise SnnsimFileError(self.path, f"{group.name}/{name}", f"expected a string, got {type(value).__name__}")
+        raise self.fail(f"{group.name}/{name}", f"expected a string, got {type(value).__name__}")
 
     def metadata(self, group: Any) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        inner = group.get("metadata")
+        inner = self.child(group, "metadata") if "metadata" in group else None
         if isinstance(inner, self.h5py.Group):
-            for key, item in inner.items():
+            for key in inner:
+                item = self.child(inner, key)
                 if isinstance(item, self.h5py.Dataset):
                     value: Any = self.array(item)
                     value = value[()] if value.ndim == 0 else value
@@ -230,13 +259,14 @@ class _Reader:
 
     def node(self, group: Any, kind: str) -> Node:
         values: dict[str, npt.NDArray[Any]] = {}
-        for key, item in group.items():
+        for key in group:
             if key in ("type", "metadata"):
                 continue
+            item = self.child(group, key)
             array = self.array(item)
             if array.dtype.kind in "fiub":
                 if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-                    raise SnnsimFileError(self.path, str(item.name), "expected finite numbers, got nan or infinity")
+                    raise self.fail(item.name, "expected finite numbers, got nan or infinity")
                 values[key] = array
             else:
                 values[key] = np.asarray(self.text(group, key))
@@ -244,14 +274,18 @@ class _Reader:
 
     def graph(self, group: Any, prefix: str, graph: Graph, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise SnnsimFileError(self.path, str(group.name), f"graphs nested deeper than {MAX_DEPTH}; flatten them")
+            raise self.fail(group.name, f"graphs nested deeper than {MAX_DEPTH}; flatten them")
         if "nodes" not in group or "edges" not in group:
-            raise SnnsimFileError(self.path, str(group.name), "a NIR graph needs the groups 'nodes' and 'edges'")
+            raise self.fail(group.name, "a NIR graph needs the groups 'nodes' and 'edges'")
         nested: dict[str, tuple[list[str], list[str]]] = {}
-        for name, item in group["nodes"].items():
+        nodes = self.child(group, "nodes")
+        for name in nodes if isinstance(nodes, self.h5py.Group) else ():
+            item = self.child(nodes, name)
             self.nodes += 1
             if self.nodes > MAX_NODES:
-                raise SnnsimFileError(self.path, str(item.name), f"more than {MAX_NODES} nodes; refused")
+                raise self.fail(item.name, f"more than {MAX_NODES} nodes; refused")
+            if len(name) > LONGEST_NAME:
+                raise self.fail(item.name, f"the name has {len(name)} characters; expected at most {LONGEST_NAME}")
             kind = self.text(item, "type")
             full = prefix + name
             if kind == "NIRGraph":
@@ -269,13 +303,13 @@ class _Reader:
                         graph.nodes[key] = Node("Identity", old.values, old.metadata)
             else:
                 graph.nodes[full] = self.node(item, kind)
-        edges = self.array(group["edges"])
-        for row in edges.reshape(-1, 2) if edges.size else []:
+        edges = self.array(self.child(group, "edges"))
+        if edges.size and (edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in "OSU"):
+            raise self.fail(f"{group.name}/edges", "expected pairs of names")
+        for row in edges if edges.size else []:
             source, target = (part.decode("utf8") if isinstance(part, bytes) else str(part) for part in row)
             sources = nested[prefix + source][1] if prefix + source in nested else [prefix + source]
             targets = nested[prefix + target][0] if prefix + target in nested else [prefix + target]
             if len(sources) != 1 or len(targets) != 1:
-                raise SnnsimFileError(
-                    self.path, f"{group.name}/edges", "a nested graph must have one input and one output to be joined"
-                )
+                raise self.fail(f"{group.name}/edges", "a nested graph must have one input and one output to be joined")
             graph.edges.append((sources[0], targets[0]))

@@ -4,26 +4,32 @@ NIR gives differential equations and no time step. A file is read with Euler's r
 for, because that is what the programs do that write such files: ``beta = 1 - dt / tau``, an input is scaled
 by ``r dt / tau``, a current acts in the step it arrives, and a loop takes one step. Files written by snnsim
 hold the exact decays in their metadata; they are used if they agree with the time constants.
+
+Files come from anywhere, and a small one can describe products of matrices without end. So all of this happens in the
+limited process of :mod:`snnsim.guard`, which hands back the finished network as plain arrays.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError, SnnsimFileError
-from snnsim.export.nir_graph import Graph, Node, read_graph
+from snnsim.export.nir_graph import Graph, Node, nir_limits, read_graph
 from snnsim.export.nir_timing import back_edges
 from snnsim.grid import check_dt
-from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
+from snnsim.guard import Parcel, run_guarded
+from snnsim.network import MAX_DELAY_STEPS, MAX_UNITS, Input, Network, Population, Projection, Readout, Sparse
+from snnsim.network_file import describe, rebuild
 from snnsim.neurons import IF, LI, LIF, CubaLI, CubaLIF, Neuron
 
-__all__ = ["read_nir"]
+__all__ = ["import_nir", "read_nir"]
 
 Discretisation = Literal["euler", "exponential"]
 Floats = npt.NDArray[np.float64]
@@ -53,22 +59,58 @@ def read_nir(path: str | Path, dt: float | None = None, *, discretisation: Discr
         SnnsimFileError: Damaged file.
         InputError: A node is not supported or no time step is known; the message names the node.
     """
-    graph = read_graph(path)
+    path = Path(path)
+    if not path.is_file():
+        raise SnnsimFileError(path, "", "no such file; give the path of a .nir file")
+    if discretisation not in (None, *get_args(Discretisation)):
+        raise InputError(f"discretisation: expected 'euler' or 'exponential', got {discretisation!r}")
+    parcel = run_guarded(
+        f"{__name__}:import_nir",
+        {
+            "path": os.path.abspath(path),
+            "shown": str(path),
+            "dt": None if dt is None else check_dt(dt),
+            "discretisation": discretisation,
+        },
+        path=path,
+        limits=nir_limits,
+    )
+    return rebuild(path, parcel.value, parcel.arrays)
+
+
+def import_nir(path: str, shown: str, dt: float | None, discretisation: str | None) -> Parcel:
+    """Read a NIR file and describe the network (runs in the limited process; see :func:`read_nir`).
+
+    Args:
+        path: The file.
+        shown: The name to use in messages.
+        dt: Time step in seconds, or None.
+        discretisation: See :func:`read_nir`.
+
+    Returns:
+        The manifest and the arrays of :func:`snnsim.network_file.describe`.
+    """
+    graph = read_graph(path, shown)
     if dt is None:
         if "dt" not in graph.metadata:
-            raise InputError(f"{path}: NIR files hold no time step; pass dt in seconds, for example dt=1e-3")
-        dt = _number(path, graph.metadata["dt"], "dt")
+            raise InputError(f"{shown}: NIR files hold no time step; pass dt in seconds, for example dt=1e-3")
+        dt = _number(shown, graph.metadata["dt"], "dt")
     rule = discretisation or str(graph.metadata.get("discretisation", "euler"))
-    if rule not in ("euler", "exponential"):
-        raise InputError(f"discretisation: expected 'euler' or 'exponential', got {rule!r}")
-    return _Importer(Path(path), graph, check_dt(dt), rule).network()
+    if rule not in get_args(Discretisation):
+        raise InputError(f"{shown}: discretisation: expected 'euler' or 'exponential', got {rule[:40]!r}")
+    try:
+        return Parcel(*describe(_Importer(Path(shown), graph, check_dt(dt), rule).network()))
+    except RecursionError as error:
+        raise InputError(f"{shown}: a chain of nodes without a neuron is too long to be read") from error
+    except InputError as error:
+        raise error if str(error).startswith(shown) else InputError(f"{shown}: {error}") from error
 
 
 def _number(path: str | Path, value: Any, name: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
-        raise SnnsimFileError(path, f"metadata/{name}", f"expected a number, got {value!r}") from error
+        raise SnnsimFileError(path, f"metadata/{name}", f"expected a number, got {str(value)[:40]!r}") from error
 
 
 @dataclass
@@ -112,7 +154,7 @@ class _Importer:
         self.names: dict[str, str] = {}
 
     def error(self, name: str, text: str) -> InputError:
-        return InputError(f"{self.path}: node {name!r}: {text}")
+        return InputError(f"{self.path}: node {name[:200]!r}: {text}")
 
     def value(self, name: str, key: str, default: Floats | None = None) -> Floats:
         node = self.graph.nodes[name]
@@ -173,7 +215,8 @@ class _Importer:
             return _Signal(size, {name: _Taps(index, index, np.ones(size), np.zeros(size, np.int64))})
         if kind not in LINEAR:
             known = ", ".join((*SPIKING, *SILENT, *LINEAR))
-            raise self.error(name, f"{kind} nodes cannot be read; supported are {known}")
+            label = kind if kind.isidentifier() and len(kind) <= 40 else repr(kind[:40])
+            raise self.error(name, f"{label} nodes cannot be read; supported are {known}")
         if kind in ("Linear", "Affine"):
             weight = self.value(name, "weight")
             if weight.ndim != 2:
@@ -194,10 +237,10 @@ class _Importer:
             return _Signal(signal.size, signal.parts, bias)
         if kind == "Delay":
             exact = self.vector(name, "delay", signal.size) / self.dt
+            if np.any(exact < 0) or np.any(exact > MAX_DELAY_STEPS):
+                raise self.error(name, f"delay: expected non-negative seconds, at most {MAX_DELAY_STEPS} steps of dt")
             steps = np.rint(exact).astype(np.int64)
             self.off_grid = max(self.off_grid, float(np.abs(exact - steps).max(initial=0.0)))
-            if np.any(exact < 0):
-                raise self.error(name, "delay: expected non-negative seconds")
             if signal.bias is not None and np.any(signal.bias[steps > 0]):
                 raise self.error(name, "a constant flows through a delay and would start late; move the bias behind it")
             parts = {
@@ -211,8 +254,10 @@ class _Importer:
         node = self.graph.nodes[name]
         if node.kind == "Input":
             shape = self.value(name, "shape").reshape(-1)
-            if shape.size != 1 or shape[0] < 1:
-                raise self.error(name, f"shape is {shape.tolist()}; only one-dimensional inputs can be read")
+            if shape.size != 1:
+                raise self.error(name, f"shape is {shape[:8].tolist()}; only one-dimensional inputs can be read")
+            if not 1 <= shape[0] <= MAX_UNITS or shape[0] % 1:
+                raise self.error(name, f"shape: expected a whole number from 1 to {MAX_UNITS}, got {shape[0]}")
             return int(shape[0])
         key = "r" if "r" in node.values else "v_threshold"
         array = self.value(name, key)
@@ -374,7 +419,7 @@ class _Importer:
     def name_nodes(self, inputs: list[str], cells: list[str]) -> None:
         for name in (*inputs, *cells):
             stored = self.graph.nodes[name].metadata.get("population") if self.own else None
-            text = str(stored or name).replace("/", ".").replace("->", ".")
+            text = (stored if isinstance(stored, str) and stored else name).replace("/", ".").replace("->", ".")
             while text in self.names.values():
                 text += "_"
             self.names[name] = text
