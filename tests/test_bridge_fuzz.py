@@ -12,7 +12,7 @@ import pytest
 from fuzz_worker import FuzzReport, fuzz, fuzz_files
 from test_bridge_nir import DT, current_network, delta_network
 
-from snnsim.export import nir_graph
+from snnsim.export import nir_graph, nir_judge
 from snnsim.export.nir import write_nir
 from snnsim.export.nir_read import read_nir
 
@@ -27,6 +27,11 @@ def read_own(path: Path) -> None:
 def read_foreign(path: Path) -> None:
     """Read a mutant as a file of another program, with the other rule."""
     read_nir(path, DT, discretisation="exponential").digest()
+
+
+def read_by_judge(path: Path) -> None:
+    """Read a mutant with the nir package, as the independent loader of a proof does."""
+    nir_judge._read(path)
 
 
 def plain_bytes(folder: Path) -> bytes:
@@ -111,7 +116,7 @@ def check(report: FuzzReport) -> None:
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=LONG)])
 @pytest.mark.parametrize("content", [plain_bytes, packed_bytes])
-@pytest.mark.parametrize("reader", ["read_own", "read_foreign"])
+@pytest.mark.parametrize("reader", ["read_own", "read_foreign", "read_by_judge"])
 def test_mutants_of_a_nir_file(reader: str, content: Any, count: int, tmp_path: Path) -> None:
     check(fuzz(f"{__name__}:{reader}", content(tmp_path), tmp_path, suffix=".nir", count=count, seed=count))
 

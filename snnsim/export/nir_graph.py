@@ -22,7 +22,7 @@ import numpy.typing as npt
 from snnsim.errors import InputError, SnnsimFileError
 from snnsim.files import atomic_path
 
-__all__ = ["NIR_VERSION", "Graph", "Node", "identifier", "nir_limits", "read_graph", "write_graph"]
+__all__ = ["NIR_VERSION", "Graph", "Node", "file_errors", "identifier", "nir_limits", "read_graph", "write_graph"]
 
 NIR_VERSION = "1.0.8"
 """Version string written into files: the release of the nir package whose layout this is."""
@@ -136,7 +136,7 @@ def _store_metadata(store: Any, group: Any, metadata: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
     """Turn what h5py raises for a damaged file into one sentence."""
     try:
         yield
@@ -175,7 +175,7 @@ def read_graph(path: str | Path, shown: str | Path | None = None) -> Graph:
     import h5py
 
     opened, path = path, Path(path if shown is None else shown)
-    with _file_errors(path), h5py.File(opened, "r") as file:
+    with file_errors(path), h5py.File(opened, "r") as file:
         if not isinstance(file.get("node"), h5py.Group):
             raise SnnsimFileError(path, "/node", "expected the group of a NIR graph; is this a NIR file?")
         graph = Graph()

@@ -1,14 +1,16 @@
 """An independent program that runs a NIR file: nirtorch's interpreter with SpikingJelly's neurons.
 
-Nothing of snnsim computes here. The file is read by the ``nir`` package, wired by ``nirtorch`` and run, in
-float64, by the modules that SpikingJelly's own NIR import makes. That import lacks three things, which are
-added below as a few lines of torch each: ``Delay`` (a shift register), integrators without threshold, and
-neurons whose parameters differ within a population. The report of a proof says which node was run by what.
+Nothing of snnsim computes here. The file is read by the ``nir`` package (in the limited process of
+:mod:`snnsim.guard`, as every file from anywhere), wired by ``nirtorch`` and run, in float64, by the modules that
+SpikingJelly's own NIR import makes. That import lacks three things, which are added below as a few lines of torch
+each: ``Delay`` (a shift register), integrators without threshold, and neurons whose parameters differ within a
+population. The report of a proof says which node was run by what.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from snnsim.errors import InputError, MissingLibraryError
+from snnsim.errors import InputError, MissingLibraryError, SnnsimFileError
+from snnsim.export.nir_graph import file_errors, nir_limits
+from snnsim.guard import Parcel, run_guarded
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NirJudge"]
+__all__ = ["NirJudge", "unpack_by_nir"]
 
 Array = npt.NDArray[np.float64]
 
@@ -42,6 +46,7 @@ class NirJudge:
     Raises:
         MissingLibraryError: nir, nirtorch, torch or spikingjelly is not installed.
         InputError: The file holds a node that none of them can run.
+        SnnsimFileError: The nir package cannot read the file.
     """
 
     def __init__(self, path: str | Path, dt: float | None = None) -> None:
@@ -54,7 +59,7 @@ class NirJudge:
             raise MissingLibraryError(
                 str(error.name or "nir"), "nir,peers", "running a NIR file with an independent program"
             ) from error
-        graph = nir.read(str(path))
+        graph = _read(Path(path))
         stored = graph.metadata.get("dt")
         if dt is None and stored is None:
             raise InputError(f"{path}: holds no time step; pass dt in seconds")
@@ -150,6 +155,67 @@ def _without_triton_note() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
+
+
+def _read(path: Path) -> Any:
+    """Return the graph that ``nir.read`` gives."""
+    import nir
+
+    arguments = {"path": os.path.abspath(path), "shown": str(path)}
+    parcel = run_guarded(
+        f"{__name__}:unpack_by_nir", arguments, path=path, limits=nir_limits, imports=["nir.serialization"]
+    )
+
+    def join(value: dict[str, Any]) -> Any:
+        if "group" in value:
+            return {key: join(item) for key, item in value["group"].items()}
+        if "array" in value:
+            array = parcel.arrays[value["array"]]
+            return array[()] if array.ndim == 0 else array
+        return np.array(value["words"], dtype=object) if "words" in value else value["text"]
+
+    return nir.dict2NIRNode(join(parcel.value) | {"type_check": True})
+
+
+def unpack_by_nir(path: str, shown: str) -> Parcel:
+    """Read a NIR file with the nir package (runs in the limited process).
+
+    Args:
+        path: The file.
+        shown: The name to use in messages.
+
+    Returns:
+        The dictionary from which ``nir.read`` makes its nodes, each value as ``{"group": ...}``, ``{"text": ...}``,
+        ``{"words": ...}`` or ``{"array": number}``, and the arrays.
+    """
+    import h5py
+    import nir
+    from nir.serialization import hdf2dict
+
+    arrays: list[npt.NDArray[Any]] = []
+
+    def split(value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {"group": {key: split(item) for key, item in value.items()}}
+        if isinstance(value, str):
+            return {"text": value}
+        array = np.asarray(value)
+        if array.dtype.kind in "OS":
+            return {"words": np.vectorize(_text, otypes=[object])(array).tolist()}
+        arrays.append(array)
+        return {"array": len(arrays) - 1}
+
+    try:
+        with file_errors(Path(shown)), h5py.File(path, "r") as file:
+            values = hdf2dict(file["node"])
+            tree = split(values)
+            nir.dict2NIRNode(values | {"type_check": True})
+    except (SnnsimFileError, MemoryError):
+        raise
+    except Exception as error:  # the package checks with assertions
+        reason = " ".join(str(error).split())[:160]
+        raise SnnsimFileError(shown, "", f"the nir package cannot read it: {reason}") from error
+    return Parcel(tree, arrays)
 
 
 def _text(value: Any) -> str:
