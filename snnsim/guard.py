@@ -110,11 +110,14 @@ class GuardWorker:
             if self._owner != os.getpid():  # a forked child must not talk over its parent's pipes
                 self._process, self._spool, self._owner = None, None, os.getpid()
             process = self._start()
-            answer = self._exchange(process, json.dumps(request) + "\n", max(10.0, self.wall_factor * cpu_seconds))
-            if answer is None:
-                code = self._stop()
-                raise SnnsimFileError(path, "", _death(code, cpu_seconds))
-            arrays = self._take(answer["arrays"]) if "arrays" in answer else None
+            try:
+                answer = self._exchange(process, json.dumps(request) + "\n", max(10.0, self.wall_factor * cpu_seconds))
+                if answer is None:
+                    raise SnnsimFileError(path, "", _death(self._stop(), cpu_seconds))
+                arrays = self._take(answer["arrays"]) if "arrays" in answer else None
+            except BaseException:  # interrupted: the next call must not get this one's answer
+                self._stop()
+                raise
             if answer.get("restart"):
                 self._stop()
         if "error" in answer:

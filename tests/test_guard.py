@@ -132,6 +132,21 @@ def test_arrays_come_out_as_they_went_in(worker: GuardWorker, path: Path) -> Non
     assert call(worker, path, "add", a=1) == 2
 
 
+def test_an_interrupted_call_leaves_no_answer_to_the_next(
+    worker: GuardWorker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(worker, path, "add", a=1) == 2
+
+    def interrupt(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard.select, "select", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call(worker, path, "parcel", scale=2.0)
+    assert call(worker, path, "add", a=5) == 6
+
+
 def test_the_worker_loads_nothing_heavy_and_nothing_from_the_working_folder(
     worker: GuardWorker, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
