@@ -1,5 +1,8 @@
 """Rate-targeted initialisation: no layer of a fresh network is silent, and nothing else changes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -7,7 +10,7 @@ from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
-from snnsim.nn.initialise import initialise_rates
+from snnsim.nn.initialise import LayerRate, initialise_rates
 from snnsim.nn.model import Block, ReadoutBlock, SpikingModel
 from snnsim.nn.neurons import LI, LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.norm import BatchNormTime
@@ -85,5 +88,40 @@ def test_a_silent_input_is_named() -> None:
     with pytest.raises(InputError, match=r"hidden layer 1 does not reach 0\.05 spikes a neuron-step"):
         initialise_rates(net, torch.zeros(10, 4, 30))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    silent = initialise_rates(net, torch.zeros(10, 4, 30), nearest=True)
+    assert all(item.after == 0 and item.factor == 1.0 for item in silent)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     with pytest.raises(InputError, match="expected target in"):
         initialise_rates(net, batch(), target=1.5)
+
+
+def test_a_rate_out_of_reach_gives_the_nearest() -> None:
+    x = torch.zeros(40, 16, 30)
+    x[0] = 1.0  # one volley: no neuron of the first layer fires in more than some of 40 steps
+    with pytest.raises(InputError, match="hidden layer 1 does not reach"):
+        initialise_rates(model(False), x, target=0.8, tolerance=0.1)
+    net = model(False)
+    best = initialise_rates(net, x, target=0.8, tolerance=0.1, nearest=True)[0]
+    assert 0 < best.before < best.after < 0.72
+    assert torch.equal(net.blocks[0].connection.weight, model(False).blocks[0].connection.weight * best.factor)
+
+
+def test_parts_of_a_batch_find_the_factors_of_the_whole() -> None:
+    """Without batch norm, whose statistics need the other processes, each part decides by the summed counts."""
+    x = batch()
+    whole = initialise_rates(model(False, 0.01), x, target=0.08)
+    parts = [x[:, :5], x[:, 5:]]
+    barrier, sums = threading.Barrier(2), [[0.0], [0.0]]
+
+    def work(rank: int) -> list[LayerRate]:
+        def total(values: list[float]) -> list[float]:
+            sums[rank] = values
+            barrier.wait()
+            result = [a + b for a, b in zip(*sums, strict=True)]
+            barrier.wait()
+            return result
+
+        return initialise_rates(model(False, 0.01), parts[rank], target=0.08, total=total)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, [0, 1])) == [whole, whole]

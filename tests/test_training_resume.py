@@ -52,9 +52,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_killed_three_times_ends_in_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+def test_killed_four_times_ends_in_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    for plan in ({"batch": 3}, {"torn": 3}, {"replace": 4}):
+    for plan in ({"torn": 1}, {"batch": 3}, {"torn": 3}, {"replace": 4}):
         code, errors = run(out, plan)
         assert code == -9, errors
     code, errors = run(out, {})
@@ -68,6 +68,9 @@ def test_killed_three_times_ends_in_the_same_bytes(reference: Path, tmp_path: Pa
     opened = load_run(out)
     assert [line["epoch"] for line in opened.metrics] == [1, 2, 3, 4]
     assert opened.manifest["test_run_count"] == 1
+    scaled = opened.manifest["initial_rates"]  # the first kill came before the first checkpoint: found anew, once
+    assert all(layer["factor"] < 1 for layer in scaled)
+    assert scaled == load_run(reference).manifest["initial_rates"]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ the logarithm of the factor uses.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +21,8 @@ from snnsim.nn.context import Context
 from snnsim.nn.model import Block, SpikingModel
 
 __all__ = ["LayerRate", "initialise_rates"]
+
+Total = Callable[[list[float]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def initialise_rates(
     tolerance: float = 0.5,
     largest: float = 1e4,
     evaluations: int = 24,
+    nearest: bool = False,
+    total: Total | None = None,
 ) -> list[LayerRate]:
     """Scale the layers of ``model`` so that each fires near ``target`` spikes a neuron-step on one batch.
 
@@ -62,12 +67,16 @@ def initialise_rates(
         tolerance: Accepted relative deviation, > 0.
         largest: Largest factor (and the inverse of the smallest) to be tried.
         evaluations: Most runs of one layer.
+        nearest: Where a layer cannot reach the range, take the factor that came closest instead of raising.
+        total: Sums numbers over all processes that hold a part of the batch each; None for one process. All of
+            them decide by the whole batch, so that they find the same factors.
 
     Returns:
         Rates and factor of every hidden layer.
 
     Raises:
-        InputError: A layer cannot reach the range, for example because its input is silent.
+        InputError: A layer cannot reach the range, for example because its input is silent, and ``nearest`` is not
+            set.
     """
     if not 0 < target < 1 or tolerance <= 0 or largest <= 1:
         raise InputError(
@@ -83,7 +92,7 @@ def initialise_rates(
         for index, block in enumerate(cast(list[Block], list(model.blocks))):
             if block.dropout is not None:
                 block.dropout.eval()
-            result, x = _scale(block, x, context, mask, target, tolerance, largest, evaluations, index)
+            result, x = _scale(block, x, context, mask, target, tolerance, largest, evaluations, nearest, index, total)
             results.append(result)
     finally:
         for module, training in modes.items():
@@ -97,10 +106,12 @@ def _gain(block: Block) -> nn.Parameter:
     return block.connection.weight if block.norm is None else block.norm.weight
 
 
-def _rate(spikes: Tensor, mask: Tensor | None) -> float:
-    if mask is None:
-        return float(spikes.mean())
-    return float((spikes.sum(dim=2) * mask).sum() / (mask.sum().clamp(min=1) * spikes.shape[2]))
+def _rate(spikes: Tensor, mask: Tensor | None, total: Total | None) -> float:
+    per_step = spikes.sum(dim=2).double()  # whole numbers: the same sum in any order and over any processes
+    steps = per_step.numel() if mask is None else int(mask.sum())
+    sums = [float(per_step.sum() if mask is None else (per_step * mask).sum()), float(steps)]
+    count, steps_all = sums if total is None else total(sums)
+    return count / (max(1.0, steps_all) * spikes.shape[2])
 
 
 def _scale(
@@ -112,7 +123,9 @@ def _scale(
     tolerance: float,
     largest: float,
     evaluations: int,
+    nearest: bool,
     index: int,
+    total: Total | None,
 ) -> tuple[LayerRate, Tensor]:
     gain = _gain(block)
     start = gain.clone()
@@ -126,7 +139,7 @@ def _scale(
             current, _ = block.norm(connected, None, context)
         spikes, _ = block.neuron(current, None, context)
         y = spikes + x if block.residual else spikes
-        return _rate(spikes, mask), y
+        return _rate(spikes, mask, total), y
 
     low_rate, high_rate = target / (1 + tolerance), target * (1 + tolerance)
     before, y = run(1.0)
@@ -143,6 +156,9 @@ def _scale(
         if low_rate <= rate <= high_rate:
             return LayerRate(before, rate, factor), y
         below, above = (middle, above) if rate < target else (below, middle)
+    if nearest:
+        rate, y = run(best[1])
+        return LayerRate(before, rate, best[1]), y
     gain.copy_(start)
     raise InputError(
         f"initialise_rates: hidden layer {index + 1} does not reach {target:g} spikes a neuron-step: {best[2]:.3g} at "

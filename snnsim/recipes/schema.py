@@ -218,6 +218,9 @@ class ModelSpec(Spec):
         neuron: Hidden neurons.
         connection: Feed-forward connections.
         batch_norm: Batch norm over time and batch before the neurons.
+        initial_rate: Spikes a neuron-step that every hidden layer is scaled to once, on the first training batch,
+            before the first update; a layer within a factor of 1.5 of it is left alone. None keeps the weights as
+            they were drawn.
         dropout: Probability that a spike of a hidden neuron is dropped, one mask a sequence.
         recurrent: Whether hidden layers have recurrent connections.
         recurrent_delay: Delay of the recurrent connections, seconds; none means one step.
@@ -230,6 +233,7 @@ class ModelSpec(Spec):
     neuron: NeuronSpec = NeuronSpec()
     connection: ConnectionSpec = ConnectionSpec()
     batch_norm: bool = True
+    initial_rate: float | None = Field(default=None, gt=0, lt=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     recurrent: bool = False
     recurrent_delay: float | None = Field(default=None, gt=0)

@@ -96,6 +96,12 @@ class Display:
             f"{recipe.name} on {data.name}: {len(data.train)} to train, {held} held out ({data.split}), "
             f"{data.n_inputs} inputs, {data.n_classes} classes, {parameters} parameters -> {facts['out']}"
         )
+        for index, rate in enumerate(facts["initial_rates"], start=1):
+            if rate.factor != 1.0:
+                self.line(
+                    f"hidden layer {index} scaled by {rate.factor:.3g} before the first update: "
+                    f"{rate.before:.2g} -> {rate.after:.2g} spikes a neuron and step"
+                )
         if self.first_epoch:
             self.line(f"resumed after epoch {self.first_epoch}")
         if self.console.is_terminal and self.first_epoch < self.epochs:

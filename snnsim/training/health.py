@@ -37,7 +37,7 @@ def diagnose(rates: Sequence[float], sizes: Sequence[int]) -> list[tuple[int, st
                 (
                     index,
                     f"{name} is silent: {rate:.2g} spikes a neuron and step; no gradient passes it. Try a lower "
-                    "v_threshold, a longer tau_mem or batch_norm = true",
+                    "v_threshold, a longer tau_mem, batch_norm = true or model.initial_rate = 0.05",
                 )
             )
         elif rate > SATURATED:

@@ -26,6 +26,7 @@ from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
 from snnsim.learning.bptt import training_loss
 from snnsim.nn.context import Context
+from snnsim.nn.initialise import LayerRate
 from snnsim.nn.memory import keep_freed_memory
 from snnsim.nn.model import SpikingModel, build_model
 from snnsim.recipes import Recipe, load_recipe
@@ -41,6 +42,7 @@ from snnsim.training.distributed import World, process_group
 from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.finish import TrainResult, finish
 from snnsim.training.health import FIRST_STEPS, diagnose
+from snnsim.training.initial import scale_to_rate
 from snnsim.training.prepare import Prepared, prepare, stream
 from snnsim.training.run_folder import RunFolder, versions
 from snnsim.training.schedules import build_optimisers, clip_gradients, sigma_at
@@ -96,6 +98,14 @@ class Trainer:
         self.best_test: dict[str, Any] | None = None
         self.named: list[int] = []
         self.metrics_length = 0
+        self.initial_rates: list[LayerRate] = []
+
+    def initialise(self) -> None:
+        """Scale the hidden layers to the recipe's initial rate, if it has one and nothing has been learned yet."""
+        if self.step == 0 and self.recipe.model.initial_rate is not None:
+            self.begin_epoch()
+            batch = next(self.batches.epoch(0))
+            self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
 
     def begin_epoch(self) -> None:
         """Set the spread of the delay taps for this epoch."""
@@ -348,15 +358,18 @@ def _train(
     if best_test and data.test is None:
         raise InputError(f"best_test: data set {data.name!r} has no test split")
     trainer = Trainer(recipe, data, seed, world)
-    if resume and folder.exists():
+    resumed = resume and folder.exists()
+    if resumed:
         _resume(trainer, folder, best_test)
-    elif world.leads:
+    trainer.initialise()
+    if world.leads and not resumed:
         folder.create(recipe, _manifest(trainer, best_test))
     world.wait()
     if not world.leads:
         tell = _silent
     epochs = recipe.train.epochs
-    tell("start", {"recipe": recipe, "data": data, "model": trainer.model, "epoch": trainer.epoch, "out": folder.path})
+    facts = {"recipe": recipe, "data": data, "model": trainer.model, "epoch": trainer.epoch, "out": folder.path}
+    tell("start", {**facts, "initial_rates": trainer.initial_rates})
     last_checkpoint = time.monotonic()
 
     def checkpoint() -> None:
@@ -448,6 +461,7 @@ def _manifest(trainer: Trainer, best_test: bool) -> dict[str, Any]:
         "pool": data.pool,
         "least_steps": data.least_steps,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "initial_rates": [asdict(rate) for rate in trainer.initial_rates],
         "test_runs": [],
         "test_run_count": 0,
     }

@@ -232,6 +232,7 @@ def find_learning_rate(
     results = []
     for index in range(repeats):
         trainer = Trainer(recipe, prepare(recipe, dataset, seed + index), seed + index)
+        trainer.initialise()
         results.append(lr_range_test(trainer, **options))
     if repeats == 1:
         return results[0]
