@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from snnsim.datasets.augment import Augment
     from snnsim.datasets.batches import Batch, BatchStream
     from snnsim.datasets.dataset import Dataset, frame, list_datasets, open_dataset
-    from snnsim.datasets.heidelberg import read_heidelberg, write_heidelberg
+    from snnsim.datasets.heidelberg import read_heidelberg
+    from snnsim.datasets.heidelberg_write import write_heidelberg
     from snnsim.datasets.splits import Holdout, split_validation, validation_events
     from snnsim.datasets.toy import make_toy
 
@@ -47,7 +48,7 @@ _HOME = {
     "read_heidelberg": "heidelberg",
     "split_validation": "splits",
     "validation_events": "splits",
-    "write_heidelberg": "heidelberg",
+    "write_heidelberg": "heidelberg_write",
 }
 
 

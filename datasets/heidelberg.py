@@ -1,4 +1,4 @@
-"""Reader and writer of spike files in the layout of the Heidelberg data sets (SHD, SSC).
+"""Reader of spike files in the layout of the Heidelberg data sets (SHD, SSC).
 
 An HDF5 file with ``spikes/times`` and ``spikes/units`` (variable-length arrays, one a sample), ``labels``, and
 optionally ``extra/keys`` (class names), ``extra/speaker``, ``extra/index`` (recording), ``extra/duration``
@@ -19,15 +19,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snnsim.datasets.cache import EventWriter, cache_folder, cached_events, content_digest
-from snnsim.errors import InputError, SnnsimFileError
+from snnsim.datasets.heidelberg_write import write_heidelberg
+from snnsim.errors import SnnsimFileError
 from snnsim.events import Events, default_duration
-from snnsim.files import atomic_path
 from snnsim.guard import run_guarded
 
 __all__ = ["READER_VERSION", "convert_heidelberg", "read_heidelberg", "write_heidelberg"]
@@ -388,45 +388,3 @@ def _check_gap(used: npt.NDArray[np.bool_], shown: str) -> None:
             f"has unit {int(where[widest + 1])} although the units below end at {int(where[widest])}; if that is "
             f"right, state n_units",
         )
-
-
-def write_heidelberg(
-    path: str | Path, events: Events, *, time_dtype: Literal["auto", "float16", "float32", "float64"] = "auto"
-) -> None:
-    """Write Events in this layout, atomically; reading it gives equal Events (sample ids start at 0).
-
-    Args:
-        path: ``.h5`` to write.
-        events: Samples.
-        time_dtype: Type of the stored times; ``auto`` takes float16 where that is exact, else float64.
-
-    Raises:
-        InputError: Units above 65535.
-        SnnsimFileError: The file cannot be written.
-    """
-    import h5py
-
-    if events.n_units > 1 << 16:
-        raise InputError(f"this layout stores units in 16 bits; {events.n_units} units do not fit")
-    if time_dtype == "auto":
-        with np.errstate(over="ignore"):
-            exact = np.array_equal(events.times.astype(np.float16).astype(np.float64), events.times)
-        time_dtype = "float16" if exact else "float64"
-    kind = np.dtype(time_dtype)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["n_units"] = events.n_units
-        n = len(events)
-        times = file.create_dataset("spikes/times", (n,), dtype=h5py.vlen_dtype(kind))
-        units = file.create_dataset("spikes/units", (n,), dtype=h5py.vlen_dtype(np.dtype(np.uint16)))
-        for i in range(n):
-            a, b = int(events.offsets[i]), int(events.offsets[i + 1])
-            times[i] = events.times[a:b].astype(kind)
-            units[i] = events.units[a:b].astype(np.uint16)
-        file["labels"] = events.labels
-        file["extra/duration"] = events.duration
-        if events.class_names:
-            file["extra/keys"] = np.array([name.encode() for name in events.class_names], dtype="S")
-        if events.speakers is not None:
-            file["extra/speaker"] = events.speakers
-        if events.recordings is not None:
-            file["extra/index"] = events.recordings

@@ -16,8 +16,9 @@ import pytest
 
 from snnsim.datasets import cache, heidelberg
 from snnsim.datasets.cache import cached_events, content_digest, read_flat, write_flat
-from snnsim.datasets.heidelberg import read_heidelberg, write_heidelberg
-from snnsim.errors import SnnsimFileError
+from snnsim.datasets.heidelberg import read_heidelberg
+from snnsim.datasets.heidelberg_write import write_heidelberg, write_spike_file
+from snnsim.errors import InputError, SnnsimFileError
 from snnsim.events import Events
 from snnsim.files import cache_folder
 
@@ -119,6 +120,30 @@ def test_writing_and_reading_gives_equal_events(tmp_path: Path) -> None:
     odd = Events.from_lists([[0.1234567, 2.0], []], [[4, 3], []], 9, [1, 0], [3.5, 0.25], class_names=("x", "y"))
     write_heidelberg(tmp_path / "c.h5", odd)
     assert read_heidelberg(tmp_path / "c.h5") == odd
+    nameless = Events.from_lists([[0.25], [0.5]], [[4], [3]], 9, [-1, 70_000], [61_000.0, 1.0])
+    write_heidelberg(tmp_path / "d.h5.gz", nameless)
+    assert read_heidelberg(tmp_path / "d.h5.gz") == nameless
+    late = Events.from_lists([[65_000.0]], [[4]], 9, [0])
+    write_heidelberg(tmp_path / "e.h5", late)
+    assert read_heidelberg(tmp_path / "e.h5") == late
+    with pytest.raises(InputError, match="times from 0 to 60000 s; float16 holds no more"):
+        write_heidelberg(tmp_path / "f.h5", late, time_dtype="float16")
+    with pytest.raises(InputError, match="stores units in 16 bits; 65537 units do not fit"):
+        write_heidelberg(tmp_path / "f.h5", Events.from_lists([[0.5]], [[4]], 65_537, [0]))
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_both_ways_of_writing_give_the_same_file(tmp_path: Path) -> None:
+    times, units = [[0.5, 0.5, 1.25], []], [[3, 7, 1], []]
+    events = Events.from_lists(times, units, 9, [1, 0], [2.0, 2.0], class_names=("x", "y"))
+    write_heidelberg(tmp_path / "a.h5", events)
+    write_spike_file(tmp_path / "b.h5", zip(times, units, strict=True), [1, 0], n_units=9, keys=["x", "y"])
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        for name in ("labels", "extra/keys", "spikes/times", "spikes/units"):
+            assert a[name].dtype == b[name].dtype, name
+            assert all(np.array_equal(x, y) for x, y in zip(a[name][:], b[name][:], strict=True)), name
+        assert dict(a.attrs) == dict(b.attrs)
+        assert set(a["extra"]) - set(b["extra"]) == {"duration"}
 
 
 def test_the_second_reading_starts_no_worker_and_does_not_parse(

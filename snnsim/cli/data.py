@@ -157,7 +157,7 @@ def convert(
     """Convert event files, sound folders or tonic data sets to spike files in SHD's layout."""
     from snnsim.datasets.dataset import Dataset, open_dataset
     from snnsim.datasets.frames import Frames
-    from snnsim.datasets.heidelberg import write_heidelberg
+    from snnsim.datasets.heidelberg_write import write_heidelberg
 
     dataset: Dataset
     if source.startswith("tonic:"):
