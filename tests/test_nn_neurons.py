@@ -13,6 +13,8 @@ from snnsim import neurons as records
 from snnsim.errors import InputError
 from snnsim.grid import decay, kappa
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.parameters import NeuronModule
+from snnsim.nn.spiking import SpikingModule
 from snnsim.nn.surrogates import ATan, MultiGaussian, Sigmoid, SuperSpike, Surrogate, Triangle
 
 UNITS = 5
@@ -420,3 +422,9 @@ def test_huge_inputs_give_no_nan() -> None:
         spikes, _ = module(x)
         spikes.sum().backward()
         assert torch.isfinite(x.grad).all()
+
+
+def test_the_bases_are_abstract() -> None:
+    for base in (NeuronModule, SpikingModule):
+        with pytest.raises(TypeError, match=rf"abstract class {base.__name__} .*neuron"):
+            base(3, 0.01)  # type: ignore[abstract]

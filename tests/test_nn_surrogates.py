@@ -1,5 +1,7 @@
 """Surrogates: areas, peaks, finite differences, and the same numbers in the fused kernels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -113,3 +115,15 @@ def test_bad_parameters_are_refused_in_a_sentence() -> None:
     assert sorted(kind.code for kind in SURROGATES.values()) == list(range(7))
     with pytest.raises(ValueError, match="surrogate code"):
         kernels.surrogate_numbers(99, (1.0,), np.float32)
+
+
+def test_the_base_is_abstract() -> None:
+    with pytest.raises(TypeError, match=r"abstract class Surrogate .*derivative"):
+        Surrogate()  # type: ignore[abstract]
+
+    class Half(Surrogate):
+        def derivative(self, x: Any) -> Any:
+            return x
+
+    with pytest.raises(TypeError, match=r"abstract class Half .*primitive"):
+        Half()  # type: ignore[abstract]

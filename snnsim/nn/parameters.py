@@ -9,6 +9,7 @@ bit for bit.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
@@ -50,8 +51,8 @@ def draw_time_constants(
     return np.maximum(tau, min(2.0 * dt, mean))
 
 
-class NeuronModule(nn.Module):
-    """Base of the trainable neurons: size, step, exact and learned parameters."""
+class NeuronModule(nn.Module, ABC):
+    """Abstract base of the trainable neurons: size, step, exact and learned parameters."""
 
     kind: ClassVar[str] = ""
     learnable: ClassVar[tuple[str, ...]] = ()
@@ -79,9 +80,9 @@ class NeuronModule(nn.Module):
         learned = ", ".join(name for _, name in self._changes.values())
         return f"{self.size}, dt={self.dt}" + (f", learn=({learned})" if learned else "")
 
+    @abstractmethod
     def neuron(self) -> Neuron:
         """Return the record of these neurons with the float64 numbers per step."""
-        raise NotImplementedError
 
     def _learn(self, names: Iterable[str]) -> tuple[str, ...]:
         chosen = (names,) if isinstance(names, str) else tuple(names)

@@ -11,6 +11,7 @@ Two surrogates with equal parameters are not comparable: compare them at equal h
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -51,8 +52,8 @@ def _erf(x: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Surrogate:
-    """Base of all surrogates. Parameters are positive numbers; records are immutable and comparable."""
+class Surrogate(ABC):
+    """Abstract base of all surrogates. Parameters are positive numbers; records are immutable and comparable."""
 
     code: ClassVar[int] = -1
 
@@ -68,13 +69,13 @@ class Surrogate:
         """The parameters in the order of the fields."""
         return tuple(getattr(self, item.name) for item in fields(self))
 
+    @abstractmethod
     def derivative(self, x: Values) -> Values:
         """Return ``g(x)`` for ``x = v - v_threshold``, any shape, same type and dtype."""
-        raise NotImplementedError
 
+    @abstractmethod
     def primitive(self, x: Values) -> Values:
         """Return the integral of ``g`` from minus infinity to ``x``: the smoothed spike."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
