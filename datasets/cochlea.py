@@ -32,6 +32,7 @@ from snnsim.datasets.cochlea_membrane import (
     AUDIO_RATE,
     MODELS,
     MembraneModel,
+    Notice,
     Orientation,
     grid,
     membrane_hash,
@@ -190,7 +191,9 @@ def prepare(waveform: npt.ArrayLike, rate: int, encoder: Encoder) -> Float64:
 class _Membrane:
     """The membrane's answer to one prepared clip, block of places by block of places."""
 
-    def __init__(self, sound: Float64, encoder: Encoder, threads: int | None = None) -> None:
+    def __init__(
+        self, sound: Float64, encoder: Encoder, threads: int | None = None, notice: Notice | None = None
+    ) -> None:
         from scipy import fft
 
         self.encoder = encoder
@@ -199,7 +202,9 @@ class _Membrane:
         spectrum = fft.rfft(sound, n=2 * (self.n_bins - 1))
         # conj(V) X = conj(V conj(X)), and turning time around is conjugation: only the spectrum has to change.
         self.spectrum = (np.conj(spectrum) if encoder.orientation == "causal" else spectrum).astype(np.complex64)
-        self.stored = stored_transfer(self.n_bins, encoder.channels, threads=threads) if self._is_stored() else None
+        self.stored = None
+        if self._is_stored():
+            self.stored = stored_transfer(self.n_bins, encoder.channels, threads=threads, notice=notice)
 
     def _is_stored(self) -> bool:
         return self.encoder.membrane == "hydrodynamic"
@@ -259,6 +264,7 @@ def encode(
     max_seconds: float | None = None,
     threads: int = 1,
     block: int = BLOCK,
+    notice: Notice | None = None,
 ) -> tuple[Float64, Int32]:
     """Turn one sound into spikes.
 
@@ -274,6 +280,8 @@ def encode(
         max_seconds: Where the sound is cut.
         threads: Threads; does not change the result.
         block: Places computed together; does not change the result.
+        notice: Told when the response of the membrane to clips of this length has to be computed first, which takes
+            many seconds the first time.
 
     Returns:
         Times in seconds, float64, ascending, multiples of 1/24000; units, int32, ascending where times are equal.
@@ -282,17 +290,22 @@ def encode(
         InputError: A setting or the sound is not acceptable.
     """
     settings = Encoder(channels, membrane, orientation, ramp, level, max_seconds)
-    return encode_prepared(prepare(waveform, rate, settings), settings, seed, threads, block)
+    return encode_prepared(prepare(waveform, rate, settings), settings, seed, threads, block, notice)
 
 
 def encode_prepared(
-    sound: Float64, encoder: Encoder, seed: int, threads: int = 1, block: int = BLOCK
+    sound: Float64,
+    encoder: Encoder,
+    seed: int,
+    threads: int = 1,
+    block: int = BLOCK,
+    notice: Notice | None = None,
 ) -> tuple[Float64, Int32]:
     if not 0 <= seed < 1 << 64:
         raise InputError(f"seed: expected a whole number from 0 to 2^64 - 1, got {seed}")
     if block < 1 or threads < 1:
         raise InputError(f"block and threads: expected at least 1, got {block} and {threads}")
-    answer = _Membrane(sound, encoder, threads)
+    answer = _Membrane(sound, encoder, threads, notice)
     hair, rest, bushy = kernel.HAIR.vector(), kernel.HAIR_REST, kernel.BUSHY.vector()
 
     def run(first: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -322,6 +335,7 @@ def encode_files(
     encoder: Encoder | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    notice: Notice | None = None,
 ) -> Iterator[tuple[Float64, Int32]]:
     """Encode sound files in parallel; results come in the order of ``paths``.
 
@@ -333,6 +347,7 @@ def encode_files(
         encoder: Settings; default :class:`Encoder` as it is.
         threads: Files encoded at the same time; default one per processor. Does not change the result.
         progress: Called with (clips done, clips in all) after each clip.
+        notice: See :func:`encode`; may be called from another thread.
 
     Yields:
         (times, units) of each file, as :func:`encode` returns them.
@@ -350,7 +365,8 @@ def encode_files(
     def work(path: Path, title: str) -> tuple[Float64, Int32]:
         waveform, rate = read_audio(path)
         try:
-            return encode_prepared(prepare(waveform, rate, settings), settings, clip_seed(title, seed))
+            sound = prepare(waveform, rate, settings)
+            return encode_prepared(sound, settings, clip_seed(title, seed), notice=notice)
         except SnnsimFileError:
             raise
         except InputError as error:

@@ -39,6 +39,7 @@ __all__ = [
     "MEMBRANE",
     "MembraneConstants",
     "MembraneModel",
+    "Notice",
     "Orientation",
     "gammatone_transfer",
     "hydrodynamic_transfer",
@@ -55,6 +56,8 @@ Complex128 = npt.NDArray[np.complex128]
 Complex64 = npt.NDArray[np.complex64]
 MembraneModel = Literal["hydrodynamic", "gammatone"]
 Orientation = Literal["published", "causal"]
+Notice = Callable[[str], None]
+"""Told one sentence before something that takes many seconds and happens once."""
 
 AUDIO_RATE = 48_000
 """Sampling rate at the entrance of the ear, Hz; the stages after the membrane run at half of it."""
@@ -228,7 +231,11 @@ def grid(n_bins: int) -> Float64:
 
 
 def stored_transfer(
-    n_bins: int, channels: int, model: MembraneModel = "hydrodynamic", threads: int | None = None
+    n_bins: int,
+    channels: int,
+    model: MembraneModel = "hydrodynamic",
+    threads: int | None = None,
+    notice: Notice | None = None,
 ) -> Complex64:
     """Return the transfer function of all places from the cache, computing and storing it if it is not there.
 
@@ -237,6 +244,7 @@ def stored_transfer(
         channels: Places, see :func:`places`.
         model: Model of the membrane.
         threads: Threads for computing; default one per processor.
+        notice: Told when the function has to be computed, before that begins.
 
     Returns:
         complex64, shape (channels, n_bins), mapped into memory, read-only, in the published orientation.
@@ -249,6 +257,11 @@ def stored_transfer(
     with _building:  # clips encoded side by side want the same one: let the first compute it
         stored = _open(path, channels, n_bins, model)
         if stored is None:
+            if notice is not None:
+                notice(
+                    f"computing the inner ear's response to clips of this length ({channels} places, {n_bins} "
+                    f"frequencies): some seconds, once; it is kept in {path.parent}"
+                )
             _build(path, channels, n_bins, model, threads or os.cpu_count() or 1)
             stored = _open(path, channels, n_bins, model)
     if stored is None:

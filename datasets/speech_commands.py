@@ -106,7 +106,11 @@ def _speaker(file: str) -> str:
 
 
 def open_speech_commands(
-    folder: str | Path, *, audio: Literal["log-mel", "cochlea"] = "log-mel", progress: Progress | None = None
+    folder: str | Path,
+    *,
+    audio: Literal["log-mel", "cochlea"] = "log-mel",
+    progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Open a folder of Speech Commands.
 
@@ -117,6 +121,7 @@ def open_speech_commands(
         folder: See the module.
         audio: ``"log-mel"`` gives :class:`~snnsim.datasets.frames.Frames`, ``"cochlea"`` 700-channel events.
         progress: Called with clips done and clips in all.
+        notice: Told before something that takes many seconds once, see :func:`snnsim.datasets.cochlea.encode`.
 
     Raises:
         SnnsimFileError: The folder is incomplete, or a sound file is damaged.
@@ -143,8 +148,10 @@ def open_speech_commands(
         key = {"reader": f"speech-commands {audio}", "version": 1, "listing": digests[name]}
         if not part.files:
             continue
-        convert = _mel_part if audio == "log-mel" else _cochlea_part
-        parts[name] = convert(folder, part, words, key, report)
+        if audio == "log-mel":
+            parts[name] = _mel_part(folder, part, words, key, report)
+        else:
+            parts[name] = _cochlea_part(folder, part, words, key, report, notice)
     if "train" not in parts:
         raise SnnsimFileError(folder, "", "has no clips outside the validation and testing lists")
     return Dataset(
@@ -179,7 +186,12 @@ def _mel_part(
 
 
 def _cochlea_part(
-    folder: Path, part: Clips, words: tuple[str, ...], key: dict[str, object], report: Callable[[int], None]
+    folder: Path,
+    part: Clips,
+    words: tuple[str, ...],
+    key: dict[str, object],
+    report: Callable[[int], None],
+    notice: Callable[[str], None] | None,
 ) -> Events:
     def build(target: Path) -> None:
         from snnsim.datasets.cochlea import Encoder, encode_files
@@ -187,8 +199,9 @@ def _cochlea_part(
         encoder = Encoder()
         counts, last = [], []
         names = [file.removesuffix(".wav") for file in part.files]
+        paths = [folder / file for file in part.files]
         with EventWriter(target) as writer:
-            for times, units in encode_files([folder / file for file in part.files], names=names, encoder=encoder):
+            for times, units in encode_files(paths, names=names, encoder=encoder, notice=notice):
                 writer.append(times, units)
                 counts.append(times.size)
                 last.append(times[-1] if times.size else 0.0)

@@ -165,7 +165,9 @@ def test_incomplete_folders_are_refused_and_leave_nothing(folder: Path) -> None:
 def test_sound_becomes_cochlea_spikes(real: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from snnsim.datasets import cochlea
 
-    def quick(paths: list[Path], *, names: list[str], encoder: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def quick(
+        paths: list[Path], *, names: list[str], encoder: object, notice: object
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for path, name in zip(paths, names, strict=True):
             assert str(path).endswith(f"{name}.wav")
             size = 300 + wavfile.read(path)[1].size % 97

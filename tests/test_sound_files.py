@@ -258,6 +258,20 @@ def test_the_command_writes_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(read_heidelberg(out)) == 1
 
 
+def test_the_command_says_what_takes_long_the_first_time_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds = [str(write_wav(tmp_path / f"{index}.wav", index)) for index in range(3)]
+    heard = []
+    for options in ([], [], ["--channels", "4"], ["--membrane", "gammatone"]):
+        words = ["data", "encode", *sounds, "--out", str(tmp_path / "all.h5"), "--channels", "3", *options, "--json"]
+        assert run(words) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["n_samples"] == 3
+        heard.append([line for line in captured.err.splitlines() if "computing the inner ear's response" in line])
+    assert [len(lines) for lines in heard] == [1, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -116,7 +116,12 @@ def test_a_tone_comes_out_with_the_size_of_the_transfer_function() -> None:
 
 
 def test_stored_transfer_is_computed_once_and_survives_damage() -> None:
-    first = np.array(membrane.stored_transfer(50, 7, threads=1))
+    said: list[str] = []
+    first = np.array(membrane.stored_transfer(50, 7, threads=1, notice=said.append))
+    assert len(said) == 1
+    assert "7 places, 50 frequencies): some seconds, once; it is kept in" in said[0]
+    membrane.stored_transfer(50, 7, notice=said.append)
+    assert len(said) == 1
     folder = Path(membrane.cache_folder()) / "cochlea"
     path = next(folder.glob("*-7-50.npy"))
     stamp = path.stat().st_mtime_ns

@@ -167,7 +167,7 @@ def convert(
 
         with _bar() as report:
             dataset = open_speech_commands(
-                source, audio="cochlea", progress=lambda done, total: report("clips", done, total)
+                source, audio="cochlea", progress=lambda done, total: report("clips", done, total), notice=note
             )
     else:
         dataset = open_dataset(source, n_units=units, sort=sort)

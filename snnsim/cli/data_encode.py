@@ -179,7 +179,9 @@ def _write(
     has_speakers = any(speakers)
     return write_spike_file(
         path,
-        encode_files([m.path for m in members], seed=seed, encoder=encoder, threads=threads, progress=progress),
+        encode_files(
+            [m.path for m in members], seed=seed, encoder=encoder, threads=threads, progress=progress, notice=note
+        ),
         [classes.index(member.label) for member in members],
         n_units=encoder.channels,
         keys=[name or "sound" for name in classes],
