@@ -29,6 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.datasets.cochlea import STAGE_RATE, Encoder, clip_seed, encode_prepared, prepare
+from snnsim.datasets.cochlea_membrane import Notice
+from snnsim.datasets.heidelberg import read_heidelberg
 from snnsim.datasets.heidelberg_write import write_spike_file
 from snnsim.datasets.spoken_digits_voices import CLASS_NAMES, VOICES, WORDS, Utterance, utterance
 from snnsim.errors import InputError, MissingLibraryError
@@ -58,7 +60,8 @@ class MadeSet:
         n_train: Clips in it.
         n_test: Clips in it.
         spikes: Spikes in both.
-        reused: Clips taken over from an earlier, stopped run.
+        reused: Clips taken over from an earlier, stopped run; all of them if the set was there already.
+        unchanged: Whether the folder held this very set, whole, so that nothing was made.
         speech: SHA-256 of all waveforms.
         digest: SHA-256 of all spikes, before times are rounded to float16.
         known: Clips of which the package knows what they must be (those of the built-in set).
@@ -73,6 +76,7 @@ class MadeSet:
     n_test: int
     spikes: int
     reused: int
+    unchanged: bool
     speech: str
     digest: str
     known: int
@@ -210,13 +214,20 @@ class _Part:
 
 
 def _make_part(
-    speech: SpeechProcess, pool: ThreadPoolExecutor, voice: int, repetition: int, seed: int, encoder: Encoder
+    speech: SpeechProcess,
+    pool: ThreadPoolExecutor,
+    voice: int,
+    repetition: int,
+    seed: int,
+    encoder: Encoder,
+    notice: Notice | None,
 ) -> _Part:
     said = hashlib.sha256()
     jobs = []
 
     def encode_one(waveform: npt.NDArray[np.int16], rate: int, name: str) -> tuple[Any, Any]:
-        times, units = encode_prepared(prepare(waveform, rate, encoder), encoder, clip_seed(name, seed))
+        sound = prepare(waveform, rate, encoder)
+        times, units = encode_prepared(sound, encoder, clip_seed(name, seed), notice=notice)
         return np.rint(times * STAGE_RATE).astype(np.int32), units.astype(np.uint16)
 
     for label in range(len(WORDS)):
@@ -241,11 +252,13 @@ def make_spoken_digits(
     encoder: Encoder | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    notice: Notice | None = None,
 ) -> MadeSet:
     """Make the set: ``spoken_digits_train.h5``, ``spoken_digits_test.h5`` and ``manifest.json`` in ``folder``.
 
     Args:
-        folder: Where to; made if it is not there. A stopped run with equal settings is continued.
+        folder: Where to; made if it is not there. A stopped run with equal settings is continued; a finished one
+            whose files are whole is left alone.
         size: Repetitions of each word by each voice (1 to 10 000), or a name in :data:`SIZES`.
         seed: Another seed gives other clips of the same voices.
         time_step: Round spike times to multiples of this many seconds before they become float16.
@@ -253,6 +266,7 @@ def make_spoken_digits(
         encoder: Settings of the inner ear; default those of :class:`Encoder`, sound cut at 1.2 s.
         threads: Clips encoded at the same time; default one per processor. Does not change the result.
         progress: Called with (clips done, clips in all).
+        notice: See :func:`snnsim.datasets.cochlea.encode`; may be called from another thread.
 
     Raises:
         InputError: The size is unknown.
@@ -277,12 +291,14 @@ def make_spoken_digits(
             "voices": [asdict(voice) for voice in VOICES],
             "classes": list(CLASS_NAMES),
         }
+        if (finished := _finished(folder, recipe, order, time_step, pack)) is not None:
+            return finished
         store = folder / ".parts" / sha256_bytes(canonical_json(recipe).encode())[:16]
         for repetition, voice in order:
             path = store / f"{_part_name(repetition, voice)}.npz"
             part = _Part.load(path)
             if part is None:
-                part = _make_part(speech, pool, voice, repetition, seed, settings)
+                part = _make_part(speech, pool, voice, repetition, seed, settings, notice)
                 part.save(path)
             else:
                 reused += len(WORDS)
@@ -290,6 +306,7 @@ def make_spoken_digits(
             if progress is not None:
                 progress(len(parts) * len(WORDS), len(order) * len(WORDS))
     paths, counts, spikes = _write(folder, parts, recipe, settings, time_step, pack)
+    hashes = {_part_name(*key): [part.speech, part.digest()] for key, part in parts.items()}
     made = MadeSet(
         train=paths["train"],
         test=paths["test"],
@@ -297,24 +314,58 @@ def make_spoken_digits(
         n_test=counts["test"],
         spikes=spikes,
         reused=reused,
+        unchanged=False,
         speech=sha256_bytes("".join(part.speech for part in parts.values()).encode()),
         digest=sha256_bytes("".join(part.digest() for part in parts.values()).encode()),
-        **_compare(parts, recipe),
+        **_compare(hashes, recipe),
     )
     files = {path.name: sha256_file(path) for path in paths.values()}
     manifest = recipe | {"clips": counts, "time_step": time_step, "speech": made.speech, "spikes": made.digest}
-    hashes = {_part_name(*key): [part.speech, part.digest()] for key, part in parts.items()}
     write_json(folder / "manifest.json", manifest | {"files": files, "parts": hashes})
     shutil.rmtree(folder / ".parts", ignore_errors=True)
     return made
+
+
+def _finished(
+    folder: Path, recipe: dict[str, Any], order: list[tuple[int, int]], time_step: float | None, pack: bool
+) -> MadeSet | None:
+    """Return the set that ``folder`` holds if it is the one asked for and every file has its stated SHA-256."""
+    paths = _paths(folder, pack)
+    tested = sum(VOICES[voice].test for _, voice in order)
+    counts = {"train": (len(order) - tested) * len(WORDS), "test": tested * len(WORDS)}
+    wanted = json.loads(json.dumps(recipe | {"clips": counts, "time_step": time_step}))
+    try:
+        held = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if any(held[key] != value for key, value in wanted.items()):
+            return None
+        if held["files"] != {path.name: sha256_file(path) for path in paths.values()}:
+            return None
+        return MadeSet(
+            train=paths["train"],
+            test=paths["test"],
+            n_train=counts["train"],
+            n_test=counts["test"],
+            spikes=sum(read_heidelberg(path).times.size for path in paths.values()),
+            reused=sum(counts.values()),
+            unchanged=True,
+            speech=held["speech"],
+            digest=held["spikes"],
+            **_compare(held["parts"], recipe),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no manifest, or not one of ours
+        return None
+
+
+def _paths(folder: Path, pack: bool) -> dict[str, Path]:
+    return {split: folder / f"spoken_digits_{split}.h5{'.gz' if pack else ''}" for split in ("train", "test")}
 
 
 def _part_name(repetition: int, voice: int) -> str:
     return f"{repetition:05d}-{voice:03d}"
 
 
-def _compare(parts: dict[tuple[int, int], _Part], recipe: dict[str, Any]) -> dict[str, int]:
-    """Compare with the hashes of the built-in set, where it was made with the same settings."""
+def _compare(made: dict[str, list[str]], recipe: dict[str, Any]) -> dict[str, int]:
+    """Compare the hashes of parts with those of the built-in set, where it was made with the same settings."""
     try:
         built = json.loads((BUILTIN / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -322,11 +373,11 @@ def _compare(parts: dict[tuple[int, int], _Part], recipe: dict[str, Any]) -> dic
     found = {"known": 0, "other_speech": 0, "other_spikes": 0}
     if any(built.get(key) != value for key, value in json.loads(json.dumps(recipe)).items()):
         return found
-    for key, part in parts.items():
-        if (hashes := built["parts"].get(_part_name(*key))) is not None:
+    for name, (speech, spikes) in made.items():
+        if (hashes := built["parts"].get(name)) is not None:
             found["known"] += len(WORDS)
-            found["other_speech"] += len(WORDS) * (hashes[0] != part.speech)
-            found["other_spikes"] += len(WORDS) * (hashes[1] != part.digest())
+            found["other_speech"] += len(WORDS) * (hashes[0] != speech)
+            found["other_spikes"] += len(WORDS) * (hashes[1] != spikes)
     return found
 
 
@@ -353,7 +404,7 @@ def _write(
     """Write both files; return their paths, their numbers of clips, and the number of spikes."""
     counts: dict[str, int] = {}
     spikes = 0
-    paths = {split: folder / f"spoken_digits_{split}.h5{'.gz' if pack else ''}" for split in ("train", "test")}
+    paths = _paths(folder, pack)
     for split, path in paths.items():
         mine = {key: part for key, part in parts.items() if VOICES[key[1]].test == (split == "test")}
         columns = [(label, voice, repetition) for repetition, voice in mine for label in range(len(WORDS))]

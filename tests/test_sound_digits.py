@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -180,6 +182,38 @@ def test_a_stopped_run_goes_on_to_the_same_files(tmp_path: Path) -> None:
 
 @needs_speech
 @pytest.mark.usefixtures("three_voices")
+def test_a_finished_set_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "d"
+    first = make_spoken_digits(folder, size=1, encoder=EAR)
+    assert not first.unchanged
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    real = spoken_digits._make_part
+    made: list[int] = []
+
+    def counting(*arguments: object) -> object:
+        made.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(spoken_digits, "_make_part", counting)
+    again = make_spoken_digits(folder, size=1, encoder=EAR)
+    assert (again.unchanged, again.reused, made) == (True, 60, [])
+    assert replace(again, unchanged=False, reused=0) == first
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+
+    first.test.write_bytes(first.test.read_bytes()[:-1] + b"x")  # damage: the set is made again
+    assert not make_spoken_digits(folder, size=1, encoder=EAR).unchanged
+    assert all((folder / name).read_bytes() == old for name, (old, _) in before.items())
+    (folder / "manifest.json").write_text("[1]")
+    assert not make_spoken_digits(folder, size=1, encoder=EAR).unchanged
+    made.clear()
+    other: list[dict[str, Any]] = [{"seed": 1}, {"size": 2}, {"pack": True}]
+    for change in other:
+        assert not make_spoken_digits(folder, **({"size": 1, "encoder": EAR} | change)).unchanged
+    assert len(made) == 3 + 6 + 3
+
+
+@needs_speech
+@pytest.mark.usefixtures("three_voices")
 def test_the_command_makes_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data", "make", "spoken-digits", "--out", str(tmp_path / "d"), "--size", "1", "--channels", "8"]
     assert run([*words, "--json"]) == 0
@@ -187,6 +221,15 @@ def test_the_command_makes_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert answer["n_samples"] == 60
     assert answer["known"] == 0
     assert all(Path(path).is_file() for path in answer["files"])
+    assert not answer["unchanged"]
+    assert run([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"{tmp_path / 'd'} holds this set already and its files are whole: nothing was made\n"
+    again = json.loads(captured.out)
+    assert again["unchanged"]
+    assert {key: again[key] for key in ("n_samples", "spikes", "files", "digest", "speech")} == {
+        key: answer[key] for key in ("n_samples", "spikes", "files", "digest", "speech")
+    }
     assert run(["data", "make", "spoken-digits", "--out", str(tmp_path / "e"), "--size", "many"]) == 2
     assert "size: expected one of" in capsys.readouterr().err
 

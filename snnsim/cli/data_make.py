@@ -42,8 +42,8 @@ def make(
     """Make spoken digits: text to speech in two languages and twenty voices, then the inner ear.
 
     Twenty classes (zero to nine in English and German) in SHD's file layout; four of the voices are in the test file
-    only. Needs the extra "speech". Ctrl-C leaves what is done; the same command goes on from there. Size "builtin"
-    makes the set that comes with snnsim.
+    only. Needs the extra "speech". Ctrl-C leaves what is done; the same command goes on from there, and does nothing
+    where the folder holds the same set already. Size "builtin" makes the set that comes with snnsim.
     """
     begin = time.perf_counter()
     from snnsim.datasets.cochlea import Encoder
@@ -60,7 +60,10 @@ def make(
             encoder=Encoder(channels=channels, max_seconds=MAX_SECONDS),
             threads=threads,
             progress=progress,
+            notice=note,
         )
+    if made.unchanged:
+        note(f"{out} holds this set already and its files are whole: nothing was made")
     if made.other_speech:
         note(f"{made.other_speech} of {made.known} clips sound other than in the built-in set: another synthesiser?")
     elif made.other_spikes:
@@ -79,6 +82,7 @@ def make(
         "files": [made.train, made.test],
         "data": out,
         "reused": made.reused,
+        "unchanged": made.unchanged,
         "speech": made.speech,
         "digest": made.digest,
         "known": made.known,
