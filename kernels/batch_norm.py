@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.neurons import run_ranges
+from snnsim.kernels.lanes import run_ranges
 
 __all__ = ["gradient_sums", "input_gradient", "run_rows", "scale_rows", "statistics"]
 

@@ -1,9 +1,7 @@
 """Fused neuron kernels for training: all time steps forward and backward, in blocks of lanes.
 
-A lane is one (sample, unit) pair: arrays of shape (time, batch, unit) are seen as (time, lanes) without a
-copy, ``unit = lane % n_units``. Lanes do not interact, so a block of lanes keeps its state in the first-level
-cache for all steps and blocks may run on any number of threads with the same bits. Gradients of per-neuron
-parameters are summed over time inside a lane and over the batch in order by the caller.
+A lane is one (sample, unit) pair, see :mod:`snnsim.kernels.lanes`. Gradients of per-neuron parameters are summed
+over time inside a lane and over the batch in order by the caller.
 
 All kernels work in the dtype of their arrays (float32 or float64). No fused multiply-add, no reordering:
 the forward kernels give the bits of the plain NumPy twins in :mod:`snnsim.kernels.reference_neurons`.
@@ -11,16 +9,14 @@ the forward kernels give the bits of the plain NumPy twins in :mod:`snnsim.kerne
 
 from __future__ import annotations
 
-import math
-import os
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+
+from snnsim.kernels.lanes import BLOCK, block_size, lane_ranges, run_lanes, run_ranges, spread
+from snnsim.kernels.surrogates import surrogate_block, surrogate_numbers
 
 __all__ = [
     "block_size",
@@ -35,142 +31,7 @@ __all__ = [
     "surrogate_numbers",
 ]
 
-BLOCK = 1024
-"""Lanes a block; 2048 and 512 are within 5 % of it."""
-
 Floats = npt.NDArray[np.floating[Any]]
-
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    key = (os.getpid(), threads)
-    with _pools_lock:
-        if key not in _pools:
-            _pools[key] = ThreadPoolExecutor(max_workers=threads - 1, thread_name_prefix="snnsim-lanes")
-        return _pools[key]
-
-
-def lane_ranges(n_lanes: int, threads: int, block: int = BLOCK) -> list[tuple[int, int]]:
-    """Return at most ``threads`` contiguous ranges of whole blocks that cover ``n_lanes`` lanes."""
-    blocks = -(-n_lanes // block)
-    parts = max(1, min(threads, blocks))
-    edges = [min(n_lanes, block * (blocks * part // parts)) for part in range(parts + 1)]
-    return [(edges[part], edges[part + 1]) for part in range(parts)]
-
-
-def run_ranges(kernel: Callable[..., Any], arguments: Sequence[Any], n: int, threads: int, block: int) -> None:
-    """Call ``kernel(*arguments, start, stop)`` over ranges of whole blocks of ``n`` items on ``threads`` threads.
-
-    Every block is computed by one thread with the same operations, so the result does not depend on
-    ``threads``.
-    """
-    ranges = lane_ranges(n, threads, block)
-    if len(ranges) == 1:
-        kernel(*arguments, 0, n)
-        return
-    pool = _pool(len(ranges))
-    futures = [pool.submit(kernel, *arguments, start, stop) for start, stop in ranges[1:]]
-    try:
-        kernel(*arguments, *ranges[0])
-    finally:
-        for future in futures:
-            future.result()
-
-
-def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:
-    """Call ``kernel(*arguments, start, stop)`` over ranges of lanes on ``threads`` threads."""
-    run_ranges(kernel, arguments, n_lanes, threads, BLOCK)
-
-
-def surrogate_numbers(code: int, parameters: Sequence[float], dtype: npt.DTypeLike) -> Floats:
-    """Return the coefficients by which :func:`surrogate_block` computes a surrogate, shape (6,).
-
-    Codes and parameters are those of :mod:`snnsim.nn.surrogates`.
-    """
-    p = [float(value) for value in parameters]
-    if code == 0:
-        numbers = [p[0] / 2, math.pi * p[0] / 2]
-    elif code == 1:
-        numbers = [1.0, p[0]]
-    elif code == 2:
-        numbers = [p[0], p[0]]
-    elif code == 3:
-        numbers = [p[0] * p[1], p[0] ** 2 * p[1]]
-    elif code == 4:
-        sigma, h, s, scale = p
-        root = math.sqrt(2 * math.pi)
-        numbers = [
-            scale * (1 + h) / (sigma * root),
-            0.5 / sigma**2,
-            scale * h / (s * sigma * root),
-            0.5 / (s * sigma) ** 2,
-            sigma,
-        ]
-    elif code == 5:
-        numbers = [0.5 * p[0] * p[1], p[0]]
-    elif code == 6:
-        numbers = [1 / p[0], p[0] / 2]
-    else:
-        raise ValueError(f"surrogate code: expected 0 to 6, got {code}")
-    return np.array(numbers + [0.0] * (6 - len(numbers)), dtype=dtype)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def surrogate_block(code: int, c: Floats, v: Floats, threshold: Floats, g: Floats, n: int) -> None:
-    """Write ``g(v - threshold)`` of the first ``n`` lanes into ``g``; finite for any finite ``v``."""
-    one = c.dtype.type(1)
-    zero = c.dtype.type(0)
-    if code == 0:
-        for j in range(n):
-            z = c[1] * (v[j] - threshold[j])
-            g[j] = c[0] / (one + z * z)
-    elif code == 1:
-        for j in range(n):
-            z = one + c[1] * abs(v[j] - threshold[j])
-            g[j] = c[0] / (z * z)
-    elif code == 2:
-        for j in range(n):
-            e = math.exp(-c[1] * abs(v[j] - threshold[j]))
-            z = one + e
-            g[j] = c[0] * e / (z * z)
-    elif code == 3:
-        for j in range(n):
-            z = c[0] - c[1] * abs(v[j] - threshold[j])
-            g[j] = z if z > zero else zero
-    elif code == 4:
-        for j in range(n):
-            x = v[j] - threshold[j]
-            low = x - c[4]
-            high = x + c[4]
-            g[j] = c[0] * math.exp(-c[1] * x * x) - c[2] * (math.exp(-c[3] * low * low) + math.exp(-c[3] * high * high))
-    elif code == 5:
-        for j in range(n):
-            g[j] = c[0] * math.exp(-c[1] * abs(v[j] - threshold[j]))
-    else:
-        for j in range(n):
-            g[j] = c[0] if abs(v[j] - threshold[j]) <= c[1] else zero
-
-
-@njit(cache=True, nogil=True)
-def block_size(units: int) -> int:
-    """Return the lanes a block: whole samples where they fit, so that all blocks have the same parameters."""
-    return BLOCK - BLOCK % units if units <= BLOCK else BLOCK
-
-
-@njit(cache=True, nogil=True)
-def _lanes(parameter: Floats, start: int, n: int, out: Floats) -> None:
-    """Spread a per-unit parameter over the lanes ``start .. start + n``."""
-    units = parameter.shape[0]
-    unit = start % units
-    done = 0
-    while done < n:
-        run = min(units - unit, n - done)
-        for j in range(run):
-            out[done + j] = parameter[unit + j]
-        done += run
-        unit = 0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -229,14 +90,14 @@ def lif_forward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
-            _lanes(threshold, first, min(size, stop - start), th)
-            _lanes(v_reset, first, min(size, stop - start), vr)
-            _lanes(reset_amount, first, min(size, stop - start), am)
+            spread(beta, first, min(size, stop - start), b)
+            spread(threshold, first, min(size, stop - start), th)
+            spread(v_reset, first, min(size, stop - start), vr)
+            spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             state[j] = v[first + j]
         if skip:
-            _lanes(refractory_steps, first, n, steps)
+            spread(refractory_steps, first, n, steps)
             for j in range(n):
                 wait[j] = refractory[first + j]
         for t in range(n_steps):
@@ -354,10 +215,10 @@ def lif_backward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
-            _lanes(threshold, first, min(size, stop - start), th)
-            _lanes(v_reset, first, min(size, stop - start), vr)
-            _lanes(reset_amount, first, min(size, stop - start), am)
+            spread(beta, first, min(size, stop - start), b)
+            spread(threshold, first, min(size, stop - start), th)
+            spread(v_reset, first, min(size, stop - start), vr)
+            spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             d[j] = grad_v[first + j]
         if learn:
@@ -440,7 +301,7 @@ def li_forward(current: Floats, v: Floats, beta: Floats, out: Floats, start: int
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
+            spread(beta, first, min(size, stop - start), b)
         for j in range(n):
             state[j] = v[first + j]
         for t in range(current.shape[0]):
@@ -488,7 +349,7 @@ def li_backward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
+            spread(beta, first, min(size, stop - start), b)
         for j in range(n):
             d[j] = grad_v[first + j]
         if learn:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.neurons import BLOCK, _lanes, block_size, surrogate_block
+from snnsim.kernels.lanes import BLOCK, block_size, spread
+from snnsim.kernels.surrogates import surrogate_block
 
 __all__ = ["adaptive_backward", "adaptive_forward"]
 
@@ -92,20 +93,20 @@ def adaptive_forward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
-            _lanes(rho, first, min(size, stop - start), rh)
-            _lanes(adapt_v, first, min(size, stop - start), av)
-            _lanes(adapt_spike, first, min(size, stop - start), asp)
-            _lanes(adapt_threshold, first, min(size, stop - start), at)
-            _lanes(threshold, first, min(size, stop - start), th)
-            _lanes(v_reset, first, min(size, stop - start), vr)
-            _lanes(reset_amount, first, min(size, stop - start), am)
+            spread(beta, first, min(size, stop - start), b)
+            spread(rho, first, min(size, stop - start), rh)
+            spread(adapt_v, first, min(size, stop - start), av)
+            spread(adapt_spike, first, min(size, stop - start), asp)
+            spread(adapt_threshold, first, min(size, stop - start), at)
+            spread(threshold, first, min(size, stop - start), th)
+            spread(v_reset, first, min(size, stop - start), vr)
+            spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             state[j] = v[first + j]
             ad[j] = w[first + j]
             gain[j] = zero if at[j] > zero else one
         if skip:
-            _lanes(refractory_steps, first, n, steps)
+            spread(refractory_steps, first, n, steps)
             for j in range(n):
                 wait[j] = refractory[first + j]
         for t in range(current.shape[0]):
@@ -235,14 +236,14 @@ def adaptive_backward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
-            _lanes(rho, first, min(size, stop - start), rh)
-            _lanes(adapt_v, first, min(size, stop - start), av)
-            _lanes(adapt_spike, first, min(size, stop - start), asp)
-            _lanes(adapt_threshold, first, min(size, stop - start), at)
-            _lanes(threshold, first, min(size, stop - start), th)
-            _lanes(v_reset, first, min(size, stop - start), vr)
-            _lanes(reset_amount, first, min(size, stop - start), am)
+            spread(beta, first, min(size, stop - start), b)
+            spread(rho, first, min(size, stop - start), rh)
+            spread(adapt_v, first, min(size, stop - start), av)
+            spread(adapt_spike, first, min(size, stop - start), asp)
+            spread(adapt_threshold, first, min(size, stop - start), at)
+            spread(threshold, first, min(size, stop - start), th)
+            spread(v_reset, first, min(size, stop - start), vr)
+            spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             d[j] = grad_v[first + j]
             c[j] = grad_w[first + j]

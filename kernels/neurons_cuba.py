@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.neurons import BLOCK, _lanes, block_size, surrogate_block
+from snnsim.kernels.lanes import BLOCK, block_size, spread
+from snnsim.kernels.surrogates import surrogate_block
 
 __all__ = ["cuba_backward", "cuba_forward"]
 
@@ -85,17 +86,17 @@ def cuba_forward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
-            _lanes(alpha, first, min(size, stop - start), al)
-            _lanes(kappa, first, min(size, stop - start), ka)
-            _lanes(threshold, first, min(size, stop - start), th)
-            _lanes(v_reset, first, min(size, stop - start), vr)
-            _lanes(reset_amount, first, min(size, stop - start), am)
+            spread(beta, first, min(size, stop - start), b)
+            spread(alpha, first, min(size, stop - start), al)
+            spread(kappa, first, min(size, stop - start), ka)
+            spread(threshold, first, min(size, stop - start), th)
+            spread(v_reset, first, min(size, stop - start), vr)
+            spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             state[j] = v[first + j]
             syn[j] = i_syn[first + j]
         if skip:
-            _lanes(refractory_steps, first, n, steps)
+            spread(refractory_steps, first, n, steps)
             for j in range(n):
                 wait[j] = refractory[first + j]
         for t in range(current.shape[0]):
@@ -228,12 +229,12 @@ def cuba_backward(
     for first in range(start, stop, size):
         n = min(size, stop - first)
         if first == start or units > BLOCK:
-            _lanes(beta, first, min(size, stop - start), b)
-            _lanes(alpha, first, min(size, stop - start), al)
-            _lanes(kappa, first, min(size, stop - start), ka)
-            _lanes(threshold, first, min(size, stop - start), th)
-            _lanes(v_reset, first, min(size, stop - start), vr)
-            _lanes(reset_amount, first, min(size, stop - start), am)
+            spread(beta, first, min(size, stop - start), b)
+            spread(alpha, first, min(size, stop - start), al)
+            spread(kappa, first, min(size, stop - start), ka)
+            spread(threshold, first, min(size, stop - start), th)
+            spread(v_reset, first, min(size, stop - start), vr)
+            spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
             d[j] = grad_v[first + j]
             c[j] = grad_i[first + j]
