@@ -12,6 +12,8 @@ from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.network import Input, Network, Population, Projection
 from snnsim.neurons import LI, LIF
+from snnsim.plots.delays import strongest
+from snnsim.plots.page import INK
 
 DT = 0.01
 
@@ -99,7 +101,7 @@ def test_pictures_of_delays_refuse_a_network_without() -> None:
 
 def test_delay_map_shows_the_strongest_tap() -> None:
     net = network(9, taps=2)
-    delay, weight = plots._strongest(net, "sound->hidden")
+    delay, weight = strongest(net, "sound->hidden")
     first, second = (np.asarray(p.weight) for p in net.projections[:2])
     stronger = np.where(np.abs(first) >= np.abs(second), first, second)
     np.testing.assert_array_equal(np.abs(weight), np.abs(stronger))
@@ -135,7 +137,7 @@ def test_svg_ids_do_not_meet_and_all_references_are_inside() -> None:
 
 def test_svg_ink_follows_the_page() -> None:
     text = svg(plots.rates({"a": [1.0, 2.0]}))
-    assert plots.INK not in text
+    assert INK not in text
     assert "currentColor" in text
     assert f"var(--plot-blue, {plots.COLOURS['blue']})" in text
     assert 'aria-label="a &lt; b &amp; &quot;c&quot;"' in text
