@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError
+from snnsim.events_checks import check_order, checked_vector, sort_events, whole_number
 from snnsim.files import canonical_json
 from snnsim.grid import GRID_TOLERANCE, check_dt, time_to_step
 
@@ -24,8 +25,6 @@ __all__ = ["Events", "bin_events", "default_duration", "sort_events"]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
-
-CHUNK = 1 << 22  # events looked at together in checks: bounds the memory of temporary arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,31 +68,31 @@ class Events:
     recordings: Int64 | None = None
 
     def __post_init__(self) -> None:
-        n_units = _whole("n_units", self.n_units)
+        n_units = whole_number("n_units", self.n_units)
         if not 0 < n_units <= np.iinfo(np.int32).max:
             raise InputError(f"Events.n_units: expected 1 to 2147483647, got {n_units}")
-        times = _vector("times", self.times, np.float64)
-        units = _vector("units", self.units, np.int32)
-        offsets = _vector("offsets", self.offsets, np.int64)
+        times = checked_vector("times", self.times, np.float64)
+        units = checked_vector("units", self.units, np.int32)
+        offsets = checked_vector("offsets", self.offsets, np.int64)
         if offsets.size < 1 or offsets[0] != 0 or offsets[-1] != times.size or np.any(np.diff(offsets) < 0):
             raise InputError(f"Events.offsets: expected numbers ascending from 0 to the number of events, {times.size}")
         n = offsets.size - 1
         if units.size != times.size:
             raise InputError(f"Events.units: expected one unit an event ({times.size}), got {units.size}")
-        _check_events(times, units, offsets, n_units)
-        labels = _vector("labels", self.labels, np.int64, n)
+        check_order(times, units, offsets, n_units)
+        labels = checked_vector("labels", self.labels, np.int64, n)
         if labels.size and labels.min() < -1:
             raise InputError(f"Events.labels: expected classes >= 0, or -1 for none, got {labels.min()}")
         names = tuple(str(name) for name in self.class_names)
         if names and labels.size and labels.max() >= len(names):
             raise InputError(f"Events.labels: label {labels.max()} has no name: class_names has {len(names)} entries")
-        duration = _vector("duration", self.duration, np.float64, n)
+        duration = checked_vector("duration", self.duration, np.float64, n)
         if duration.size and not (np.isfinite(duration).all() and duration.min() >= 0):
             raise InputError("Events.duration: expected finite seconds >= 0")
         ids = np.arange(n, dtype=np.int64) if self.sample_ids is None else self.sample_ids
-        sample_ids = _vector("sample_ids", ids, np.int64, n)
-        speakers = None if self.speakers is None else _vector("speakers", self.speakers, np.int64, n)
-        recordings = None if self.recordings is None else _vector("recordings", self.recordings, np.int64, n)
+        sample_ids = checked_vector("sample_ids", ids, np.int64, n)
+        speakers = None if self.speakers is None else checked_vector("speakers", self.speakers, np.int64, n)
+        recordings = None if self.recordings is None else checked_vector("recordings", self.recordings, np.int64, n)
         values = (times, units, offsets, labels, n_units, duration, speakers, names, sample_ids, recordings)
         self._set(*values)
 
@@ -184,8 +183,8 @@ class Events:
         time_parts: list[Float64] = []
         unit_parts: list[Int32] = []
         for i, (time, unit) in enumerate(zip(times, units, strict=True)):
-            t = _vector(f"times[{i}]", time, np.float64)
-            u = _vector(f"units[{i}]", unit, np.int32)
+            t = checked_vector(f"times[{i}]", time, np.float64)
+            u = checked_vector(f"units[{i}]", unit, np.int32)
             if t.size != u.size:
                 raise InputError(f"Events.from_lists: sample {i} has {t.size} times but {u.size} units")
             if not sort and t.size > 1 and np.any(t[1:] < t[:-1]):
@@ -401,16 +400,6 @@ def replace_fields(events: Events, **changes: Any) -> Events:
     return Events._trusted(**{name: changes.get(name, getattr(events, name)) for name in names})
 
 
-def sort_events(times: Float64, units: Int32) -> tuple[Float64, Int32]:
-    """Return the events of one sample in canonical order: ascending time, equal times ascending unit."""
-    if times.size > 1:
-        step = np.diff(times)
-        if np.any(step < 0) or np.any((step == 0) & (units[1:] < units[:-1])):
-            order = np.lexsort((units, times))
-            return times[order], units[order]
-    return times, units
-
-
 def default_duration(last: npt.ArrayLike) -> Float64:
     """Return the duration of samples that do not state one: the first whole millisecond after the last event.
 
@@ -496,59 +485,3 @@ def outside_message(lost: int) -> str:
         f"{lost} event(s) lie at or after the last step of their sample: raise n_steps or the duration, or drop "
         f"them on purpose with outside='drop'"
     )
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"Events.{name}: expected a whole number, got {value!r}")
-    return int(value)
-
-
-def _vector(name: str, value: Any, dtype: Any, size: int | None = None) -> npt.NDArray[Any]:
-    """Check that ``value`` is a one-dimensional array of numbers and convert it without loss."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.size == 0 and array.ndim == 1:
-        array = array.astype(dtype)
-    if array.ndim != 1 or array.dtype.kind not in ("iuf" if dtype == np.float64 else "iu"):
-        kind = "numbers" if dtype == np.float64 else "integers"
-        raise InputError(
-            f"Events.{name}: expected a one-dimensional array of {kind}, got {array.dtype}, shape {array.shape}"
-        )
-    if size is not None and array.size != size:
-        raise InputError(f"Events.{name}: expected one entry a sample ({size}), got {array.size}")
-    if array.dtype == np.float32:  # float32 seconds are rounded to 1 microsecond, see grid.time_to_step
-        array = np.round(array.astype(np.float64), 6)
-    if array.dtype != dtype:
-        if dtype == np.int32 and array.size and (array.min() < 0 or array.max() > np.iinfo(np.int32).max):
-            raise InputError(f"Events.{name}: expected units in [0, n_units), got {array.min()}..{array.max()}")
-        array = array.astype(dtype)
-    return array
-
-
-def _check_events(times: Float64, units: Int32, offsets: Int64, n_units: int) -> None:
-    """Check finite, non-negative, ascending times and units in range, in blocks of bounded memory."""
-    for start in range(0, times.size, CHUNK):
-        stop = min(start + CHUNK + 1, times.size)  # one event more: the step over the block border counts
-        t, u = times[start:stop], units[start:stop]
-        good = np.isfinite(t) & (t >= 0) & (u >= 0) & (u < n_units)
-        if not good.all():
-            bad = int(np.flatnonzero(~good)[0])
-            raise InputError(
-                f"Events: {_sample_of(offsets, start + bad)} has time {t[bad]} s and "
-                f"unit {u[bad]}; expected finite times >= 0 and units in [0, {n_units})"
-            )
-        step = np.diff(t)
-        wrong = (step < 0) | ((step == 0) & (u[1:] < u[:-1]))
-        if wrong.any():
-            first = np.flatnonzero(wrong) + start + 1  # index of the event that comes too early
-            inside = first[~np.isin(first, offsets)]
-            if inside.size:
-                raise InputError(
-                    f"Events: in {_sample_of(offsets, int(inside[0]))} the times descend, or equal times are not "
-                    f"in order of unit; sort them first (Events.from_lists(..., sort=True))"
-                )
-
-
-def _sample_of(offsets: Int64, event: int) -> str:
-    sample = int(np.searchsorted(offsets, event, side="right")) - 1
-    return f"sample {sample} (event {event - int(offsets[sample])} of it)"

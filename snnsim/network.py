@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from snnsim.errors import InputError
 from snnsim.files import canonical_json, sha256_bytes
-from snnsim.grid import check_dt, delay_to_steps
+from snnsim.grid import check_dt
+from snnsim.network_checks import MAX_UNITS, check_finite, check_integer, check_name
+from snnsim.network_synapses import Projection, Sparse, Synapses
 from snnsim.neurons import Neuron
 
 __all__ = [
@@ -46,60 +47,8 @@ __all__ = [
 
 Variable = Literal["v", "spikes"]
 Reduce = Literal["sum_softmax", "mean", "max", "last", "count"]
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
-MAX_UNITS = 2**31 - 1
 MAX_DELAY_STEPS = 2**31 - 1
-
-
-def _name(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{what} name: expected text, got {type(value).__name__}")
-    if not value or len(value) > 200 or not value.isprintable() or "->" in value or "/" in value:
-        raise InputError(
-            f"{what} name {value[:40]!r}: expected 1 to 200 printable characters without '->' and '/', "
-            "because projections and files are named with them"
-        )
-    return value
-
-
-def _integer(value: object, what: str, low: int, high: int = 2**63 - 1) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise InputError(f"{what}: expected an integer, got {value!r}")
-    if not low <= int(value) <= high:
-        raise InputError(f"{what}: expected {low} to {high}, got {int(value)}")
-    return int(value)
-
-
-def _array(value: Any, dtype: Any, what: str) -> npt.NDArray[Any]:
-    """Return a read-only copy, C order; an array that nobody can write to is taken as it is."""
-    if isinstance(value, np.ndarray):
-        array = value
-    else:
-        try:
-            array = np.asarray(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{what}: expected an array of numbers, got {type(value).__name__}") from error
-    kinds = "iuf" if np.dtype(dtype).kind == "f" else "iu"
-    if array.dtype.kind not in kinds:
-        raise InputError(f"{what}: expected {np.dtype(dtype)} numbers, got {array.dtype}")
-    frozen = array.dtype == dtype and array.flags.c_contiguous and not array.flags.writeable
-    if frozen and (array.base is None or (isinstance(array.base, np.ndarray) and not array.base.flags.writeable)):
-        return array
-    if kinds == "iu" and array.size:
-        limits = np.iinfo(dtype)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise InputError(f"{what}: values do not fit {np.dtype(dtype)}")
-    copy = np.array(array, dtype=dtype, order="C")
-    copy.setflags(write=False)
-    return copy
-
-
-def _finite(array: npt.NDArray[Any], what: str) -> None:
-    if array.size and not np.isfinite(array).all():
-        place = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise InputError(f"{what}: expected finite numbers, got {array[tuple(place)]} at {place}")
 
 
 @dataclass(frozen=True)
@@ -115,8 +64,8 @@ class Input:
     size: int
 
     def __post_init__(self) -> None:
-        _name(self.name, "input")
-        object.__setattr__(self, "size", _integer(self.size, f"input {self.name!r}: size", 1, MAX_UNITS))
+        check_name(self.name, "input")
+        object.__setattr__(self, "size", check_integer(self.size, f"input {self.name!r}: size", 1, MAX_UNITS))
 
 
 @dataclass(frozen=True)
@@ -139,9 +88,9 @@ class Population:
     stop_step: int | None = None
 
     def __post_init__(self) -> None:
-        _name(self.name, "population")
+        check_name(self.name, "population")
         what = f"population {self.name!r}"
-        object.__setattr__(self, "size", _integer(self.size, f"{what}: size", 1, MAX_UNITS))
+        object.__setattr__(self, "size", check_integer(self.size, f"{what}: size", 1, MAX_UNITS))
         if not isinstance(self.neuron, Neuron) or not self.neuron.kind:
             raise InputError(f"{what}: neuron: expected a record such as LIF(), got {type(self.neuron).__name__}")
         implied = self.neuron.size()
@@ -149,201 +98,10 @@ class Population:
             raise InputError(
                 f"{what}: its {self.neuron.kind} parameters are for {implied} neurons, its size is {self.size}"
             )
-        object.__setattr__(self, "start_step", _integer(self.start_step, f"{what}: start_step", 0))
+        object.__setattr__(self, "start_step", check_integer(self.start_step, f"{what}: start_step", 0))
         if self.stop_step is not None:
-            stop = _integer(self.stop_step, f"{what}: stop_step", self.start_step + 1)
+            stop = check_integer(self.stop_step, f"{what}: stop_step", self.start_step + 1)
             object.__setattr__(self, "stop_step", stop)
-
-
-@dataclass(frozen=True, eq=False)
-class Sparse:
-    """Synapses as compressed rows by source. Parallel synapses are allowed; their order is kept.
-
-    The synapses of source ``j`` are the entries ``indptr[j] : indptr[j + 1]``.
-
-    Attributes:
-        indptr: int64, shape ``(n_source + 1,)``, from 0 to nnz, never falling.
-        target: int32, shape ``(nnz,)``.
-        weight: float64, shape ``(nnz,)``.
-        shape: ``(n_target, n_source)``.
-    """
-
-    indptr: Integers
-    target: npt.NDArray[np.int32]
-    weight: Floats
-    shape: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        shape = tuple(self.shape)
-        if len(shape) != 2:
-            raise InputError(f"sparse weight: shape: expected (n_target, n_source), got {shape}")
-        n_target = _integer(shape[0], "sparse weight: n_target", 1, MAX_UNITS)
-        n_source = _integer(shape[1], "sparse weight: n_source", 1, MAX_UNITS)
-        object.__setattr__(self, "shape", (n_target, n_source))
-        indptr = _array(self.indptr, np.int64, "sparse weight: indptr")
-        target = _array(self.target, np.int32, "sparse weight: target")
-        weight = _array(self.weight, np.float64, "sparse weight: weight")
-        if indptr.shape != (n_source + 1,):
-            raise InputError(
-                f"sparse weight: indptr has shape {indptr.shape}, expected ({n_source + 1},) for {n_source} sources"
-            )
-        if target.ndim != 1 or weight.shape != target.shape:
-            raise InputError(
-                f"sparse weight: target {target.shape} and weight {weight.shape} must be equally long rows"
-            )
-        if indptr[0] != 0 or indptr[-1] != target.shape[0] or np.any(np.diff(indptr) < 0):
-            raise InputError(f"sparse weight: indptr must rise from 0 to {target.shape[0]}, the number of synapses")
-        if target.size and (target.min() < 0 or target.max() >= n_target):
-            raise InputError(
-                f"sparse weight: targets must lie in 0..{n_target - 1}, got {target.min()}..{target.max()}"
-            )
-        _finite(weight, "sparse weight")
-        object.__setattr__(self, "indptr", indptr)
-        object.__setattr__(self, "target", target)
-        object.__setattr__(self, "weight", weight)
-
-    @classmethod
-    def from_triples(
-        cls, source: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike, shape: tuple[int, int]
-    ) -> Self:
-        """Build from one ``(source, target, weight)`` a synapse; synapses of a source keep their order."""
-        sources = _array(source, np.int64, "sparse weight: source")
-        if sources.size and (sources.min() < 0 or sources.max() >= shape[1]):
-            raise InputError(f"sparse weight: sources must lie in 0..{shape[1] - 1}")
-        order = np.argsort(sources, kind="stable")
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(sources, minlength=shape[1]))))
-        return cls(indptr, np.asarray(target)[order], np.asarray(weight)[order], shape)
-
-    @property
-    def nnz(self) -> int:
-        """Number of stored synapses."""
-        return int(self.target.shape[0])
-
-    @cached_property
-    def source(self) -> Integers:
-        """Source of every synapse, int64 ``(nnz,)``."""
-        return np.repeat(np.arange(self.shape[1], dtype=np.int64), np.diff(self.indptr))
-
-
-@dataclass(frozen=True)
-class Synapses:
-    """The existing synapses of a projection, by source: what an engine walks along.
-
-    Attributes:
-        indptr: int64 ``(n_source + 1,)``.
-        target: int32 ``(n,)``.
-        weight: float64 ``(n,)``, none is zero.
-        delay_steps: int64 ``(n,)``.
-        index: int64 ``(n,)``, flat index into the projection's weight.
-    """
-
-    indptr: Integers
-    target: npt.NDArray[np.int32]
-    weight: Floats
-    delay_steps: Integers
-    index: Integers
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """Synapses from an input or a spiking population to a population.
-
-    Attributes:
-        source: Name of an input or population.
-        target: Name of a population.
-        weight: float64 ``(n_target, n_source)``, where 0 means no synapse, or :class:`Sparse`.
-        delay: Seconds: a number; ``(1, n_source)`` axonal; ``(n_target, 1)`` dendritic; ``(n_target,
-            n_source)``; or for a sparse weight ``(nnz,)``, one a synapse.
-    """
-
-    source: str
-    target: str
-    weight: Floats | Sparse
-    delay: float | Floats = 0.0
-
-    def __post_init__(self) -> None:
-        _name(self.source, "projection source")
-        _name(self.target, "projection target")
-        what = f"projection {self.name!r}"
-        weight = self.weight
-        if not isinstance(weight, Sparse):
-            weight = _array(weight, np.float64, f"{what}: weight")
-            if weight.ndim != 2:
-                raise InputError(f"{what}: weight has shape {weight.shape}, expected (n_target, n_source)")
-            _finite(weight, f"{what}: weight")
-            object.__setattr__(self, "weight", weight)
-        delay = _array(self.delay, np.float64, f"{what}: delay")
-        _finite(delay, f"{what}: delay")
-        if delay.size and delay.min() < 0:
-            raise InputError(f"{what}: delay: expected non-negative seconds, got {delay.min()}")
-        n_target, n_source = weight.shape
-        allowed = [(1, 1), (1, n_source), (n_target, 1), (n_target, n_source)]
-        if isinstance(weight, Sparse):
-            if delay.ndim and delay.shape not in [*allowed, (weight.nnz,)]:
-                raise InputError(
-                    f"{what}: delay has shape {delay.shape}, expected a number, ({weight.nnz},) for one a synapse, "
-                    f"(1, {n_source}) axonal, ({n_target}, 1) dendritic or ({n_target}, {n_source})"
-                )
-        elif delay.ndim == 1:
-            raise InputError(
-                f"{what}: delay has shape {delay.shape}, which does not say whose delays they are; "
-                f"use (1, {n_source}) for one a source or ({n_target}, 1) for one a target"
-            )
-        elif delay.ndim and delay.shape not in allowed:
-            raise InputError(
-                f"{what}: delay has shape {delay.shape}, expected a number, (1, {n_source}) axonal, "
-                f"({n_target}, 1) dendritic or ({n_target}, {n_source})"
-            )
-        object.__setattr__(self, "delay", delay if delay.ndim else float(delay))
-
-    @property
-    def name(self) -> str:
-        """``source->target``; parallel projections share it."""
-        return f"{self.source}->{self.target}"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(n_target, n_source)``."""
-        rows, columns = self.weight.shape
-        return int(rows), int(columns)
-
-    def delay_steps(self, dt: float) -> Integers:
-        """Return the delays in steps of ``dt``, in the shape they were given in (ties round to even)."""
-        try:
-            steps = delay_to_steps(self.delay, dt)
-        except InputError as error:
-            raise InputError(f"projection {self.name!r}: {error}") from None
-        return steps
-
-    def synapses(self, dt: float) -> Synapses:
-        """Return the existing synapses, by source, then target (dense) or stored order (sparse).
-
-        A weight of exactly 0 is no synapse: leaving it out changes no bit of any sum.
-        """
-        steps = self.delay_steps(dt)
-        if isinstance(self.weight, Sparse):
-            sparse = self.weight
-            sources, targets, weights = sparse.source, sparse.target, sparse.weight
-            delays = steps if steps.ndim == 1 else np.broadcast_to(steps, sparse.shape)[targets, sources]
-            keep = np.flatnonzero(weights)
-            index = keep
-            if keep.shape[0] != weights.shape[0]:
-                sources, targets, weights, delays = sources[keep], targets[keep], weights[keep], delays[keep]
-        else:
-            sources, rows = np.nonzero(self.weight.T)
-            targets = rows.astype(np.int32)
-            weights = self.weight[rows, sources]
-            delays = np.broadcast_to(steps, self.shape)[rows, sources]
-            index = rows * self.shape[1] + sources
-        counts = np.bincount(sources, minlength=self.shape[1])
-        indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
-        return Synapses(indptr, targets, np.ascontiguousarray(weights), np.ascontiguousarray(delays), index)
-
-    @cached_property
-    def n_synapses(self) -> int:
-        """Number of synapses whose weight is not zero."""
-        weight = self.weight.weight if isinstance(self.weight, Sparse) else self.weight
-        return int(np.count_nonzero(weight))
 
 
 @dataclass(frozen=True)
@@ -367,14 +125,14 @@ class Readout:
     skip_steps: int = 0
 
     def __post_init__(self) -> None:
-        _name(self.population, "readout population")
+        check_name(self.population, "readout population")
         if self.variable not in get_args(Variable):
             raise InputError(f"readout: variable: expected one of {list(get_args(Variable))}, got {self.variable!r}")
         if self.reduce not in get_args(Reduce):
             raise InputError(f"readout: reduce: expected one of {list(get_args(Reduce))}, got {self.reduce!r}")
         if self.reduce == "count" and self.variable != "spikes":
             raise InputError("readout: reduce 'count' counts spikes: use variable='spikes', or reduce='mean' for v")
-        object.__setattr__(self, "skip_steps", _integer(self.skip_steps, "readout: skip_steps", 0))
+        object.__setattr__(self, "skip_steps", check_integer(self.skip_steps, "readout: skip_steps", 0))
 
 
 def _records(value: Any, kind: type, what: str) -> tuple[Any, ...]:
@@ -457,7 +215,7 @@ class Network:
             except InputError as error:
                 raise InputError(f"population {population.name!r}: {error}") from None
             for name in ("beta", "drive_step", "alpha", "kappa", "drive_syn_step", "drive_syn_to_v"):
-                _finite(getattr(step, name), f"population {population.name!r}: {population.neuron.kind} {name}")
+                check_finite(getattr(step, name), f"population {population.name!r}: {population.neuron.kind} {name}")
 
     def _check_projections(self) -> None:
         members: tuple[Input | Population, ...] = (*self.inputs, *self.populations)

@@ -36,7 +36,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("metrics", "network", "events", "nn"),
     },
 }
-SAME_ROOM = {"network_file": "network"}  # saving and loading, imported when used
+SAME_ROOM = {
+    "network_file": "network",  # saving and loading, imported when used
+    "network_checks": "network",
+    "network_synapses": "network",
+    "events_checks": "events",
+}
 NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "neurons", "events", "network"}
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba"}}
