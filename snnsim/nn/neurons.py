@@ -58,7 +58,7 @@ class LIState(NamedTuple):
     v: Tensor
 
 
-class LIF(SpikingModule):
+class LIF(SpikingModule[LIFState]):
     """Leaky integrate-and-fire neurons with delta synapses.
 
     Per step: ``v <- beta v + current``; ``spike = v >= v_threshold``; reset in the same step (``zero``: to
@@ -138,26 +138,8 @@ class LIF(SpikingModule):
         v = torch.zeros(batch, self.size, dtype=dtype, device=device)
         return LIFState(v, torch.zeros(batch, self.size, dtype=torch.int32, device=device))
 
-    def forward(
-        self, current: Tensor, state: LIFState | None = None, context: Context | None = None
-    ) -> tuple[Tensor, LIFState]:
-        """Return spikes (time, batch, unit) and the state after the last step.
-
-        Args:
-            current: Arrivals plus drive, shape (time, batch, unit).
-            state: State before the first step; None is the zero state.
-            context: Not used by neurons.
-        """
-        self._check_input(current)
-        if current.device.type != "cpu":
-            return self.reference_forward(current, state)
-        start = self.initial_state(current.shape[1], current.dtype) if state is None else state
-        return self.advance(current, start, self.prepare(current.dtype, state))
-
-    def prepare(self, dtype: torch.dtype, state: LIFState | None = None) -> Prepared:
-        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
-        vectors = (self._vector(self._value("beta"), dtype), *self._spike_vectors(dtype))
-        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+    def _dynamics(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return (self._vector(self._value("beta"), dtype),)
 
     def advance(self, current: Tensor, state: LIFState, prepared: Prepared) -> tuple[Tensor, LIFState]:
         """Run the fused kernel over one stretch of time; see :meth:`forward`."""
@@ -165,23 +147,6 @@ class LIF(SpikingModule):
             current, state.v, state.refractory, self.refractory_steps, prepared.rule, *prepared.vectors
         )
         return spikes, LIFState(v, refractory)
-
-    def reference_forward(
-        self, current: Tensor, state: LIFState | None = None, *, smooth: bool = False
-    ) -> tuple[Tensor, LIFState]:
-        """Compute :meth:`forward` step by step in plain torch.
-
-        Args:
-            current: As in :meth:`forward`.
-            state: As in :meth:`forward`.
-            smooth: Replace the spike by the primitive of the surrogate, whose true gradient autograd finds.
-        """
-        spikes, _, end = self._steps(current, state, smooth)
-        return spikes, end
-
-    def trace(self, current: Tensor, state: LIFState | None = None) -> tuple[Tensor, Tensor, LIFState]:
-        """Return spikes, the membrane after every step (time, batch, unit) and the state; step by step."""
-        return self._steps(current, state, False)
 
     def _steps(self, current: Tensor, state: LIFState | None, smooth: bool) -> tuple[Tensor, Tensor, LIFState]:
         self._check_input(current)

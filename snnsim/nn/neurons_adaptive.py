@@ -10,7 +10,6 @@ from torch import Tensor
 
 from snnsim import neurons as records
 from snnsim.nn import fused_adaptive
-from snnsim.nn.context import Context
 from snnsim.nn.parameters import Heterogeneous, Values
 from snnsim.nn.spiking import Prepared, SpikingModule
 from snnsim.nn.surrogates import ATan, Surrogate
@@ -32,7 +31,7 @@ class AdaptiveLIFState(NamedTuple):
     refractory: Tensor
 
 
-class AdaptiveLIF(SpikingModule):
+class AdaptiveLIF(SpikingModule[AdaptiveLIFState]):
     """LIF neurons with an adaptation variable ``w`` that lowers the membrane or raises the threshold.
 
     Per step, with ``rho = exp(-dt / tau_adapt)``: ``v <- beta v + current - w``;
@@ -121,30 +120,9 @@ class AdaptiveLIF(SpikingModule):
         v = torch.zeros(batch, self.size, dtype=dtype, device=self.device)
         return AdaptiveLIFState(v, torch.zeros_like(v), torch.zeros_like(v, dtype=torch.int32))
 
-    def _adaptation(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    def _dynamics(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         names = ("beta", "rho", "adapt_v", "adapt_spike", "adapt_threshold")
         return tuple(self._vector(self._value(name), dtype) for name in names)
-
-    def forward(
-        self, current: Tensor, state: AdaptiveLIFState | None = None, context: Context | None = None
-    ) -> tuple[Tensor, AdaptiveLIFState]:
-        """Return spikes (time, batch, unit) and the state after the last step.
-
-        Args:
-            current: Arrivals plus drive, shape (time, batch, unit).
-            state: State before the first step; None is the zero state.
-            context: Not used by neurons.
-        """
-        self._check_input(current)
-        if current.device.type != "cpu":
-            return self.reference_forward(current, state)
-        start = self.initial_state(current.shape[1], current.dtype) if state is None else state
-        return self.advance(current, start, self.prepare(current.dtype, state))
-
-    def prepare(self, dtype: torch.dtype, state: AdaptiveLIFState | None = None) -> Prepared:
-        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
-        vectors = (*self._adaptation(dtype), *self._spike_vectors(dtype))
-        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
 
     def advance(self, current: Tensor, state: AdaptiveLIFState, prepared: Prepared) -> tuple[Tensor, AdaptiveLIFState]:
         """Run the fused kernel over one stretch of time; see :meth:`forward`."""
@@ -159,24 +137,13 @@ class AdaptiveLIF(SpikingModule):
         )
         return spikes, AdaptiveLIFState(*end)
 
-    def reference_forward(
-        self, current: Tensor, state: AdaptiveLIFState | None = None, *, smooth: bool = False
-    ) -> tuple[Tensor, AdaptiveLIFState]:
-        """Compute :meth:`forward` step by step in plain torch; ``smooth`` as in ``LIF.reference_forward``."""
-        spikes, _, end = self._steps(current, state, smooth)
-        return spikes, end
-
-    def trace(self, current: Tensor, state: AdaptiveLIFState | None = None) -> tuple[Tensor, Tensor, AdaptiveLIFState]:
-        """Return spikes, the membrane after every step (time, batch, unit) and the state; step by step."""
-        return self._steps(current, state, False)
-
     def _steps(
         self, current: Tensor, state: AdaptiveLIFState | None, smooth: bool
     ) -> tuple[Tensor, Tensor, AdaptiveLIFState]:
         self._check_input(current)
         dtype = current.dtype
         v, w, refractory = self.initial_state(current.shape[1], dtype) if state is None else state
-        beta, rho, adapt_v, adapt_spike, adapt_threshold = self._adaptation(dtype)
+        beta, rho, adapt_v, adapt_spike, adapt_threshold = self._dynamics(dtype)
         threshold, v_reset, amount = self._spike_vectors(dtype)
         on_membrane = (adapt_threshold <= 0).to(dtype)
         spikes, membrane = [], []

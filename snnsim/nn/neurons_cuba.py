@@ -112,7 +112,7 @@ class _Current:
         }
 
 
-class CubaLIF(_Current, SpikingModule):
+class CubaLIF(_Current, SpikingModule[CubaLIFState]):
     """Leaky integrate-and-fire neurons with an exponential synaptic current.
 
     Per step: ``v <- beta v + kappa i``; ``i <- alpha i``; ``spike = v >= v_threshold``; reset;
@@ -184,26 +184,8 @@ class CubaLIF(_Current, SpikingModule):
         v = torch.zeros(batch, self.size, dtype=dtype, device=self.device)
         return CubaLIFState(v, torch.zeros_like(v), torch.zeros_like(v, dtype=torch.int32))
 
-    def forward(
-        self, current: Tensor, state: CubaLIFState | None = None, context: Context | None = None
-    ) -> tuple[Tensor, CubaLIFState]:
-        """Return spikes (time, batch, unit) and the state after the last step.
-
-        Args:
-            current: Arrivals, shape (time, batch, unit).
-            state: State before the first step; None is the zero state.
-            context: Not used by neurons.
-        """
-        self._check_input(current)
-        if current.device.type != "cpu":
-            return self.reference_forward(current, state)
-        start = self.initial_state(current.shape[1], current.dtype) if state is None else state
-        return self.advance(current, start, self.prepare(current.dtype, state))
-
-    def prepare(self, dtype: torch.dtype, state: CubaLIFState | None = None) -> Prepared:
-        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
-        vectors = (*self.decays(dtype), *self._spike_vectors(dtype))
-        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+    def _dynamics(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return tuple(self.decays(dtype))
 
     def advance(self, current: Tensor, state: CubaLIFState, prepared: Prepared) -> tuple[Tensor, CubaLIFState]:
         """Run the fused kernel over one stretch of time; see :meth:`forward`."""
@@ -217,17 +199,6 @@ class CubaLIF(_Current, SpikingModule):
             *prepared.vectors,
         )
         return spikes, CubaLIFState(*end)
-
-    def reference_forward(
-        self, current: Tensor, state: CubaLIFState | None = None, *, smooth: bool = False
-    ) -> tuple[Tensor, CubaLIFState]:
-        """Compute :meth:`forward` step by step in plain torch; ``smooth`` as in ``LIF.reference_forward``."""
-        spikes, _, end = self._steps(current, state, smooth)
-        return spikes, end
-
-    def trace(self, current: Tensor, state: CubaLIFState | None = None) -> tuple[Tensor, Tensor, CubaLIFState]:
-        """Return spikes, the membrane after every step (time, batch, unit) and the state; step by step."""
-        return self._steps(current, state, False)
 
     def _steps(self, current: Tensor, state: CubaLIFState | None, smooth: bool) -> tuple[Tensor, Tensor, CubaLIFState]:
         self._check_input(current)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from abc import abstractmethod
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +11,22 @@ from torch import Tensor
 
 from snnsim.errors import InputError
 from snnsim.nn import fused
+from snnsim.nn.context import Context
 from snnsim.nn.parameters import NeuronModule, Values
 from snnsim.nn.surrogates import Surrogate, spike
 
-__all__ = ["Prepared", "SpikingModule"]
+__all__ = ["Prepared", "SpikingModule", "SpikingState"]
+
+
+class SpikingState(Protocol):
+    """What the state of every kind of spiking neurons holds."""
+
+    @property
+    def refractory(self) -> Tensor:
+        """Steps still to be skipped, int32, shape (batch, unit)."""
+
+
+State = TypeVar("State", bound=SpikingState)
 
 
 class Prepared(NamedTuple):
@@ -28,11 +41,69 @@ class Prepared(NamedTuple):
     rule: fused.SpikeRule
 
 
-class SpikingModule(NeuronModule):
-    """What all spiking neurons share: threshold, reset, refractory period, surrogate."""
+class SpikingModule(NeuronModule, Generic[State]):
+    """What all spiking neurons share: threshold, reset, refractory period, surrogate, and how they are run.
+
+    A kind of neurons says what its state is (:meth:`initial_state`), what it computes in a fused kernel
+    (:meth:`advance` with the numbers of ``_dynamics``) and the same step by step in plain torch (``_steps``).
+    """
 
     reset: Literal["zero", "subtract"]
     refractory_steps: Tensor
+
+    @abstractmethod
+    def initial_state(self, batch: int, dtype: torch.dtype = torch.float32) -> State:
+        """Return the zero state for ``batch`` samples."""
+
+    @abstractmethod
+    def advance(self, current: Tensor, state: State, prepared: Prepared) -> tuple[Tensor, State]:
+        """Run the fused kernel over one stretch of time; see :meth:`forward`."""
+
+    @abstractmethod
+    def _dynamics(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Return the decays and couplings as vectors of shape (unit,), in the order of the fused kernel."""
+
+    @abstractmethod
+    def _steps(self, current: Tensor, state: State | None, smooth: bool) -> tuple[Tensor, Tensor, State]:
+        """Return spikes, the membrane after every step and the state after the last, step by step."""
+
+    def forward(
+        self, current: Tensor, state: State | None = None, context: Context | None = None
+    ) -> tuple[Tensor, State]:
+        """Return spikes (time, batch, unit) and the state after the last step.
+
+        Args:
+            current: Arrivals, plus drive where the neurons have no synaptic current, shape (time, batch, unit).
+            state: State before the first step; None is the zero state.
+            context: Not used by neurons.
+        """
+        self._check_input(current)
+        if current.device.type != "cpu":
+            return self.reference_forward(current, state)
+        start = self.initial_state(current.shape[1], current.dtype) if state is None else state
+        return self.advance(current, start, self.prepare(current.dtype, state))
+
+    def prepare(self, dtype: torch.dtype, state: State | None = None) -> Prepared:
+        """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
+        vectors = (*self._dynamics(dtype), *self._spike_vectors(dtype))
+        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+
+    def reference_forward(
+        self, current: Tensor, state: State | None = None, *, smooth: bool = False
+    ) -> tuple[Tensor, State]:
+        """Compute :meth:`forward` step by step in plain torch.
+
+        Args:
+            current: As in :meth:`forward`.
+            state: As in :meth:`forward`.
+            smooth: Replace the spike by the primitive of the surrogate, whose true gradient autograd finds.
+        """
+        spikes, _, end = self._steps(current, state, smooth)
+        return spikes, end
+
+    def trace(self, current: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """Return spikes, the membrane after every step (time, batch, unit) and the state; step by step."""
+        return self._steps(current, state, False)
 
     def _set_spiking(
         self,
