@@ -21,7 +21,7 @@ from snnsim.training.distributed import World
 CHANGES = [
     "model.hidden=[12, 10]",
     "model.connection.max_delay=0.08",
-    "model.initial_rate=0.08",
+    "model.initial_rate=0.03",
     "train.batch_size=16",
     "train.epochs=1",
     "train.weights.optimiser=sgd",
