@@ -25,7 +25,8 @@ from snnsim.export.nir_graph import Graph, Node, nir_limits, read_graph
 from snnsim.export.nir_timing import back_edges
 from snnsim.grid import check_dt
 from snnsim.guard import Parcel, run_guarded
-from snnsim.network import MAX_DELAY_STEPS, MAX_UNITS, Input, Network, Population, Projection, Readout, Sparse
+from snnsim.network import MAX_DELAY_STEPS, Input, Network, Population, Projection, Readout, Sparse
+from snnsim.network_checks import MAX_UNITS
 from snnsim.network_file import describe, rebuild
 from snnsim.neurons import IF, LI, LIF, CubaLI, CubaLIF, Neuron
 
