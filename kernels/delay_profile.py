@@ -1,9 +1,11 @@
 """Dense delay kernels from weights, positions and sigma, forward and backward (Numba).
 
-One pass over the synapses in blocks: the profile of a tap is built, normalised and added to the kernel
-without ever holding (n_delays, synapses, taps) arrays. A Gaussian costs four exponentials a tap instead of
-n_delays: neighbouring slots follow from each other by two products. Twin:
-:func:`snnsim.kernels.reference_delays.delay_profile`.
+One pass over the synapses in blocks: the profile of a tap is built, normalised and added to the kernel without
+ever holding (n_delays, synapses, taps) arrays. A Gaussian costs four exponentials a tap instead of n_delays,
+because neighbouring slots follow from each other by two products, and only the slots within its reach are touched.
+Backward, a profile enters through six sums only: with raw shares e, their derivative e' by position (or width),
+T = sum(e) + guard and the gradient g of the kernel, the gradient of a normalised tap is
+``(sum(g e') - sum(g e) / T sum(e')) / T``. Twin: :func:`snnsim.kernels.reference_delays.delay_profile`.
 
 Versions are numbered by their place in :data:`snnsim.kernels.reference_delays.VERSIONS`.
 """
@@ -20,95 +22,72 @@ __all__ = ["kernel_backward", "kernel_forward"]
 
 Array = npt.NDArray[np.floating]
 BLOCK = 64
-NEGLIGIBLE = 1e-30
-"""A Gaussian's tail below this is zero: subnormal numbers would slow every product that meets them."""
+REACH = 9.5
+"""A Gaussian's tail beyond this many widths is below 3e-20 of its peak, less than any sum of shares can hold."""
 
 GAUSS, MAX, V0 = VERSIONS.index("gauss"), VERSIONS.index("max"), VERSIONS.index("v0")
 
 
-@njit(cache=True, nogil=True, inline="never")
-def _tap(position, width, sign, version, share, slope, widening, with_slope):  # type: ignore[no-untyped-def]
-    """Fill the share of every slot and, if wanted, its derivatives by position and by stored sigma."""
+@njit(cache=True, nogil=True, error_model="numpy", inline="never")
+def _raw_shares(delay, width, version, share):  # type: ignore[no-untyped-def]
+    """Fill the raw shares of the slots within reach; return the first slot and one past the last."""
     n_delays = share.shape[0]
-    delay = n_delays // 2 - position
+    middle = min(max(int(np.rint(delay)), 0), n_delays - 1)
+    reach = width * REACH if version == GAUSS else (width if version == MAX else 1.0)
+    low = min(middle, max(0, int(np.ceil(delay - reach))))
+    high = max(middle, min(n_delays - 1, int(np.floor(delay + reach)))) + 1
     if version == GAUSS:
-        first = min(max(int(np.rint(delay)), 0), n_delays - 1)
         inverse = 1.0 / (width * width)
         ratio = np.exp(-inverse)
-        offset = first - delay
+        offset = middle - delay
         value = np.exp(-0.5 * offset * offset * inverse)
-        share[first] = value
+        share[middle] = value
         up = np.exp(-(offset + 0.5) * inverse)
         current = value
-        for slot in range(first + 1, n_delays):
-            current = current * up if current > NEGLIGIBLE else 0.0
+        for slot in range(middle + 1, high):
+            current *= up
             up *= ratio
             share[slot] = current
         down = np.exp((offset - 0.5) * inverse)
         current = value
-        for slot in range(first - 1, -1, -1):
-            current = current * down if current > NEGLIGIBLE else 0.0
+        for slot in range(middle - 1, low - 1, -1):
+            current *= down
             down *= ratio
             share[slot] = current
-        if with_slope:
-            for slot in range(n_delays):
-                u = delay - slot
-                slope[slot] = share[slot] * u * inverse
-                widening[slot] = slope[slot] * u / width * sign
-    elif version == MAX:
-        for slot in range(n_delays):
-            u = delay - slot
-            value = max(0.0, width - abs(u))
-            share[slot] = value
-            if with_slope:
-                inside = 1.0 if value > 0 else 0.0
-                slope[slot] = np.sign(u) * inside
-                widening[slot] = inside * sign
     else:
-        for slot in range(n_delays):
-            u = delay - slot
-            share[slot] = max(0.0, 1.0 - abs(u))
-            if with_slope:
-                slope[slot] = (1.0 if u > 0 else -1.0) if -1.0 < u <= 1.0 else 0.0
-                widening[slot] = 0.0
-    if version != V0:
-        total = NORMALISATION_GUARD
-        for slot in range(n_delays):
-            total += share[slot]
-        for slot in range(n_delays):
-            share[slot] /= total
-        if with_slope:
-            slopes = 0.0
-            widenings = 0.0
-            for slot in range(n_delays):
-                slopes += slope[slot]
-                widenings += widening[slot]
-            for slot in range(n_delays):
-                slope[slot] = (slope[slot] - share[slot] * slopes) / total
-                widening[slot] = (widening[slot] - share[slot] * widenings) / total
+        for slot in range(low, high):
+            share[slot] = max(0.0, reach - abs(delay - slot))
+    return low, high
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _forward(weight, position, width, version, kernel):  # type: ignore[no-untyped-def]
     n_delays, synapses = kernel.shape
     taps = weight.shape[1]
     for block in prange((synapses + BLOCK - 1) // BLOCK):
         start = block * BLOCK
         size = min(BLOCK, synapses - start)
-        dense = np.zeros((n_delays, BLOCK))
+        dense = np.zeros((BLOCK, n_delays))
         share = np.zeros(n_delays)
-        empty = np.zeros(0)
         for index in range(size):
+            row = dense[index]
             for tap in range(taps):
-                _tap(position[start + index, tap], width, 1.0, version, share, empty, empty, False)
-                for slot in range(n_delays):
-                    dense[slot, index] += weight[start + index, tap] * share[slot]
+                delay = n_delays // 2 - float(position[start + index, tap])
+                low, high = _raw_shares(delay, width, version, share)
+                total = NORMALISATION_GUARD
+                for slot in range(low, high):
+                    total += share[slot]
+                scale = float(weight[start + index, tap])
+                if version != V0:
+                    scale /= total
+                for slot in range(low, high):
+                    row[slot] += scale * share[slot]
         for slot in range(n_delays):
             for index in range(size):
-                kernel[slot, start + index] = dense[slot, index]
+                kernel[slot, start + index] = dense[index, slot]
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
 def _backward(weight, position, width, sign, version, dkernel, dweight, dposition, dsigma):  # type: ignore[no-untyped-def]
     n_delays, synapses = dkernel.shape
     taps = weight.shape[1]
@@ -120,23 +99,47 @@ def _backward(weight, position, width, sign, version, dkernel, dweight, dpositio
             for index in range(size):
                 gradient[index, slot] = dkernel[slot, start + index]
         share = np.zeros(n_delays)
-        slope = np.zeros(n_delays)
-        widening = np.zeros(n_delays)
-        total = 0.0
+        by_sigma = 0.0
         for index in range(size):
+            row = gradient[index]
             for tap in range(taps):
-                _tap(position[start + index, tap], width, sign, version, share, slope, widening, True)
-                by_weight = 0.0
-                by_position = 0.0
-                by_sigma = 0.0
-                for slot in range(n_delays):
-                    by_weight += gradient[index, slot] * share[slot]
-                    by_position += gradient[index, slot] * slope[slot]
-                    by_sigma += gradient[index, slot] * widening[slot]
-                dweight[start + index, tap] = by_weight
-                dposition[start + index, tap] = by_position * weight[start + index, tap]
-                total += by_sigma * weight[start + index, tap]
-        dsigma[block] = total
+                delay = n_delays // 2 - float(position[start + index, tap])
+                low, high = _raw_shares(delay, width, version, share)
+                shares = 0.0
+                slopes = 0.0  # derivative by position
+                widenings = 0.0  # derivative by width
+                g_shares = 0.0
+                g_slopes = 0.0
+                g_widenings = 0.0
+                for slot in range(low, high):
+                    u = delay - slot
+                    if version == GAUSS:
+                        slope = share[slot] * u
+                        widening = slope * u
+                    elif version == MAX:
+                        widening = 1.0 if share[slot] > 0 else 0.0
+                        slope = np.sign(u) * widening
+                    else:
+                        slope = (1.0 if u > 0 else -1.0) if -1.0 < u <= 1.0 else 0.0
+                        widening = 0.0
+                    shares += share[slot]
+                    slopes += slope
+                    widenings += widening
+                    g_shares += row[slot] * share[slot]
+                    g_slopes += row[slot] * slope
+                    g_widenings += row[slot] * widening
+                if version != V0:
+                    scale = 1.0 / (shares + NORMALISATION_GUARD)
+                    g_shares *= scale
+                    g_slopes = (g_slopes - g_shares * slopes) * scale
+                    g_widenings = (g_widenings - g_shares * widenings) * scale
+                if version == GAUSS:
+                    g_slopes /= width * width
+                    g_widenings /= width * width * width
+                dweight[start + index, tap] = g_shares
+                dposition[start + index, tap] = g_slopes * weight[start + index, tap]
+                by_sigma += g_widenings * sign * weight[start + index, tap]
+        dsigma[block] = by_sigma
 
 
 def kernel_forward(weight: Array, position: Array, sigma: float, version: str, n_delays: int) -> Array:
