@@ -19,10 +19,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snnsim.nn.blocks import run_blocks
+from snnsim.nn.products import product
 
 __all__ = ["BufferPool", "frequency_delay"]
 
-FREQUENCY_BLOCK = 16
+FREQUENCY_BLOCK = 8
+"""Frequencies whose products are one piece of work for a thread."""
+
+SMALL = 1 << 21
+"""Complex multiplications below which all frequencies are one piece."""
 
 
 class BufferPool:
@@ -107,14 +115,20 @@ def _complex_product(a: Tensor, b: Tensor, out: Tensor, *, conjugate: bool) -> N
         conjugate: Whether ``b`` is conjugated.
     """
     sign = 1 if conjugate else -1
-    for start in range(0, a.shape[1], FREQUENCY_BLOCK):
-        block = slice(start, start + FREQUENCY_BLOCK)
+
+    def one(start: int, stop: int) -> None:
+        block = slice(start, stop)
         ar, ai, br, bi = a[0, block], a[1, block], b[0, block], b[1, block]
         real, imaginary = out[0, block], out[1, block]
         torch.bmm(ar, br, out=real)
         torch.baddbmm(real, ai, bi, alpha=sign, out=real)
         torch.bmm(ai, br, out=imaginary)
         torch.baddbmm(imaginary, ar, bi, alpha=-sign, out=imaginary)
+
+    # no product is divided, and every block of frequencies runs on one thread: the same bits for any number of them
+    frequencies = a.shape[1]
+    small = math.prod(a.shape[1:]) * b.shape[3] < SMALL
+    run_blocks(one, frequencies, frequencies if small else FREQUENCY_BLOCK)
 
 
 class _FrequencyDelay(torch.autograd.Function):
@@ -127,14 +141,14 @@ class _FrequencyDelay(torch.autograd.Function):
         forward, inverse, kernel_forward = _matrices(n_steps, n_delays, x.dtype)
         frequencies = forward.shape[0] // 2
         spectrum = _pool.take((2 * frequencies, batch * n_in), x.dtype)
-        torch.mm(forward, x.reshape(n_steps, batch * n_in), out=spectrum)
+        product(forward, x.reshape(n_steps, batch * n_in), spectrum)
         transfer = _pool.take((2 * frequencies, n_out * n_in), x.dtype)
-        torch.mm(kernel_forward, kernel.reshape(n_delays, n_out * n_in), out=transfer)
+        product(kernel_forward, kernel.reshape(n_delays, n_out * n_in), transfer)
         result = _pool.take((2, frequencies, batch, n_out), x.dtype)
         spectrum_4d = spectrum.view(2, frequencies, batch, n_in)
         transfer_4d = transfer.view(2, frequencies, n_out, n_in)
         _complex_product(spectrum_4d, transfer_4d.transpose(2, 3), result, conjugate=False)
-        y = torch.mm(inverse, result.view(2 * frequencies, batch * n_out)).view(n_steps, batch, n_out)
+        y = product(inverse, result.view(2 * frequencies, batch * n_out)).view(n_steps, batch, n_out)
         _pool.give(result)
         if any(ctx.needs_input_grad):
             ctx.lease, ctx.n_delays = _Lease(spectrum_4d, transfer_4d), n_delays
@@ -143,26 +157,28 @@ class _FrequencyDelay(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (dy,) = gradients
         spectrum, transfer = ctx.lease.tensors
         n_steps, batch, n_out = dy.shape
         frequencies, n_in = spectrum.shape[1], spectrum.shape[3]
         n_delays = ctx.n_delays
         forward, inverse, kernel_forward = _matrices(n_steps, n_delays, dy.dtype)
         dresult = _pool.take((2 * frequencies, batch * n_out), dy.dtype)
-        torch.mm(inverse.T, dy.reshape(n_steps, batch * n_out), out=dresult)
+        product(inverse.T, dy.reshape(n_steps, batch * n_out), dresult)
         dresult_4d = dresult.view(2, frequencies, batch, n_out)
         dx = dkernel = None
         if ctx.needs_input_grad[1]:
             dtransfer = _pool.take((2, frequencies, n_out, n_in), dy.dtype)
             _complex_product(dresult_4d.transpose(2, 3), spectrum, dtransfer, conjugate=True)
-            dkernel = torch.mm(kernel_forward.T, dtransfer.view(2 * frequencies, n_out * n_in))
+            dkernel = product(kernel_forward.T, dtransfer.view(2 * frequencies, n_out * n_in))
             dkernel = dkernel.view(n_delays, n_out, n_in)
             _pool.give(dtransfer)
         if ctx.needs_input_grad[0]:
             dspectrum = _pool.take((2, frequencies, batch, n_in), dy.dtype)
             _complex_product(dresult_4d, transfer, dspectrum, conjugate=True)
-            dx = torch.mm(forward.T, dspectrum.view(2 * frequencies, batch * n_in)).view(n_steps, batch, n_in)
+            dx = product(forward.T, dspectrum.view(2 * frequencies, batch * n_in)).view(n_steps, batch, n_in)
             _pool.give(dspectrum)
         _pool.give(dresult)
         return dx, dkernel

@@ -21,6 +21,7 @@ from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.delays import Version, delay_kernel
 from snnsim.nn.neurons import LIF, AdaptiveLIF, CubaLIF
+from snnsim.nn.products import row_product
 
 __all__ = ["Recurrent", "RecurrentState"]
 
@@ -187,7 +188,7 @@ class Recurrent(nn.Module):
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state
         delays, slots = self._slots()
-        weights = slots.to(dtype).reshape(len(delays) * self.size, self.size)
+        weights = slots.to(dtype).reshape(len(delays) * self.size, self.size).t()
         longest, shortest = history.shape[0], delays[0]
         prepared = neuron.prepare(dtype, cells)
         rows = list(history)
@@ -195,8 +196,8 @@ class Recurrent(nn.Module):
         for stretch in torch.split(current, shortest) if current.shape[0] else ():
             n, at = stretch.shape[0], len(rows)
             past = [torch.stack(rows[at - delay : at - delay + n]) for delay in delays]
-            arrivals = (past[0] if len(past) == 1 else torch.cat(past, dim=2)) @ weights
-            total = stretch + arrivals
+            sources = past[0] if len(past) == 1 else torch.cat(past, dim=2)
+            total = stretch + row_product(sources.flatten(0, 1), weights).view_as(stretch)
             if fused:
                 spikes, cells = neuron.advance(total, cells, prepared)
             else:

@@ -1,0 +1,136 @@
+"""Training computes the same bits on any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from snnsim.nn.blocks import run_blocks
+from snnsim.nn.frequency import frequency_delay
+from snnsim.nn.products import product, row_product, weight_gradient
+
+THREADS = (1, 2, 4, 3)
+
+# n_steps, batch, n_in, n_out, n_delays: corners, the sizes of recipes and of small runs, then drawn ones
+GIVEN = [
+    (20, 1, 3, 3, 2),
+    (150, 1, 256, 3, 31),
+    (150, 3, 3, 256, 9),
+    (60, 16, 70, 12, 9),
+    (60, 16, 12, 10, 9),
+    (127, 40, 70, 128, 25),
+    (127, 64, 256, 256, 25),
+    (100, 32, 20, 20, 9),
+    (140, 64, 256, 20, 31),
+]
+
+
+def drawn(count: int) -> list[tuple[int, int, int, int, int]]:
+    draw = torch.Generator().manual_seed(7)
+
+    def between(low: int, high: int, *, even_in_log: bool = False) -> int:
+        u = float(torch.rand((), generator=draw, dtype=torch.float64))
+        return int(low * (high / low) ** u if even_in_log else low + u * (high - low)) if u < 0.95 else high
+
+    return [
+        (
+            between(20, 150),
+            between(1, 64, even_in_log=True),
+            between(3, 256, even_in_log=True),
+            between(3, 256, even_in_log=True),
+            between(2, 31),
+        )
+        for _ in range(count)
+    ]
+
+
+def same_for_all(compute: Callable[[], list[Tensor]]) -> None:
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in THREADS:
+            torch.set_num_threads(threads)
+            results.append(compute())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for threads, result in zip(THREADS[1:], results[1:], strict=True):
+        for index, (a, b) in enumerate(zip(results[0], result, strict=True)):
+            assert torch.equal(a, b), f"result {index} with {threads} threads"
+
+
+def source(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def with_gradients(f: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    leaves = [value.clone().requires_grad_() for value in inputs]
+    y = f(*leaves)
+    upstream = torch.randn(y.shape, generator=source(9), dtype=y.dtype)
+    return [y.detach(), *torch.autograd.grad(y, leaves, upstream)]
+
+
+@pytest.mark.parametrize("sizes", [*GIVEN, *drawn(24)], ids=lambda sizes: "-".join(map(str, sizes)))
+def test_delay_layers(sizes: tuple[int, int, int, int, int]) -> None:
+    n_steps, batch, n_in, n_out, n_delays = sizes
+    x = (torch.rand(n_steps, batch, n_in, generator=source(1)) < 0.2).float()
+    kernel = torch.randn(n_delays, n_out, n_in, generator=source(2))
+    same_for_all(lambda: with_gradients(frequency_delay, x, kernel))
+
+
+@pytest.mark.parametrize("n_delays", range(2, 32))
+def test_every_number_of_delay_slots(n_delays: int) -> None:
+    x = torch.randn(40, 16, 70, generator=source(1))
+    kernel = torch.randn(n_delays, 24, 70, generator=source(2))
+    same_for_all(lambda: with_gradients(frequency_delay, x, kernel))
+
+
+@pytest.mark.parametrize("sizes", [*GIVEN, *drawn(24)], ids=lambda sizes: "-".join(map(str, sizes[:4])))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear_layers(sizes: tuple[int, int, int, int, int], dtype: torch.dtype) -> None:
+    n_steps, batch, n_in, n_out, _ = sizes
+    x = torch.randn(n_steps * batch, n_in, generator=source(1), dtype=dtype)
+    weight = torch.randn(n_out, n_in, generator=source(2), dtype=dtype)
+    same_for_all(lambda: with_gradients(row_product, x, weight))
+
+
+def test_products_are_products() -> None:
+    for rows, n_in, n_out in ((1, 1, 1), (3, 700, 5), (5000, 33, 150), (2049, 20, 300), (100, 300, 900), (0, 3, 4)):
+        x = torch.randn(rows, n_in, generator=source(1), dtype=torch.float64)
+        weight = torch.randn(n_out, n_in, generator=source(2), dtype=torch.float64)
+        upstream = torch.randn(rows, n_out, generator=source(3), dtype=torch.float64)
+        torch.testing.assert_close(product(x, weight.T), x @ weight.T, rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(weight_gradient(upstream, x), upstream.T @ x, rtol=1e-12, atol=1e-11)
+        y, dx, dweight = with_gradients(row_product, x, weight)
+        expected = with_gradients(lambda a, b: a @ b.T, x, weight)
+        for ours, theirs in zip((y, dx, dweight), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_cover_everything_once_and_pass_errors_on(threads: int) -> None:
+    seen: list[tuple[int, int, int]] = []
+    fresh: list[int] = []
+
+    def fail(start: int, stop: int) -> None:
+        raise ValueError(f"block {start}")
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        run_blocks(fail, 0, 4)
+        run_blocks(lambda start, stop: seen.append((start, stop, torch.get_num_threads())), 10, 4)
+        with pytest.raises(ValueError, match=r"block \d"):
+            run_blocks(fail, 10, 4)
+        assert torch.get_num_threads() == threads
+        other = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(seen) == [(0, 4, 1), (4, 8, 1), (8, 10, 1)]
+    assert fresh == [threads]
