@@ -1,4 +1,4 @@
-"""Training computes the same bits on any number of threads."""
+"""Training computes the same bits on any number of threads: products, sums, softmax and whole layers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
+from snnsim.learning.bptt import class_loss
 from snnsim.nn.blocks import run_blocks
+from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.frequency import frequency_delay
+from snnsim.nn.model import Output
+from snnsim.nn.neurons import LIF
 from snnsim.nn.products import product, row_product, weight_gradient
+from snnsim.nn.readouts import reduce_trace
+from snnsim.nn.recurrent import Recurrent
+from snnsim.nn.reductions import add_bias, softmax, sum_first
 
 THREADS = (1, 2, 4, 3)
 
@@ -109,6 +117,76 @@ def test_products_are_products() -> None:
         expected = with_gradients(lambda a, b: a @ b.T, x, weight)
         for ours, theirs in zip((y, dx, dweight), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(136, 256, 20), (127, 64, 35), (151, 255, 35), (20, 1, 3), (150, 64, 256)])
+def test_reductions(shape: tuple[int, int, int]) -> None:
+    x = torch.randn(shape, generator=source(1))
+    bias = torch.randn(shape[2], generator=source(2))
+    mask = torch.rand(shape[:2], generator=source(3)) < 0.9
+
+    def compute() -> list[Tensor]:
+        return [
+            *with_gradients(softmax, x),
+            *with_gradients(sum_first, x),
+            *with_gradients(add_bias, x, bias),
+            *with_gradients(lambda trace: reduce_trace(trace, "sum_softmax", mask=mask), x),
+            *with_gradients(lambda trace: reduce_trace(trace, "mean"), x),
+        ]
+
+    same_for_all(compute)
+    for ours, theirs in ((softmax, lambda a: torch.softmax(a, 2)), (sum_first, lambda a: a.sum(dim=0))):
+        for a, b in zip(with_gradients(ours, x.double()), with_gradients(theirs, x.double()), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    expected = with_gradients(lambda a, b: a + b, x.double(), bias.double())
+    for a, b in zip(with_gradients(add_bias, x.double(), bias.double()), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("shape", [(136, 256, 20), (151, 255, 35), (150, 64, 10)])
+def test_losses(shape: tuple[int, int, int], probabilities: bool) -> None:
+    trace = torch.randn(shape, generator=source(1))
+    mask = torch.rand(shape[:2], generator=source(2)) < 0.9
+    target = torch.randint(0, shape[2], shape[1:2], generator=source(3))
+    if probabilities:
+        target = torch.softmax(torch.randn(shape[1:], generator=source(3)), dim=1)
+
+    def loss(x: Tensor) -> Tensor:
+        output = Output(reduce_trace(x, "mean"), x, torch.zeros(0), [], ())
+        each = [class_loss(output, target, mask, kind, 0.1, 5) for kind in ("per_step", "cross_entropy")]
+        return torch.stack(each)
+
+    same_for_all(lambda: with_gradients(loss, trace))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Linear(200, 130, bias=True, generator=source()),
+        lambda: DelayedLinear(200, 180, max_delay_steps=8, taps=2, bias=True, generator=source()),
+        lambda: DelayedLinear(200, 180, max_delay_steps=8, per="axon", generator=source()),
+        lambda: DelayedLinear(200, 180, max_delay_steps=8, per="dendrite", generator=source()),
+        lambda: Recurrent(LIF(200, dt=1e-2, tau_mem=3e-2), learn_delay=True, delay_steps=3, generator=source()),
+        lambda: Recurrent(LIF(200, dt=1e-2, tau_mem=3e-2), delay_steps=1, generator=source()),
+    ],
+)
+def test_layers_and_their_optimiser(make: Callable[[], torch.nn.Module]) -> None:
+    x = (torch.rand(50, 48, 200, generator=source(1)) < 0.3).float()
+
+    def compute() -> list[Tensor]:
+        layer = make().train()
+        optimiser = Adam(layer.parameters(), lr=1e-2, weight_decay=1e-3)
+        for _ in range(2):
+            optimiser.zero_grad(set_to_none=True)
+            y, _ = layer(x)
+            (y * torch.randn(y.shape, generator=source(2))).sum().backward()
+            gradients = [p.grad for p in layer.parameters() if p.grad is not None]
+            optimiser.step()
+        return [y.detach(), *gradients, *(value.detach() for value in layer.state_dict().values())]
+
+    compute()  # Numba's threads set OpenMP's number when they start
+    same_for_all(compute)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

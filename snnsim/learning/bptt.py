@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from snnsim.nn.reductions import sum_first
+
 if TYPE_CHECKING:
     from snnsim.nn.model import Output
     from snnsim.recipes.schema import RateSpec, TrainSpec
@@ -55,7 +57,7 @@ def class_loss(
     if skip_steps:
         valid = valid.clone()
         valid[:skip_steps] = 0
-    return (losses * valid).sum(dim=0) / valid.sum(dim=0).clamp(min=1.0)
+    return sum_first(losses * valid) / valid.sum(dim=0).clamp(min=1.0)  # valid: whole numbers, any order will do
 
 
 def rate_penalty(spikes: list[Tensor], mask: Tensor | None, spec: RateSpec) -> Tensor:
@@ -94,7 +96,7 @@ def training_loss(
         A scalar with graph, and the detached losses, shape (batch,).
     """
     losses = class_loss(output, target, mask, spec.loss, spec.label_smoothing, skip_steps)
-    loss = losses.sum() / total_samples
+    loss = sum_first(losses) / total_samples
     if spec.rate.strength > 0:
         share = target.shape[0] / total_samples
         loss = loss + rate_penalty(output.spikes, mask, spec.rate) * share

@@ -25,6 +25,7 @@ from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
 from snnsim.nn.frequency import frequency_delay
 from snnsim.nn.products import row_product
+from snnsim.nn.reductions import add_bias
 
 __all__ = ["DelayedLinear", "Linear", "delay_kernel"]
 
@@ -49,11 +50,12 @@ class _DelayKernel(torch.autograd.Function):
         dweight, dposition, dsigma = kernel_backward(
             _rows(weight), _rows(position.expand_as(weight)), float(sigma), ctx.version, dkernel
         )
-        by_position = torch.from_numpy(dposition).view(weight.shape)
+        by_position = dposition.reshape(weight.shape)
         for axis in (0, 1):
-            if position.shape[axis] == 1:
-                by_position = by_position.sum(dim=axis, keepdim=True)
-        return torch.from_numpy(dweight).view(weight.shape), by_position, sigma.new_tensor(dsigma), None, None
+            if position.shape[axis] == 1:  # NumPy's sum: one thread, so that the bits do not depend on their number
+                by_position = by_position.sum(axis=axis, keepdims=True)
+        by_weight = torch.from_numpy(dweight).view(weight.shape)
+        return by_weight, torch.from_numpy(by_position), sigma.new_tensor(dsigma), None, None
 
 
 def _rows(tensor: Tensor) -> npt.NDArray[np.floating]:
@@ -105,7 +107,7 @@ class Linear(nn.Module):
         else:
             y = row_product(x.flatten(0, 1), self.weight)
             y = y.view(x.shape[0], x.shape[1], self.n_out)
-        return (y if self.bias is None else y + self.bias), None
+        return (y if self.bias is None else add_bias(y, self.bias)), None
 
     def _exact(self, x: Tensor) -> Tensor:
         """Sum in the canonical order of sources, so that bits do not depend on the batch."""
@@ -252,7 +254,7 @@ class DelayedLinear(nn.Module):
         if padded.shape[0] < history:
             silence = padded.new_zeros(history - padded.shape[0], *padded.shape[1:])
             padded = torch.cat([silence, padded])
-        return (y if self.bias is None else y + self.bias), padded[padded.shape[0] - history :].detach()
+        return (y if self.bias is None else add_bias(y, self.bias)), padded[padded.shape[0] - history :].detach()
 
     def extra_repr(self) -> str:
         """Return the sizes and the kind of delay."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
+from snnsim.nn.reductions import softmax, sum_first
 
 __all__ = ["REDUCTIONS", "Reduce", "reduce_trace"]
 
@@ -53,11 +54,11 @@ def reduce_trace(trace: Tensor, reduce: Reduce, *, mask: Tensor | None = None, s
             trace = trace.masked_fill(~valid.unsqueeze(2), -torch.inf)
         return trace.amax(dim=0)
     if reduce == "sum_softmax":
-        trace = torch.softmax(trace, dim=2)
+        trace = softmax(trace)
     if valid is None:
-        total = trace.sum(dim=0)
+        total = sum_first(trace)
         return total / trace.shape[0] if reduce == "mean" else total
-    total = (trace * valid.unsqueeze(2)).sum(dim=0)
+    total = sum_first(trace * valid.unsqueeze(2))
     if reduce == "mean":
         return total / valid.sum(dim=0).clamp(min=1).unsqueeze(1)
     return total

@@ -1,0 +1,125 @@
+"""Sums and softmax whose bits do not depend on the number of threads, with their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snnsim.nn.blocks import run_blocks
+
+__all__ = ["add_bias", "softmax", "sum_first"]
+
+ROWS = 2048
+"""Rows of a softmax that are one piece of work for a thread."""
+
+
+def _sum_rows(x: Tensor) -> Tensor:
+    """Sum over the first dimension, on one thread (NumPy's), in float64."""
+    if x.device.type != "cpu":
+        return x.sum(dim=0)
+    array = x.detach().numpy()
+    return torch.from_numpy(np.asarray(array.sum(axis=0, dtype=np.float64)).astype(array.dtype))
+
+
+class _SumFirst(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape = x.shape
+        return _sum_rows(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].expand(ctx.shape)
+
+
+def sum_first(x: Tensor) -> Tensor:
+    """Sum over the first dimension; a sum of torch's has other bits where its threads divide the columns otherwise.
+
+    Args:
+        x: Shape (n, ...).
+
+    Returns:
+        Shape (...).
+    """
+    total: Tensor = _SumFirst.apply(x)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _AddBias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        return y + bias
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (upstream,) = gradients
+        dbias = _sum_rows(upstream.flatten(0, 1)) if ctx.needs_input_grad[1] else None
+        return (upstream if ctx.needs_input_grad[0] else None), dbias
+
+
+def add_bias(y: Tensor, bias: Tensor) -> Tensor:
+    """Add a drive to every step of every sample; its gradient is the same bits for any number of threads.
+
+    Args:
+        y: Shape (time, batch, unit).
+        bias: Shape (unit,).
+
+    Returns:
+        Shape (time, batch, unit).
+    """
+    out: Tensor = _AddBias.apply(y, bias)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            y = torch.softmax(x, dim=1)
+        else:
+            source, y = x.detach(), torch.empty_like(x)
+
+            def one(start: int, stop: int) -> None:
+                torch.softmax(source[start:stop], dim=1, out=y[start:stop])
+
+            run_blocks(one, x.shape[0], ROWS)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (y,) = ctx.saved_tensors
+        (upstream,) = gradients
+        dx = torch.empty_like(y)
+
+        def one(start: int, stop: int) -> None:
+            share, up, out = y[start:stop], upstream[start:stop], dx[start:stop]
+            torch.mul(share, up, out=out)
+            torch.mul(share, up - out.sum(dim=1, keepdim=True), out=out)
+
+        if y.device.type == "cpu":
+            run_blocks(one, y.shape[0], ROWS)
+        else:
+            one(0, y.shape[0])
+        return dx
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Return the softmax over the last dimension.
+
+    torch's own has other bits where its threads divide the rows otherwise.
+
+    Args:
+        x: Shape (time, batch, class).
+
+    Returns:
+        Shape (time, batch, class).
+    """
+    y: Tensor = _Softmax.apply(x.reshape(-1, x.shape[-1]))  # type: ignore[no-untyped-call]
+    return y.view(x.shape)
