@@ -316,3 +316,23 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
 def test_wrong_input_shape_names_the_expected_one():
     with pytest.raises(InputError, match=r"expected input \(time, batch, 3\), got shape \(5, 2, 4\)"):
         DelayedLinear(3, 4, max_delay_steps=3)(torch.zeros(5, 2, 4))
+
+
+@pytest.mark.parametrize("per", ["synapse", "axon", "dendrite"])
+def test_fixed_delays_train_with_the_kernel_of_evaluation(per):
+    generator = torch.Generator().manual_seed(3)
+    layer = DelayedLinear(5, 4, max_delay_steps=8, taps=2, per=per, generator=generator)
+    x = (torch.rand(30, 2, 5, generator=generator) < 0.3).to(torch.float32)
+    layer.eval()
+    with torch.no_grad():
+        expected, _ = layer(x)
+    steps = layer.delay_steps()
+    layer.train()
+    assert not torch.allclose(layer(x)[0], expected, atol=1e-2)
+    layer.fix_delays()
+    assert torch.equal(layer.delay_steps(), steps)
+    y, _ = layer(x)
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+    y.square().sum().backward()
+    assert layer.position.grad is None
+    assert bool((layer.weight.grad != 0).all())

@@ -105,6 +105,19 @@ def test_causality() -> None:
     assert torch.equal(module(x)[0][:9], module(changed)[0][:9])
 
 
+def test_fixed_delays_train_as_they_are_evaluated() -> None:
+    module, x = make(delay_steps=2, learn_delay=True, max_delay_steps=5, sigma=1.0), drive()
+    with torch.no_grad():
+        module.position += 0.3
+    evaluated, _ = module.eval()(x)
+    assert not torch.equal(module.train()(x)[0], evaluated)
+    module.fix_delays()
+    assert torch.equal(module(x)[0], evaluated)
+    module(x)[0].sum().backward()
+    assert module.position.grad is None
+    assert module.recurrent_weight.grad is not None
+
+
 def test_a_learned_delay_moves_towards_the_target() -> None:
     # unit 0 fires at step 2 and drives unit 1; the wish is a current at step 8, that is a delay of 6
     neuron = LIF(2, dt=0.001, beta=0.0, surrogate=Sigmoid(2.0))

@@ -187,6 +187,25 @@ def test_training_gives_the_same_bits_for_any_thread_count(toy: Dataset, changes
         assert totals == states[0][1]
 
 
+def test_last_epochs_leave_rounded_delays_alone(toy: Dataset, tmp_path: Path) -> None:
+    recipe = load_recipe("shd-dcls", [*SMALL, "train.epochs=3", "model.connection.fix_epochs_fraction=0.4"])
+    positions, weights = [], []
+
+    def keep(kind: str, facts: dict[str, Any]) -> None:
+        if kind == "start":
+            positions.append(facts["model"].blocks[0].connection.position)
+            weights.append(facts["model"].blocks[0].connection.weight)
+        elif kind == "epoch":
+            positions.append(positions[0].detach().clone())
+            weights.append(weights[0].detach().clone())
+
+    train(recipe, toy, tmp_path / "run", callback=keep)
+    assert len(positions) == 4
+    assert not torch.equal(positions[2], positions[2].round())
+    assert torch.equal(positions[3], positions[2].round())  # rounded at the start of the last epoch, then left
+    assert not torch.equal(weights[3], weights[2])
+
+
 def listen(news: list[tuple[str, dict[str, Any]]]) -> Any:
     return lambda kind, facts: news.append((kind, facts))
 

@@ -20,6 +20,7 @@ from typing import Any
 CHANGES = [
     "model.hidden=[12, 10]",
     "model.connection.max_delay=0.08",
+    "model.connection.fix_epochs_fraction=0.25",
     "model.initial_rate=0.08",
     "model.neuron.learn=['v_threshold']",
     "train.batch_size=16",

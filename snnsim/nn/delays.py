@@ -145,6 +145,7 @@ class DelayedLinear(nn.Module):
         weight: Parameter, shape (n_out, n_in, taps).
         position: Parameter, shape (n_out | 1, n_in | 1, taps); delay = n_delays // 2 - position.
         sigma: Buffer, shape (): the schedule sets it; it has no gradient.
+        delays_fixed: Whether :meth:`fix_delays` was called.
 
     In training the layer works in the frequency domain (:mod:`snnsim.nn.frequency`); evaluation without
     gradient runs in the time domain over spikes only, in the canonical order of summation.
@@ -181,6 +182,7 @@ class DelayedLinear(nn.Module):
             raise InputError(f"init: expected 'uniform', 'normal' or 'zero', got {init!r}")
         self.n_delays = max_delay_steps + 1
         self.taps, self.version, self.per, self.learn_delay = taps, version, per, learn_delay
+        self.delays_fixed = False
         rows = 1 if per == "axon" else n_out
         columns = 1 if per == "dendrite" else n_in
         self.weight = nn.Parameter(_kaiming_uniform((n_out, n_in, taps), n_in * taps, generator))
@@ -211,6 +213,13 @@ class DelayedLinear(nn.Module):
         self.position.clamp_(*self.position_limits)
 
     @torch.no_grad()
+    def fix_delays(self) -> None:
+        """Round the positions and leave them so: from now on training runs with the delays of evaluation."""
+        self.position.round_()
+        self.position.requires_grad_(False)
+        self.delays_fixed = True
+
+    @torch.no_grad()
     def delay_steps(self) -> Tensor:
         """Return the delays of evaluation: rounded (ties to even), int64, shape (n_out, n_in, taps)."""
         low, high = self.position_limits
@@ -219,7 +228,7 @@ class DelayedLinear(nn.Module):
 
     def dense_kernel(self) -> Tensor:
         """Return the training kernel, shape (n_delays, n_out, n_in), with its graph."""
-        if not self.learn_delay:
+        if self.delays_fixed or not self.learn_delay:
             return self._delta_kernel()
         return delay_kernel(self.weight, self.position, self.sigma, self.version, self.n_delays)
 

@@ -21,6 +21,7 @@ from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.neurons import LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
+from snnsim.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
     from snnsim.recipes.schema import ConnectionSpec, ModelSpec, NeuronSpec
@@ -245,6 +246,12 @@ class SpikingModel(nn.Module):
             if name.endswith(".sigma"):
                 buffer.fill_(sigma)
 
+    def fix_delays(self) -> None:
+        """Round every learned delay and leave it so; the weights go on learning with the delays of evaluation."""
+        for module in self.modules():
+            if isinstance(module, (DelayedLinear, Recurrent)):
+                module.fix_delays()
+
     def mean_delay(self) -> float:
         """Return the mean delay over all taps of the feed-forward delay layers, in seconds (0 without any)."""
         total, count = 0.0, 0
@@ -335,8 +342,6 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
         connection = _connection(spec.connection, n_in, size, dt, generator)
         neuron = _neuron(spec.neuron, size, dt, seed + index)
         if spec.recurrent:
-            from snnsim.nn.recurrent import Recurrent
-
             delay = dt if spec.recurrent_delay is None else spec.recurrent_delay
             neuron = Recurrent(neuron, delay_steps=max(1, round(delay / dt)), generator=generator)
         blocks.append(

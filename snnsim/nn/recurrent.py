@@ -97,6 +97,7 @@ class Recurrent(nn.Module):
             raise InputError("Recurrent: expected delays of whole steps, at least 1")
         steps = torch.from_numpy(given.astype(np.int64))
         self.learn_delay = learn_delay
+        self.delays_fixed = False
         self.version: Version = version
         if not learn_delay:
             if max_delay_steps is not None or sigma is not None:
@@ -138,6 +139,14 @@ class Recurrent(nn.Module):
         if self.learn_delay:
             self.position.clamp_(*self.position_limits)
 
+    @torch.no_grad()
+    def fix_delays(self) -> None:
+        """Round learned positions and leave them so: from now on training runs with the delays of evaluation."""
+        if self.learn_delay:
+            self.position.round_()
+            self.position.requires_grad_(False)
+            self.delays_fixed = True
+
     def extra_repr(self) -> str:
         """Return what ``print(module)`` shows."""
         steps = self.delay_steps
@@ -145,7 +154,7 @@ class Recurrent(nn.Module):
 
     def _slots(self) -> tuple[list[int], Tensor]:
         """Return the delays in use, ascending, and their weights, shape (delays, source, target)."""
-        if self.learn_delay and self.training:
+        if self.learn_delay and self.training and not self.delays_fixed:
             weight = self.recurrent_weight.unsqueeze(2)
             kernel = delay_kernel(weight, self.position, self.sigma, self.version, self.n_delays)
             return list(range(1, self.n_delays + 1)), kernel.transpose(1, 2)

@@ -158,6 +158,8 @@ class ConnectionSpec(Spec):
         sigma_init: First spread of a tap, steps; none means half the window.
         sigma_end: Last spread, steps.
         sigma_epochs_fraction: Part of the epochs over which the spread shrinks geometrically.
+        fix_epochs_fraction: Last part of the epochs, in which delays are rounded and fixed and only the rest is
+            trained, with the exact deltas of evaluation.
     """
 
     kind: Literal["linear", "delayed"] = "delayed"
@@ -170,6 +172,7 @@ class ConnectionSpec(Spec):
     sigma_init: float | None = Field(default=None, ge=0)
     sigma_end: float = Field(default=0.23, gt=0)
     sigma_epochs_fraction: float = Field(default=0.25, ge=0, le=1)
+    fix_epochs_fraction: float = Field(default=0.0, ge=0, lt=1)
 
     def kernel_steps(self, dt: float) -> int:
         """Return the window L in steps: ``max_delay / dt`` rounded, plus one if even.

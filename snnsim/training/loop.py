@@ -45,7 +45,7 @@ from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
 from snnsim.training.prepare import Prepared, prepare, stream
 from snnsim.training.run_folder import RunFolder, versions
-from snnsim.training.schedules import build_optimisers, clip_gradients, sigma_at
+from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
 
 __all__ = ["Callback", "Trainer", "TrainingInterrupted", "train"]
 
@@ -108,10 +108,12 @@ class Trainer:
             self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
 
     def begin_epoch(self) -> None:
-        """Set the spread of the delay taps for this epoch."""
-        connection, readout = self.recipe.model.connection, self.recipe.model.readout_connection()
-        spec = connection if connection.kind == "delayed" else readout
-        self.model.set_sigma(sigma_at(self.epoch, spec, self.recipe.data.dt, self.recipe.train.epochs))
+        """Set the spread of the delay taps for this epoch, and fix the delays from the recipe's epoch on."""
+        model, epochs = self.recipe.model, self.recipe.train.epochs
+        spec = model.connection if model.connection.kind == "delayed" else model.readout_connection()
+        self.model.set_sigma(sigma_at(self.epoch, spec, self.recipe.data.dt, epochs))
+        if self.epoch >= first_fixed_epoch(spec, epochs):
+            self.model.fix_delays()
         self.model.train()
 
     def forward_backward(self, batch: Any) -> dict[str, Any]:

@@ -19,7 +19,14 @@ from snnsim.errors import InputError
 from snnsim.nn.model import SpikingModel
 from snnsim.recipes.schema import ConnectionSpec, GroupSpec, ScheduleSpec, TrainSpec
 
-__all__ = ["GroupOptimiser", "build_optimisers", "build_scheduler", "parameter_groups", "sigma_at"]
+__all__ = [
+    "GroupOptimiser",
+    "build_optimisers",
+    "build_scheduler",
+    "first_fixed_epoch",
+    "parameter_groups",
+    "sigma_at",
+]
 
 
 def sigma_at(epoch: int, connection: ConnectionSpec, dt: float, epochs: int) -> float:
@@ -44,6 +51,15 @@ def sigma_at(epoch: int, connection: ConnectionSpec, dt: float, epochs: int) -> 
     if epoch >= last_epoch:
         return connection.sigma_end
     return float(first * (connection.sigma_end / first) ** (epoch / last_epoch))
+
+
+def first_fixed_epoch(connection: ConnectionSpec, epochs: int) -> int:
+    """Return the epoch, counted from 0, from which on the delays are rounded and fixed; ``epochs``: never.
+
+    >>> first_fixed_epoch(ConnectionSpec(fix_epochs_fraction=0.25), 150)
+    113
+    """
+    return epochs - int(epochs * connection.fix_epochs_fraction)
 
 
 @dataclass(frozen=True)
