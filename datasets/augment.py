@@ -37,15 +37,16 @@ class Augment:
         drop: Probability that an event is left out.
         time_jitter: Standard deviation of the normal change of each event's time, seconds.
         channel_jitter: Standard deviation of the normal change of each event's unit, rounded.
-        time_stretch: Largest change of the speed of a sample: times are multiplied by a factor uniform in
+        time_stretch: Largest change of the speed of a sample: times and duration are multiplied by a factor uniform in
             1 - time_stretch .. 1 + time_stretch.
         time_shift: Largest shift of a whole sample in time, seconds, uniform in both directions.
         channel_shift: Largest shift of a whole sample over units, uniform in both directions.
         time_mask: Longest masked stretch of time, as part of the sample; its length is uniform.
         channel_mask: Widest masked band of units, as part of all units; its width is uniform.
         mask_probability: Probability that a mask is applied, for each of the two masks.
+        keep_duration: Leave the duration alone when times are stretched, for samples that must all have the same.
 
-    Events that leave the sample in time or the units are dropped; the number of steps never changes.
+    Events that leave the sample in time or the units are dropped; only ``time_stretch`` changes the duration.
     """
 
     blend: float = 0.0
@@ -59,9 +60,10 @@ class Augment:
     time_mask: float = 0.0
     channel_mask: float = 0.0
     mask_probability: float = 1.0
+    keep_duration: bool = False
 
     def __post_init__(self) -> None:
-        for item in fields(self):
+        for item in fields(self)[:-1]:
             value = getattr(self, item.name)
             top = np.inf if item.name.endswith(("jitter", "shift")) else 1.0
             if not 0 <= value <= top or not np.isfinite(value):
@@ -70,7 +72,8 @@ class Augment:
     @property
     def active(self) -> bool:
         """Whether anything can change."""
-        return any(getattr(self, item.name) > 0 for item in fields(self) if item.name != "mask_probability")
+        neutral = ("mask_probability", "keep_duration")
+        return any(getattr(self, item.name) > 0 for item in fields(self) if item.name not in neutral)
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Mixed:
 
 
 def augment_events(events: Events, augment: Augment, *, seed: int, epoch: int, dt: float = 1e-3) -> Events:
-    """Return all samples changed as in training (times in order; labels and durations kept; partners from ``events``).
+    """Return all samples changed as in training (times in order, labels kept; partners from ``events``).
 
     Args:
         events: Samples.
@@ -103,7 +106,7 @@ def augment_events(events: Events, augment: Augment, *, seed: int, epoch: int, d
         [part[1] for part in parts],
         events.n_units,
         events.labels,
-        events.duration,
+        changed.duration,
         speakers=events.speakers,
         class_names=events.class_names,
         sample_ids=events.sample_ids,
@@ -141,6 +144,7 @@ def augment_batch(
     }
     labels = np.array(events.labels[indices])
     weight = np.zeros(indices.size, dtype=np.float32)
+    duration = np.array(events.duration[indices])
     times: list[Float64] = []
     units: list[Int32] = []
     for row, index in enumerate(indices):
@@ -155,7 +159,10 @@ def augment_batch(
             start = place * (1.0 - part) * length
             t, u = _cut(events, other, t, u, start, start + part * length)
             labels[row], weight[row] = events.labels[other], part
-        t, u = _move(t, u, augment, own, int(ids[row]), seed, epoch)
+        speed = 1.0 + augment.time_stretch * (2.0 * own[Stream.TIME_STRETCH][0] - 1.0)
+        t, u = _move(t, u, augment, own, speed, int(ids[row]), seed, epoch)
+        if augment.time_stretch > 0 and not augment.keep_duration:
+            length = duration[row] = length * speed
         keep = (t >= 0) & (t < length - 2 * GRID_TOLERANCE * dt) & (u >= 0) & (u < events.n_units)
         keep &= _unmasked(t, u, augment, own, length, events.n_units)
         times.append(t[keep])
@@ -168,7 +175,7 @@ def augment_batch(
         offsets,
         events.labels[indices],
         events.n_units,
-        events.duration[indices],
+        duration,
         None if events.speakers is None else events.speakers[indices],
         events.class_names,
         ids,
@@ -202,9 +209,9 @@ def _cut(events: Events, other: int, t: Float64, u: Int32, start: float, stop: f
 
 
 def _move(
-    t: Float64, u: Int32, augment: Augment, own: dict[Stream, Float64], sample: int, seed: int, epoch: int
+    t: Float64, u: Int32, augment: Augment, own: dict[Stream, Float64], speed: float, sample: int, seed: int, epoch: int
 ) -> tuple[Float64, Int32]:
-    """Drop, jitter, stretch and shift events."""
+    """Drop, jitter, stretch (times ``speed``) and shift events."""
     if augment.drop > 0:
         kept = uniform(seed, Stream.EVENT_DROP, sample, epoch, np.arange(t.size)) >= augment.drop
         t, u = t[kept], u[kept]
@@ -214,7 +221,7 @@ def _move(
         noise = normal(seed, Stream.CHANNEL_JITTER, sample, epoch, np.arange(u.size))
         u = (u + np.rint(augment.channel_jitter * noise)).astype(np.int32)
     if augment.time_stretch > 0:
-        t = t * (1.0 + augment.time_stretch * (2.0 * own[Stream.TIME_STRETCH][0] - 1.0))
+        t = t * speed
     if augment.time_shift > 0:
         t = t + augment.time_shift * (2.0 * own[Stream.TIME_SHIFT][0] - 1.0)
     if augment.channel_shift > 0:

@@ -78,7 +78,8 @@ class BatchStream:
         shuffle: New order each epoch; else the order of ``events``.
         augment: Random changes of the samples, or None.
         drop_last: Leave out a last batch that is not full.
-        pad_to: Time steps of every batch; default the longest sample of the batch.
+        pad_to: Time steps of every batch; default the longest sample of the batch. A sample that a change makes
+            longer is cut there.
         reuse: Fill one buffer again and again: a batch is valid until the next one is taken.
         outside: ``"refuse"`` or ``"drop"`` events at or after their sample's steps.
 
@@ -155,9 +156,8 @@ class BatchStream:
         """Return one batch of the samples at ``indices``, augmented as in ``epoch``."""
         events, source, mixed = self.events, self.events, None
         n_steps = self.n_steps[indices]
-        time = int(n_steps.max()) if self.pad_to is None else self.pad_to
         if isinstance(events, Frames):
-            x = self._array(time, indices.size)
+            x = self._array(self._time(n_steps), indices.size)
             length = events.values.shape[1]
             x[length:] = 0.0
             for b, i in enumerate(indices):
@@ -166,14 +166,18 @@ class BatchStream:
         if self.augment is not None and self.augment.active:
             source, mixed = augment_batch(events, indices, self.augment, self.seed, epoch, self.dt)
             starts, stops = source.offsets[:-1].copy(), source.offsets[1:].copy()
+            n_steps = np.minimum(source.n_steps(self.dt) + self.tail_steps, self.pad_to or np.iinfo(np.int64).max)
         else:
             starts, stops = source.offsets[indices], source.offsets[indices + 1]
-        x = self._array(time, indices.size)
+        x = self._array(self._time(n_steps), indices.size)
         own = n_steps - self.tail_steps
         lost = bin_samples(source.times, source.units, starts, stops, own, self.dt, self._pooled, x)
-        if lost and self.outside == "refuse":
+        if lost and self.outside == "refuse" and source is events:
             raise InputError(outside_message(lost))
         return self._batch(x, indices, n_steps, mixed)
+
+    def _time(self, n_steps: Int64) -> int:
+        return int(n_steps.max()) if self.pad_to is None else self.pad_to
 
     def _batch(self, x: Float32, indices: Int64, n_steps: Int64, mixed: Mixed | None) -> Batch:
         return Batch(

@@ -374,16 +374,33 @@ def test_time_shift_moves_a_sample_as_a_whole() -> None:
     assert before.n_events > after.n_events
 
 
-def test_time_stretch_multiplies_all_times_of_a_sample_by_one_factor() -> None:
-    before, after = changed(time_stretch=0.25)
+@pytest.mark.parametrize("keep_duration", [False, True])
+def test_time_stretch_multiplies_all_times_of_a_sample_by_one_factor(keep_duration: bool) -> None:
+    before, after = changed(time_stretch=0.25, keep_duration=keep_duration)
     factors = []
     for a, b in zip(before, after, strict=True):
         original, moved = a.times[: b.n_events], b.times  # what leaves the end of the sample is dropped
         factor = float(moved[-1] / original[-1])
         assert np.allclose(moved, factor * original)
+        assert b.duration == pytest.approx(a.duration if keep_duration else factor * a.duration)
         factors.append(factor)
     assert 0.75 <= min(factors) < 0.9
     assert 1.1 < max(factors) <= 1.25
+    assert (after.n_events < before.n_events) is keep_duration
+
+
+def test_a_stretched_sample_has_stretched_steps() -> None:
+    events = frame(speech(), dt=0.01)
+    stretch = Augment(time_stretch=0.25)
+    stream = BatchStream(events, 0.01, 60, tail_steps=4, augment=stretch, seed=1, shuffle=False)
+    (batch,) = stream.epoch(0)
+    own = events.n_steps(0.01)
+    assert not np.array_equal(batch.n_steps - 4, own)
+    assert np.all(np.abs((batch.n_steps - 4) / own - 1) < 0.25 + 1 / own)
+    assert batch.x.shape[0] == batch.n_steps.max()
+    assert batch.x.sum() == events.n_events
+    (cut,) = BatchStream(events, 0.01, 60, augment=stretch, seed=1, shuffle=False, pad_to=int(own.max())).epoch(0)
+    assert cut.x.shape[0] == own.max() >= cut.n_steps.max()
 
 
 def test_channel_shift_moves_all_units_alike() -> None:

@@ -297,7 +297,8 @@ class AugmentSpec(Spec):
         drop: Probability that an event is left out.
         time_jitter: Standard deviation of each event's time, seconds.
         channel_jitter: Standard deviation of each event's channel.
-        time_stretch: Largest change of speed, as part of it (0.2: times are multiplied by 0.8 to 1.2).
+        time_stretch: Largest change of speed, as part of it (0.2: times are multiplied by 0.8 to 1.2, and with
+            ``padding = "masked"`` the number of steps too).
         time_shift: Largest shift in time, seconds.
         channel_shift: Largest shift over channels, as part of the channels (0.03 of 700 are 21), rounded.
         time_mask: Longest masked stretch of time, as part of the sample.

@@ -153,10 +153,10 @@ def pool_units(events: Events, pool: int) -> Events:
     )
 
 
-def _augment(spec: AugmentSpec, n_units: int) -> Augment:
+def _augment(spec: AugmentSpec, n_units: int, padding: str) -> Augment:
     values = spec.model_dump()
     values["channel_shift"] = round(spec.channel_shift * n_units)
-    return Augment(**values)
+    return Augment(**values, keep_duration=padding == "counted")
 
 
 def stream(
@@ -179,5 +179,5 @@ def stream(
         tail_steps=tail_steps,
         seed=seed,
         shuffle=training,
-        augment=_augment(spec.augment, events.n_units) if training else None,
+        augment=_augment(spec.augment, events.n_units, spec.padding) if training else None,
     )
