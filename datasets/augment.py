@@ -63,7 +63,9 @@ class Augment:
     keep_duration: bool = False
 
     def __post_init__(self) -> None:
-        for item in fields(self)[:-1]:
+        for item in fields(self):
+            if item.name == "keep_duration":
+                continue
             value = getattr(self, item.name)
             top = np.inf if item.name.endswith(("jitter", "shift")) else 1.0
             if not 0 <= value <= top or not np.isfinite(value):
