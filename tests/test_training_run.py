@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,18 @@ def test_best_test_only_on_request_and_counted(toy: Dataset, recipe: Recipe, tmp
     assert result.label == "best-validation"
 
 
-def test_evaluation_repeats_and_is_counted(toy: Dataset, finished: Path) -> None:
-    run = load_run(finished)
+def test_evaluation_repeats_and_is_counted(toy: Dataset, finished: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(finished, tmp_path / "run")  # the shared one keeps its count
+    run = load_run(own)
     assert run.result is not None
     before = run.manifest["test_run_count"]
     for which, label in (("best", "best-validation"), ("last", "last-epoch")):
         again = evaluate(run, toy, which=which)  # type: ignore[arg-type]
         assert again.accuracy == run.result["results"][label]["test_accuracy"]
-    assert load_run(finished).manifest["test_run_count"] == before + 2
+    assert load_run(own).manifest["test_run_count"] == before + 2
     valid = evaluate(run, toy, split="valid")
     assert valid.accuracy == run.result["results"]["best-validation"]["valid_accuracy"]
-    assert load_run(finished).manifest["test_run_count"] == before + 2
+    assert load_run(own).manifest["test_run_count"] == before + 2
 
 
 def test_clock_engine_gives_the_scores_of_torch(toy: Dataset, finished: Path) -> None:
@@ -311,8 +313,6 @@ def test_data_that_do_not_fit_are_refused(toy: Dataset, finished: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["{", "[]", "\x00"])
 def test_damaged_run_files_are_one_sentence(finished: Path, tmp_path: Path, damage: str) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     (run / "manifest.json").write_text(damage)
