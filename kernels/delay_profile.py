@@ -1,11 +1,10 @@
 """Dense delay kernels from weights, positions and sigma, forward and backward (Numba).
 
-One pass over the synapses in blocks: the profile of a tap is built, normalised and added to the kernel without
-ever holding (n_delays, synapses, taps) arrays. A Gaussian costs four exponentials a tap instead of n_delays,
-because neighbouring slots follow from each other by two products, and only the slots within its reach are touched.
-Backward, a profile enters through six sums only: with raw shares e, their derivative e' by position (or width),
-T = sum(e) + guard and the gradient g of the kernel, the gradient of a normalised tap is
-``(sum(g e') - sum(g e) / T sum(e')) / T``. Twin: :func:`snnsim.kernels.reference_delays.delay_profile`.
+One pass over the synapses, a vector of them at a time: the profile of a tap is built slot by slot, normalised and
+added to the kernel without ever holding (n_delays, synapses, taps) arrays. Backward, a profile enters through six
+sums only: with raw shares e, their derivative e' by position (or width), T = sum(e) + guard and the gradient g of the
+kernel, the gradient of a normalised tap is ``(sum(g e') - sum(g e) / T sum(e')) / T``. Computed in the dtype of the
+weights. Twin: :func:`snnsim.kernels.reference_delays.delay_profile`.
 
 Versions are numbered by their place in :data:`snnsim.kernels.reference_delays.VERSIONS`.
 """
@@ -14,135 +13,146 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
+from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.reference_delays import NORMALISATION_GUARD, VERSIONS, WIDTH_OFFSET
+from snnsim.kernels.simd import exponential, fma, lanes_of, load, splat, store, vector_lanes, where_greater
 
 __all__ = ["kernel_backward", "kernel_forward"]
 
 Array = npt.NDArray[np.floating]
-BLOCK = 64
-REACH = 9.5
-"""A Gaussian's tail beyond this many widths is below 3e-20 of its peak, less than any sum of shares can hold."""
+PIECE = 2048
+"""Synapses a piece of work."""
 
 GAUSS, MAX, V0 = VERSIONS.index("gauss"), VERSIONS.index("max"), VERSIONS.index("v0")
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="never")
-def _raw_shares(delay, width, version, share):  # type: ignore[no-untyped-def]
-    """Fill the raw shares of the slots within reach; return the first slot and one past the last."""
-    n_delays = share.shape[0]
-    middle = min(max(int(np.rint(delay)), 0), n_delays - 1)
-    reach = width * REACH if version == GAUSS else (width if version == MAX else 1.0)
-    low = min(middle, max(0, int(np.ceil(delay - reach))))
-    high = max(middle, min(n_delays - 1, int(np.floor(delay + reach)))) + 1
-    if version == GAUSS:
-        inverse = 1.0 / (width * width)
-        ratio = np.exp(-inverse)
-        offset = middle - delay
-        value = np.exp(-0.5 * offset * offset * inverse)
-        share[middle] = value
-        up = np.exp(-(offset + 0.5) * inverse)
-        current = value
-        for slot in range(middle + 1, high):
-            current *= up
-            up *= ratio
-            share[slot] = current
-        down = np.exp((offset - 0.5) * inverse)
-        current = value
-        for slot in range(middle - 1, low - 1, -1):
-            current *= down
-            down *= ratio
-            share[slot] = current
-    else:
-        for slot in range(low, high):
-            share[slot] = max(0.0, reach - abs(delay - slot))
-    return low, high
+@njit(cache=True, nogil=True)
+def _gather(source, start, size, tap, out):  # type: ignore[no-untyped-def]
+    """Copy one tap of some synapses into a vector's place; the lanes without a synapse become 0."""
+    for j in range(out.shape[0]):
+        out[j] = source[start + j, tap] if j < size else 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _forward(weight, position, width, version, kernel):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, inline="always")
+def _raw_share(u, width, factor, zero, gauss):  # type: ignore[no-untyped-def]
+    """Return the raw share at distance ``u`` from the tap."""
+    if gauss:
+        return exponential(factor * (u * u))
+    away = where_greater(u, zero, u, zero - u)
+    return where_greater(width, away, width - away, zero)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _forward(weight, position, width, version, kernel, start, stop):  # type: ignore[no-untyped-def]
     n_delays, synapses = kernel.shape
-    taps = weight.shape[1]
-    for block in prange((synapses + BLOCK - 1) // BLOCK):
-        start = block * BLOCK
-        size = min(BLOCK, synapses - start)
-        dense = np.zeros((BLOCK, n_delays))
-        share = np.zeros(n_delays)
-        for index in range(size):
-            row = dense[index]
-            for tap in range(taps):
-                delay = n_delays // 2 - float(position[start + index, tap])
-                low, high = _raw_shares(delay, width, version, share)
-                total = NORMALISATION_GUARD
-                for slot in range(low, high):
-                    total += share[slot]
-                scale = float(weight[start + index, tap])
-                if version != V0:
-                    scale /= total
-                for slot in range(low, high):
-                    row[slot] += scale * share[slot]
+    flat = kernel.reshape(-1)
+    kind = kernel.dtype.type
+    lanes = lanes_of(flat)
+    gauss = version == GAUSS
+    zero, one, guard = splat(kind(0)), splat(kind(1)), splat(kind(NORMALISATION_GUARD))
+    reach, factor = splat(kind(width)), splat(kind(-0.5 / (width * width)))
+    gathered = np.empty(lanes, kernel.dtype)
+    share = np.empty(n_delays * lanes, kernel.dtype)
+    dense = np.empty(n_delays * lanes, kernel.dtype)
+    for first in range(start, stop, lanes):
+        size = min(lanes, synapses - first)
+        dense[:] = 0
+        for tap in range(weight.shape[1]):
+            _gather(position, first, size, tap, gathered)
+            delay = splat(kind(n_delays // 2)) - load(gathered, 0)
+            _gather(weight, first, size, tap, gathered)
+            scale = load(gathered, 0)
+            total = guard
+            for slot in range(n_delays):
+                value = _raw_share(delay - splat(kind(slot)), reach, factor, zero, gauss)
+                store(share, slot * lanes, value)
+                total = total + value
+            if version != V0:
+                scale = scale * (one / total)
+            for slot in range(n_delays):
+                at = slot * lanes
+                store(dense, at, fma(scale, load(share, at), load(dense, at)))
         for slot in range(n_delays):
-            for index in range(size):
-                kernel[slot, start + index] = dense[index, slot]
+            if size == lanes:
+                store(flat, slot * synapses + first, load(dense, slot * lanes))
+            else:
+                for j in range(size):
+                    flat[slot * synapses + first + j] = dense[slot * lanes + j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _backward(weight, position, width, sign, version, dkernel, dweight, dposition, dsigma):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _backward(  # type: ignore[no-untyped-def]
+    weight, position, width, sign, version, dkernel, dweight, dposition, dsigma, start, stop
+):
     n_delays, synapses = dkernel.shape
-    taps = weight.shape[1]
-    for block in prange((synapses + BLOCK - 1) // BLOCK):
-        start = block * BLOCK
-        size = min(BLOCK, synapses - start)
-        gradient = np.zeros((BLOCK, n_delays))
+    flat = dkernel.reshape(-1)
+    kind = dkernel.dtype.type
+    lanes = lanes_of(flat)
+    gauss = version == GAUSS
+    zero, one, guard = splat(kind(0)), splat(kind(1)), splat(kind(NORMALISATION_GUARD))
+    reach, factor = splat(kind(width)), splat(kind(-0.5 / (width * width)))
+    gathered = np.empty(lanes, dkernel.dtype)
+    results = np.empty(3 * lanes, dkernel.dtype)
+    gradient = np.empty(n_delays * lanes, dkernel.dtype)
+    for first in range(start, stop, lanes):
+        size = min(lanes, synapses - first)
         for slot in range(n_delays):
-            for index in range(size):
-                gradient[index, slot] = dkernel[slot, start + index]
-        share = np.zeros(n_delays)
+            if size == lanes:
+                store(gradient, slot * lanes, load(flat, slot * synapses + first))
+            else:
+                for j in range(lanes):
+                    gradient[slot * lanes + j] = flat[slot * synapses + first + j] if j < size else 0
         by_sigma = 0.0
-        for index in range(size):
-            row = gradient[index]
-            for tap in range(taps):
-                delay = n_delays // 2 - float(position[start + index, tap])
-                low, high = _raw_shares(delay, width, version, share)
-                shares = 0.0
-                slopes = 0.0  # derivative by position
-                widenings = 0.0  # derivative by width
-                g_shares = 0.0
-                g_slopes = 0.0
-                g_widenings = 0.0
-                for slot in range(low, high):
-                    u = delay - slot
-                    if version == GAUSS:
-                        slope = share[slot] * u
-                        widening = slope * u
-                    elif version == MAX:
-                        widening = 1.0 if share[slot] > 0 else 0.0
-                        slope = np.sign(u) * widening
-                    else:
-                        slope = (1.0 if u > 0 else -1.0) if -1.0 < u <= 1.0 else 0.0
-                        widening = 0.0
-                    shares += share[slot]
-                    slopes += slope
-                    widenings += widening
-                    g_shares += row[slot] * share[slot]
-                    g_slopes += row[slot] * slope
-                    g_widenings += row[slot] * widening
-                if version != V0:
-                    scale = 1.0 / (shares + NORMALISATION_GUARD)
-                    g_shares *= scale
-                    g_slopes = (g_slopes - g_shares * slopes) * scale
-                    g_widenings = (g_widenings - g_shares * widenings) * scale
-                if version == GAUSS:
-                    g_slopes /= width * width
-                    g_widenings /= width * width * width
-                dweight[start + index, tap] = g_shares
-                dposition[start + index, tap] = g_slopes * weight[start + index, tap]
-                by_sigma += g_widenings * sign * weight[start + index, tap]
-        dsigma[block] = by_sigma
+        for tap in range(weight.shape[1]):
+            _gather(position, first, size, tap, gathered)
+            delay = splat(kind(n_delays // 2)) - load(gathered, 0)
+            shares, slopes, widenings = zero, zero, zero  # slopes by position, widenings by width
+            g_shares, g_slopes, g_widenings = zero, zero, zero
+            for slot in range(n_delays):
+                u = delay - splat(kind(slot))
+                share = _raw_share(u, reach, factor, zero, gauss)
+                if gauss:
+                    slope = share * u
+                    widening = slope * u
+                else:
+                    inside = where_greater(share, zero, one, zero)
+                    slope = where_greater(u, zero, inside, where_greater(zero, u, zero - inside, zero))
+                    widening = inside
+                    if version != MAX:  # the triangle of unit width: the left derivative where it has a kink
+                        slope = where_greater(u, one, zero, where_greater(u, zero, one, zero - one))
+                        slope = where_greater(u, zero - one, slope, zero)
+                        widening = zero
+                g = load(gradient, slot * lanes)
+                shares = shares + share
+                slopes = slopes + slope
+                widenings = widenings + widening
+                g_shares = fma(g, share, g_shares)
+                g_slopes = fma(g, slope, g_slopes)
+                g_widenings = fma(g, widening, g_widenings)
+            if version != V0:
+                scale = one / (shares + guard)
+                g_shares = g_shares * scale
+                g_slopes = (g_slopes - g_shares * slopes) * scale
+                g_widenings = (g_widenings - g_shares * widenings) * scale
+            if gauss:
+                g_slopes = g_slopes * splat(kind(1.0 / (width * width)))
+                g_widenings = g_widenings * splat(kind(1.0 / (width * width * width)))
+            store(results, 0, g_shares)
+            store(results, lanes, g_slopes)
+            store(results, 2 * lanes, g_widenings)
+            for j in range(size):
+                w = weight[first + j, tap]
+                dweight[first + j, tap] = results[j]
+                dposition[first + j, tap] = results[lanes + j] * w
+                by_sigma += float(results[2 * lanes + j]) * sign * float(w)
+        dsigma[first // lanes] = by_sigma
 
 
-def kernel_forward(weight: Array, position: Array, sigma: float, version: str, n_delays: int) -> Array:
+def kernel_forward(
+    weight: Array, position: Array, sigma: float, version: str, n_delays: int, threads: int = 1
+) -> Array:
     """Return the dense kernel, shape (n_delays, synapses), dtype of ``weight``.
 
     Args:
@@ -151,14 +161,16 @@ def kernel_forward(weight: Array, position: Array, sigma: float, version: str, n
         sigma: Stored width SIG.
         version: One of :data:`~snnsim.kernels.reference_delays.VERSIONS`.
         n_delays: Number of delay slots.
+        threads: Threads; the result does not depend on them.
     """
     kernel = np.empty((n_delays, weight.shape[0]), dtype=weight.dtype)
-    _forward(weight, position, abs(sigma) + WIDTH_OFFSET[version], VERSIONS.index(version), kernel)
+    arguments = (weight, position, _width(sigma, version), VERSIONS.index(version), kernel)
+    run_ranges(_forward, arguments, weight.shape[0], threads, PIECE)
     return kernel
 
 
 def kernel_backward(
-    weight: Array, position: Array, sigma: float, version: str, dkernel: Array
+    weight: Array, position: Array, sigma: float, version: str, dkernel: Array, threads: int = 1
 ) -> tuple[Array, Array, float]:
     """Return the gradients by weight and position, (synapses, taps) each, and by sigma.
 
@@ -168,11 +180,17 @@ def kernel_backward(
         sigma: Stored width SIG.
         version: Interpolation kernel.
         dkernel: Gradient by the dense kernel, shape (n_delays, synapses).
+        threads: Threads; the result does not depend on them.
     """
     dweight = np.empty_like(weight)
     dposition = np.empty_like(weight)
-    dsigma = np.zeros((weight.shape[0] + BLOCK - 1) // BLOCK)
+    dsigma = np.zeros(-(-weight.shape[0] // vector_lanes(weight.dtype)))
     sign = -1.0 if sigma < 0 else 1.0
-    width = abs(sigma) + WIDTH_OFFSET[version]
-    _backward(weight, position, width, sign, VERSIONS.index(version), dkernel, dweight, dposition, dsigma)
+    numbers = (weight, position, _width(sigma, version), sign, VERSIONS.index(version))
+    run_ranges(_backward, (*numbers, dkernel, dweight, dposition, dsigma), weight.shape[0], threads, PIECE)
     return dweight, dposition, float(dsigma.sum())
+
+
+def _width(sigma: float, version: str) -> float:
+    """Return the true width; the triangle of ``v0`` and ``v1`` reaches one step."""
+    return 1.0 if version in ("v0", "v1") else abs(sigma) + WIDTH_OFFSET[version]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
+
+from snnsim.kernels.lanes import run_ranges
 
 __all__ = ["delayed_sum", "pack_taps"]
 
@@ -24,9 +26,9 @@ def pack_taps(
     )
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def _scatter(spikes, weight, delay_steps, total):  # type: ignore[no-untyped-def]
-    n_steps, batch, n_in = spikes.shape
+@njit(cache=True, nogil=True)
+def _scatter(spikes, weight, delay_steps, total, start, stop):  # type: ignore[no-untyped-def]
+    n_steps, _, n_in = spikes.shape
     taps = weight.shape[1]
     n_out = weight.shape[2]
     longest = 0
@@ -34,7 +36,7 @@ def _scatter(spikes, weight, delay_steps, total):  # type: ignore[no-untyped-def
         for tap in range(taps):
             for target in range(n_out):
                 longest = max(longest, delay_steps[source, tap, target])
-    for sample in prange(batch):
+    for sample in range(start, stop):
         arrivals = np.zeros((n_steps + longest, n_out), dtype=total.dtype)
         for step in range(n_steps):
             for source in range(n_in):
@@ -54,6 +56,7 @@ def delayed_sum(
     spikes: npt.NDArray[np.floating],
     weight: npt.NDArray[np.floating],
     delay_steps: npt.NDArray[np.int32],
+    threads: int = 1,
 ) -> npt.NDArray[np.floating]:
     """Sum delayed, weighted spikes; see the twin in ``reference_delays`` for the equation and the order.
 
@@ -61,10 +64,11 @@ def delayed_sum(
         spikes: Counts, float32 or float64, shape (time, batch, n_in).
         weight: Same dtype, shape (n_in, taps, n_out), from :func:`pack_taps`.
         delay_steps: int32, same shape as ``weight``, non-negative.
+        threads: Threads; the result does not depend on them.
 
     Returns:
         Shape (time, batch, n_out).
     """
     total = np.empty((spikes.shape[0], spikes.shape[1], weight.shape[2]), dtype=weight.dtype)
-    _scatter(spikes, weight, delay_steps, total)
+    run_ranges(_scatter, (spikes, weight, delay_steps, total), spikes.shape[1], threads, 1)
     return total

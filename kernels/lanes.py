@@ -44,23 +44,35 @@ def lane_ranges(n_lanes: int, threads: int, block: int = BLOCK) -> list[tuple[in
     return [(edges[part], edges[part + 1]) for part in range(parts)]
 
 
+PIECES = 8
+"""Pieces of work a thread: the last one to finish keeps the others waiting for at most one piece."""
+
+
 def run_ranges(kernel: Callable[..., Any], arguments: Sequence[Any], n: int, threads: int, block: int) -> None:
     """Call ``kernel(*arguments, start, stop)`` over ranges of whole blocks of ``n`` items on ``threads`` threads.
 
-    Every block is computed by one thread with the same operations, so the result does not depend on
-    ``threads``.
+    Every block is computed by one thread with the same operations, whichever thread takes it, so the result does not
+    depend on ``threads``.
     """
-    ranges = lane_ranges(n, threads, block)
+    ranges = lane_ranges(n, threads * PIECES if threads > 1 else 1, block)
     if len(ranges) == 1:
         kernel(*arguments, 0, n)
         return
-    pool = _pool(len(ranges))
-    futures = [pool.submit(kernel, *arguments, start, stop) for start, stop in ranges[1:]]
+    pieces = iter(ranges)  # every thread takes its next piece from it; next() of a list's iterator is atomic
+
+    def work() -> None:
+        for start, stop in pieces:
+            kernel(*arguments, start, stop)
+
+    helpers = min(threads, len(ranges)) - 1
+    pool = _pool(threads)
+    futures = [pool.submit(work) for _ in range(helpers)]
     try:
-        kernel(*arguments, *ranges[0])
+        work()
     finally:
         for future in futures:
-            future.result()
+            if not future.cancel():  # one that has not begun has nothing left to do
+                future.result()
 
 
 def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:

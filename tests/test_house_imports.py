@@ -44,7 +44,7 @@ SAME_ROOM = {
 }
 NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "neurons", "events", "network"}
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
-THIRD_PARTY = {"kernels": {"numpy", "numba"}}
+THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
 TORCH_ROOMS = {"nn", "learning", "training"}
 TORCH_FILES = {"nir_judge.py"}  # runs other people's programs, imported when a file is checked
 NEVER = {"pickle", "torchvision", "torchaudio", "kernels", "datasets", "dill", "joblib", "cloudpickle"}

@@ -13,7 +13,7 @@ from snnsim.errors import InputError
 from snnsim.kernels import delays as fast
 from snnsim.kernels import reference_delays as reference
 from snnsim.nn.delays import DelayedLinear, Linear, delay_kernel
-from snnsim.nn.frequency import BufferPool, frequency_delay
+from snnsim.nn.frequency import frequency_delay
 
 DTYPE = torch.float64
 
@@ -144,17 +144,6 @@ def test_two_graphs_at_once_do_not_share_buffers():
     total = sum(frequency_delay(x, kernel).square().sum() for x in inputs)
     (together,) = torch.autograd.grad(total, kernel)
     torch.testing.assert_close(together, separate[0] + separate[1] + separate[2])
-
-
-def test_buffer_pool_reuses_and_respects_its_limit():
-    pool = BufferPool(limit_bytes=1000)
-    first = pool.take((10, 10), torch.float32)
-    address = first.data_ptr()
-    pool.give(first)
-    assert pool.take((9, 11), torch.float32).data_ptr() == address
-    big = pool.take((1000,), torch.float32)
-    pool.give(big)
-    assert pool._bytes == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

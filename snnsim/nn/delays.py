@@ -40,7 +40,8 @@ class _DelayKernel(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, position: Tensor, sigma: Tensor, version: str, n_delays: int) -> Tensor:
         ctx.save_for_backward(weight, position, sigma)
         ctx.version = version
-        kernel = kernel_forward(_rows(weight), _rows(position.expand_as(weight)), float(sigma), version, n_delays)
+        rows = _rows(weight), _rows(position.expand_as(weight))
+        kernel = kernel_forward(*rows, float(sigma), version, n_delays, torch.get_num_threads())
         return torch.from_numpy(kernel).view(n_delays, weight.shape[0], weight.shape[1])
 
     @staticmethod
@@ -48,7 +49,8 @@ class _DelayKernel(torch.autograd.Function):
         weight, position, sigma = ctx.saved_tensors
         dkernel = gradients[0].contiguous().view(gradients[0].shape[0], -1).numpy()
         dweight, dposition, dsigma = kernel_backward(
-            _rows(weight), _rows(position.expand_as(weight)), float(sigma), ctx.version, dkernel
+            *(_rows(weight), _rows(position.expand_as(weight)), float(sigma), ctx.version, dkernel),
+            torch.get_num_threads(),
         )
         by_position = dposition.reshape(weight.shape)
         for axis in (0, 1):
@@ -263,7 +265,8 @@ class DelayedLinear(nn.Module):
         if padded.shape[0] < history:
             silence = padded.new_zeros(history - padded.shape[0], *padded.shape[1:])
             padded = torch.cat([silence, padded])
-        return (y if self.bias is None else add_bias(y, self.bias)), padded[padded.shape[0] - history :].detach()
+        end = padded[padded.shape[0] - history :].detach().clone()  # a view would keep all steps alive
+        return (y if self.bias is None else add_bias(y, self.bias)), end
 
     def extra_repr(self) -> str:
         """Return the sizes and the kind of delay."""
@@ -295,7 +298,8 @@ def _kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Gener
 
 def _delayed_sum(x: Tensor, weight: Tensor, delay_steps: Tensor) -> Tensor:
     packed, steps = pack_taps(weight.numpy(), delay_steps.numpy())
-    return torch.from_numpy(delayed_sum(x.detach().contiguous().numpy(), packed, steps))
+    threads = torch.get_num_threads()
+    return torch.from_numpy(delayed_sum(x.detach().contiguous().numpy(), packed, steps, threads))
 
 
 def _delta_convolution(x: Tensor, kernel: Tensor) -> Tensor:

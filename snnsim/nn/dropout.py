@@ -63,7 +63,11 @@ class SequenceDropout(nn.Module):
             state: None; the layer has no state over time.
             context: Seed, epoch and sample ids.
         """
+        factors = self.factors(context, x)
+        return (x, None) if factors is None else (x * factors, None)
+
+    def factors(self, context: Context | None, x: Tensor) -> Tensor | None:
+        """Return what a batch is multiplied by, shape (batch, unit), dtype and device of ``x``; None for nothing."""
         if not self.training or self.p == 0:
-            return x, None
-        factors = self.mask(context, x.shape[1], x.shape[2])
-        return x * factors.to(dtype=x.dtype, device=x.device), None
+            return None
+        return self.mask(context, x.shape[1], x.shape[2]).to(dtype=x.dtype, device=x.device)

@@ -1,134 +1,132 @@
 """Delay layers in the frequency domain: exact training path whose cost does not depend on taps or sigma.
 
 A delay layer is ``y_j(t) = sum_i (K_ji * x_i)(t)`` with kernels K of ``n_delays`` slots. With the sequence
-padded to ``n = n_steps + n_delays - 1`` a circular convolution equals the causal one, so with the discrete
+padded to ``n >= n_steps + n_delays - 1`` a circular convolution equals the causal one, so with the discrete
 Fourier transform over time each of the ``n // 2 + 1`` frequencies is one complex matrix product::
 
     Y(f) = X(f) H(f)^T          dX(f) = dY(f) conj(H(f))          dH(f) = dY(f)^T conj(X(f))
 
-The transforms are products with a cosine and a sine matrix (at these lengths a matrix product is faster
-than an FFT library), a complex product is four real ones that accumulate in place, and large intermediates are
-taken from a pool so that no page is faulted in twice. See docs/delays.md for the derivation and the operation counts.
+:mod:`snnsim.kernels.fourier` has the transforms, :mod:`snnsim.kernels.spectral` the products; large intermediates
+are taken from a pool. See docs/delays.md for the derivation and the operation
+counts.
 """
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnsim.nn.blocks import run_blocks
-from snnsim.nn.products import product
+from snnsim.kernels import fourier
+from snnsim.kernels.lanes import run_ranges
+from snnsim.kernels.spectral import complex_products
+from snnsim.nn.memory import buffers
 
-__all__ = ["BufferPool", "frequency_delay"]
+__all__ = ["frequency_delay"]
 
-FREQUENCY_BLOCK = 8
-"""Frequencies whose products are one piece of work for a thread."""
+LANES = 256
+"""Sequences whose transforms are one piece of work for a thread."""
 
-SMALL = 1 << 21
-"""Complex multiplications below which all frequencies are one piece."""
+KERNEL_LANES = 1 << 16
+"""Synapses whose spectra are held at a time."""
 
 
-class BufferPool:
-    """Large tensors for reuse: :meth:`take` hands one out, :meth:`give` takes it back.
+@dataclass(frozen=True)
+class _Spectrum:
+    """Spectra of ``(rows, columns)`` sequences.
 
-    A tensor that is never given back is collected as usual, so forgetting one costs time, not memory.
+    Attributes:
+        data: Flat, rows ``2 f + part`` of ``row`` numbers.
+        rows: First extent: samples, or targets of a kernel.
+        columns: Second extent: units, or sources of a kernel.
     """
 
-    def __init__(self, limit_bytes: int = 1 << 30) -> None:
-        self._free: dict[torch.dtype, list[Tensor]] = {}
-        self._bytes = 0
-        self.limit_bytes = limit_bytes
+    data: Tensor
+    rows: int
+    columns: int
 
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised tensor of this shape."""
-        size = math.prod(shape)
-        free = self._free.setdefault(dtype, [])
-        best = -1
-        for index, flat in enumerate(free):
-            if size <= flat.numel() <= 2 * size and (best < 0 or flat.numel() < free[best].numel()):
-                best = index
-        if best >= 0:
-            flat = free.pop(best)
-            self._bytes -= flat.numel() * flat.element_size()
-        else:
-            flat = torch.empty(size, dtype=dtype)
-        return flat[:size].view(shape)
+    @property
+    def row(self) -> int:
+        """Return the length of a row of the data."""
+        return fourier.row_length(self.rows * self.columns)
 
-    def give(self, *tensors: Tensor) -> None:
-        """Take tensors back; their content may be overwritten from now on."""
-        for tensor in tensors:
-            flat = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
-            size = flat.numel() * flat.element_size()
-            if self._bytes + size <= self.limit_bytes:
-                self._free.setdefault(tensor.dtype, []).append(flat)
-                self._bytes += size
+    def flat(self, column: int = 0) -> npt.NDArray[Any]:
+        """Return the numbers from a column of the first row of the first matrix on."""
+        numbers: npt.NDArray[Any] = self.data.numpy()
+        return numbers[column:]
+
+    def factor(self, *, transpose: bool, conjugate: bool, column: int = 0) -> tuple[Any, ...]:
+        """Return the arguments of a left factor (rows, columns), or of a right one if transposed."""
+        across, along = (1, self.columns) if transpose else (self.columns, 1)
+        return self.flat(column), self.row, across, along, -1.0 if conjugate else 1.0
 
 
-_pool = BufferPool()
-
-
-class _Lease:
-    """Buffers that an autograd node holds; they go back to the pool when the node is freed."""
-
-    def __init__(self, *tensors: Tensor) -> None:
-        self.tensors = tensors
-
-    def __del__(self) -> None:
-        _pool.give(*self.tensors)
-
-
-@lru_cache(maxsize=64)
-def _matrices(n_steps: int, n_delays: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the forward transform (2F, n_steps), the inverse (n_steps, 2F) and the kernel's (2F, n_delays)."""
-    n = n_steps + n_delays - 1
-    frequencies = n // 2 + 1
-    f = torch.arange(frequencies, dtype=torch.int64)
-    angle = 2 * math.pi / n * ((f[:, None] * torch.arange(n)[None, :]) % n).to(torch.float64)
-    both = torch.cat([torch.cos(angle), -torch.sin(angle)])
-    share = torch.full((frequencies,), 2.0 / n, dtype=torch.float64)
-    share[0] = 1.0 / n
-    if n % 2 == 0:
-        share[-1] = 1.0 / n
-    inverse = (both[:, :n_steps] * share.repeat(2)[:, None]).T.contiguous()
-    return (
-        both[:, :n_steps].to(dtype).contiguous(),
-        inverse.to(dtype),
-        both[:, :n_delays].to(dtype).contiguous(),
-    )
-
-
-def _complex_product(a: Tensor, b: Tensor, out: Tensor, *, conjugate: bool) -> None:
-    """Write ``a @ b`` (or ``a @ conj(b)``) into ``out``; real and imaginary parts are stacked in dimension 0.
-
-    Four real products that accumulate in place. Three would need sums of the operands and of the products, which
-    at the sizes of delay layers cost more in memory traffic than the fourth product does in arithmetic.
+class _Transform:
+    """Transforms and products for sequences of one length, kernels of one length and one dtype.
 
     Args:
-        a: Shape (2, F, m, k).
-        b: Shape (2, F, k, n).
-        out: Shape (2, F, m, n).
-        conjugate: Whether ``b`` is conjugated.
+        n_steps: Steps of a sequence.
+        n_delays: Slots of a kernel.
+        dtype: float32 or float64.
     """
-    sign = 1 if conjugate else -1
 
-    def one(start: int, stop: int) -> None:
-        block = slice(start, stop)
-        ar, ai, br, bi = a[0, block], a[1, block], b[0, block], b[1, block]
-        real, imaginary = out[0, block], out[1, block]
-        torch.bmm(ar, br, out=real)
-        torch.baddbmm(real, ai, bi, alpha=sign, out=real)
-        torch.bmm(ai, br, out=imaginary)
-        torch.baddbmm(imaginary, ar, bi, alpha=-sign, out=imaginary)
+    def __init__(self, n_steps: int, n_delays: int, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.plan = fourier.plan(fourier.smooth_length(n_steps + n_delays - 1), str(dtype).removeprefix("torch."))
+        self.frequencies = self.plan.n // 2 + 1
 
-    # no product is divided, and every block of frequencies runs on one thread: the same bits for any number of them
-    frequencies = a.shape[1]
-    small = math.prod(a.shape[1:]) * b.shape[3] < SMALL
-    run_blocks(one, frequencies, frequencies if small else FREQUENCY_BLOCK)
+    def empty(self, rows: int, columns: int) -> _Spectrum:
+        """Return memory for spectra."""
+        row = fourier.row_length(rows * columns)
+        data = buffers.take((2 * self.frequencies * row,), self.dtype)
+        data.view(-1, row)[:, rows * columns :] = 0  # lanes are transformed in pairs: none may hold arbitrary numbers
+        return _Spectrum(data, rows, columns)
+
+    def analyse(self, x: Tensor) -> _Spectrum:
+        """Return the spectra of (time, rows, columns)."""
+        n_steps, rows, columns = x.shape
+        out = self.empty(rows, columns)
+        plan = self.plan
+        flat = x.detach().contiguous().numpy().reshape(-1)
+        arguments = (flat, n_steps, rows * columns, plan.n, plan.radices, plan.twiddles, out.data.numpy(), out.row)
+        run_ranges(fourier.analyse, arguments, rows * columns, torch.get_num_threads(), LANES)
+        return out
+
+    def synthesise(self, spectrum: _Spectrum, n_steps: int) -> Tensor:
+        """Return the first steps of the sequences, (n_steps, rows, columns)."""
+        y = buffers.take((n_steps, spectrum.rows, spectrum.columns), self.dtype)
+        plan, lanes = self.plan, spectrum.rows * spectrum.columns
+        source = (spectrum.data.numpy(), spectrum.row, lanes, plan.n, plan.radices, plan.twiddles)
+        arguments = (*source, y.numpy().reshape(-1), n_steps)
+        run_ranges(fourier.synthesise, arguments, lanes, torch.get_num_threads(), LANES)
+        return y
+
+    def product(
+        self, a: tuple[Any, ...], b: tuple[Any, ...], out: _Spectrum, column: int, shape: tuple[int, int, int]
+    ) -> None:
+        """Write the products of all frequencies into some columns of ``out``.
+
+        Args:
+            a: Left factor, from :meth:`_Spectrum.factor`.
+            b: Right factor.
+            out: Spectra that receive the products.
+            column: First column.
+            shape: Rows and columns of a product, and how many numbers are summed.
+        """
+        arguments = (*a, *b, out.flat(column), out.row, out.columns, *shape)
+        run_ranges(complex_products, arguments, self.frequencies, torch.get_num_threads(), 1)
+
+
+def _blocks(n: int, others: int) -> Iterator[tuple[int, int]]:
+    """Cut the targets or sources of a kernel so that a block's spectra stay in the last-level cache."""
+    size = max(16, KERNEL_LANES // others // 16 * 16)
+    for start in range(0, n, size):
+        yield start, min(n, start + size)
 
 
 class _FrequencyDelay(torch.autograd.Function):
@@ -138,49 +136,52 @@ class _FrequencyDelay(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
         n_steps, batch, n_in = x.shape
         n_delays, n_out, _ = kernel.shape
-        forward, inverse, kernel_forward = _matrices(n_steps, n_delays, x.dtype)
-        frequencies = forward.shape[0] // 2
-        spectrum = _pool.take((2 * frequencies, batch * n_in), x.dtype)
-        product(forward, x.reshape(n_steps, batch * n_in), spectrum)
-        transfer = _pool.take((2 * frequencies, n_out * n_in), x.dtype)
-        product(kernel_forward, kernel.reshape(n_delays, n_out * n_in), transfer)
-        result = _pool.take((2, frequencies, batch, n_out), x.dtype)
-        spectrum_4d = spectrum.view(2, frequencies, batch, n_in)
-        transfer_4d = transfer.view(2, frequencies, n_out, n_in)
-        _complex_product(spectrum_4d, transfer_4d.transpose(2, 3), result, conjugate=False)
-        y = product(inverse, result.view(2 * frequencies, batch * n_out)).view(n_steps, batch, n_out)
-        _pool.give(result)
-        if any(ctx.needs_input_grad):
-            ctx.lease, ctx.n_delays = _Lease(spectrum_4d, transfer_4d), n_delays
-        else:
-            _pool.give(spectrum, transfer)
+        transform = _Transform(n_steps, n_delays, x.dtype)
+        spectrum, result = transform.analyse(x), transform.empty(batch, n_out)
+        left = spectrum.factor(transpose=False, conjugate=False)
+        for start, stop in _blocks(n_out, n_in):
+            transfer = transform.analyse(kernel[:, start:stop])
+            right = transfer.factor(transpose=False, conjugate=False)
+            transform.product(left, right, result, start, (batch, stop - start, n_in))
+            del transfer, right
+        y = transform.synthesise(result, n_steps)
+        # torch drops what is saved as soon as this node is done; an input that learns nothing is held by its owner
+        # anyway and its spectra are quickly made again
+        ctx.save_for_backward(kernel, spectrum.data if ctx.needs_input_grad[0] else x)
+        ctx.transform = transform
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         (dy,) = gradients
-        spectrum, transfer = ctx.lease.tensors
+        kernel, data = ctx.saved_tensors
         n_steps, batch, n_out = dy.shape
-        frequencies, n_in = spectrum.shape[1], spectrum.shape[3]
-        n_delays = ctx.n_delays
-        forward, inverse, kernel_forward = _matrices(n_steps, n_delays, dy.dtype)
-        dresult = _pool.take((2 * frequencies, batch * n_out), dy.dtype)
-        product(inverse.T, dy.reshape(n_steps, batch * n_out), dresult)
-        dresult_4d = dresult.view(2, frequencies, batch, n_out)
+        n_delays, _, n_in = kernel.shape
+        transform: _Transform = ctx.transform
+        dresult = transform.analyse(dy)
         dx = dkernel = None
         if ctx.needs_input_grad[1]:
-            dtransfer = _pool.take((2, frequencies, n_out, n_in), dy.dtype)
-            _complex_product(dresult_4d.transpose(2, 3), spectrum, dtransfer, conjugate=True)
-            dkernel = product(kernel_forward.T, dtransfer.view(2 * frequencies, n_out * n_in))
-            dkernel = dkernel.view(n_delays, n_out, n_in)
-            _pool.give(dtransfer)
+            dkernel = torch.empty_like(kernel)
+            spectrum = _Spectrum(data, batch, n_in) if ctx.needs_input_grad[0] else transform.analyse(data)
+            right = spectrum.factor(transpose=True, conjugate=True)
+            for start, stop in _blocks(n_out, n_in):
+                dtransfer = transform.empty(stop - start, n_in)
+                left = dresult.factor(transpose=True, conjugate=False, column=start)
+                transform.product(left, right, dtransfer, 0, (stop - start, n_in, batch))
+                dkernel[:, start:stop] = transform.synthesise(dtransfer, n_delays)
+                del dtransfer, left
+            del data, spectrum, right  # torch has given the spectrum up to this node: it is free from here
         if ctx.needs_input_grad[0]:
-            dspectrum = _pool.take((2, frequencies, batch, n_in), dy.dtype)
-            _complex_product(dresult_4d, transfer, dspectrum, conjugate=True)
-            dx = product(forward.T, dspectrum.view(2 * frequencies, batch * n_in)).view(n_steps, batch, n_in)
-            _pool.give(dspectrum)
-        _pool.give(dresult)
+            dspectrum = transform.empty(batch, n_in)
+            left = dresult.factor(transpose=False, conjugate=False)
+            for start, stop in _blocks(n_in, n_out):
+                transfer = transform.analyse(kernel[:, :, start:stop])
+                right = transfer.factor(transpose=True, conjugate=True)
+                transform.product(left, right, dspectrum, start, (batch, stop - start, n_out))
+                del transfer, right
+            del dresult, left
+            dx = transform.synthesise(dspectrum, n_steps)
         return dx, dkernel
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from snnsim.nn import surrogates
 from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
-from snnsim.nn.neurons import LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.fused_norm import norm_lif
+from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF, LIFState
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
 from snnsim.nn.recurrent import Recurrent
@@ -103,6 +104,42 @@ class Block(nn.Module):
         if self.residual:
             y = y + x
         return y, spikes, (connection_state, neuron_state)
+
+    def fuses(self, x: Tensor) -> bool:
+        """Return whether :meth:`run_fused` may stand for :meth:`forward`: in training, LIF of constant parameters."""
+        neuron = self.neuron
+        return (
+            self.training
+            and not self.residual
+            and type(neuron) in (LIF, IF)
+            and not any(parameter.requires_grad for parameter in neuron.parameters())
+            and not bool(cast(LIF, neuron).refractory_steps.any())
+            and x.device.type == "cpu"
+        )
+
+    def run_fused(
+        self, x: Tensor, state: State | None = None, context: Context | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return the block's output, the spikes in valid steps of every sample (before dropout), and the state."""
+        connection_state, old = (None, None) if state is None else state
+        current, connection_state = self.connection(x, connection_state, context)
+        current = current.contiguous()
+        neuron = cast(LIF, self.neuron)
+        start = neuron.initial_state(current.shape[1], current.dtype) if old is None else old
+        prepared = neuron.prepare(current.dtype)
+        norm = self.norm
+        y, v, counts = norm_lif(
+            current,
+            None if norm is None else norm.weight.to(current.dtype),
+            None if norm is None else norm.bias.to(current.dtype),
+            start.v,
+            prepared.vectors,
+            None if self.dropout is None else self.dropout.factors(context, current),
+            prepared.rule,
+            None if norm is None else norm.statistics(current, context),
+            None if context is None else context.mask,
+        )
+        return y, counts, (connection_state, LIFState(v, start.refractory))
 
 
 class ReadoutBlock(nn.Module):
@@ -200,7 +237,13 @@ class SpikingModel(nn.Module):
         states = [None] * (len(self.blocks) + 1) if state is None else list(state)
         mask = None if context is None else context.mask
         rates, recorded, new = [], [], []
-        for block, old in zip(self.blocks, states, strict=False):
+        for block, old in zip(cast(list[Block], list(self.blocks)), states, strict=False):
+            if not record and block.fuses(x):
+                x, counts, after = block.run_fused(x, old, context)
+                steps = x.shape[0] * x.shape[1] if mask is None else int(mask.sum())
+                rates.append(counts.sum().double() / max(1, steps * block.connection.n_out))
+                new.append(after)
+                continue
             x, spikes, after = block(x, old, context)
             rates.append(_rate(spikes, mask))
             new.append(after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -14,18 +15,35 @@ from snnsim.errors import InputError
 from snnsim.kernels import batch_norm as kernels
 from snnsim.nn.context import Context
 
-__all__ = ["BatchNormTime"]
+__all__ = ["BatchNormTime", "BatchStatistics", "all_reduce"]
 
 Vector = npt.NDArray[np.float64]
 
 
-def _all_reduce(array: Vector) -> Vector:
+def all_reduce(array: Vector) -> Vector:
     """Sum over all processes, where there is more than one."""
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return array
     total = torch.from_numpy(np.ascontiguousarray(array))
     distributed.all_reduce(total)
     return total.numpy()
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """Moments of one batch.
+
+    Attributes:
+        count: Valid rows of all processes.
+        mean: Mean of every unit, float64, shape (unit,).
+        variance: Biased variance of every unit.
+        deviation: Root of variance plus eps.
+    """
+
+    count: float
+    mean: Vector
+    variance: Vector
+    deviation: Vector
 
 
 def _rows(x: Tensor) -> npt.NDArray[Any]:
@@ -41,7 +59,7 @@ def _moments(x: Tensor, mask: npt.NDArray[np.uint8]) -> tuple[float, Vector, Vec
     total = np.zeros((blocks, rows.shape[1]))
     square = np.zeros((blocks, rows.shape[1]))
     kernels.run_rows(kernels.statistics, (rows, mask, count, total, square), rows.shape[0], torch.get_num_threads())
-    sums = _all_reduce(np.concatenate([total.sum(axis=0), [float(count.sum())]]))
+    sums = all_reduce(np.concatenate([total.sum(axis=0), [float(count.sum())]]))
     n = float(sums[-1])
     if n < 2:
         raise InputError(
@@ -51,7 +69,7 @@ def _moments(x: Tensor, mask: npt.NDArray[np.uint8]) -> tuple[float, Vector, Vec
     mean = sums[:-1] / n
     weight = count[:, None].astype(np.float64)
     apart = total / np.maximum(weight, 1.0) - mean
-    centred = _all_reduce((square + weight * apart * apart).sum(axis=0))
+    centred = all_reduce((square + weight * apart * apart).sum(axis=0))
     return n, mean, np.maximum(centred / n, 0.0)
 
 
@@ -62,21 +80,17 @@ class _Normalise(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        mean: Vector,
-        variance: Vector,
-        count: float,
+        statistics: BatchStatistics,
         mask: npt.NDArray[np.uint8],
-        eps: float,
     ) -> Tensor:
         dtype = x.numpy().dtype
-        deviation = np.sqrt(variance + eps)
-        centre = mean.astype(dtype)
-        scale = (weight.detach().numpy().astype(np.float64) / deviation).astype(dtype)
+        centre = statistics.mean.astype(dtype)
+        scale = (weight.detach().numpy().astype(np.float64) / statistics.deviation).astype(dtype)
         out = torch.empty_like(x)
         arguments = (_rows(x), centre, scale, bias.detach().numpy(), _rows(out))
         kernels.run_rows(kernels.scale_rows, arguments, arguments[0].shape[0], torch.get_num_threads())
         ctx.save_for_backward(x)
-        ctx.numbers = centre, scale, deviation, count, mask
+        ctx.numbers = centre, scale, statistics.deviation, statistics.count, mask
         return out
 
     @staticmethod
@@ -96,7 +110,7 @@ class _Normalise(torch.autograd.Function):
         grad_weight = torch.from_numpy((sums[1] / deviation).astype(rows.dtype))
         grad_x = None
         if ctx.needs_input_grad[0]:
-            offset, slope = _all_reduce(sums) / count
+            offset, slope = all_reduce(sums) / count
             grad_x = torch.empty_like(x)
             arguments = (
                 rows,
@@ -109,7 +123,7 @@ class _Normalise(torch.autograd.Function):
                 _rows(grad_x),
             )
             kernels.run_rows(kernels.input_gradient, arguments, rows.shape[0], threads)
-        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 class BatchNormTime(nn.Module):
@@ -190,14 +204,27 @@ class BatchNormTime(nn.Module):
         if x.device.type != "cpu":
             return self._forward_elsewhere(x, mask), None
         x = x.contiguous()
+        statistics, valid = self._measure(x, mask)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        out = _Normalise.apply(x, weight, bias, statistics, valid)  # type: ignore[no-untyped-call]
+        return cast(Tensor, out), None
+
+    def statistics(self, x: Tensor, context: Context | None) -> BatchStatistics:
+        """Return the moments of a training batch on the CPU and enter them into the running averages.
+
+        Args:
+            x: Input, shape (time, batch, unit), contiguous.
+            context: Its mask says which steps are valid.
+        """
+        return self._measure(x, self._check(x, context))[0]
+
+    def _measure(self, x: Tensor, mask: Tensor | None) -> tuple[BatchStatistics, npt.NDArray[np.uint8]]:
         valid = np.empty(0, dtype=np.uint8)
         if mask is not None:
             valid = mask.contiguous().reshape(-1).to(torch.uint8).numpy()
         count, mean, variance = _moments(x, valid)
         self._track(torch.from_numpy(mean), torch.from_numpy(variance), count)
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        out = _Normalise.apply(x, weight, bias, mean, variance, count, valid, self.eps)  # type: ignore[no-untyped-call]
-        return cast(Tensor, out), None
+        return BatchStatistics(count, mean, variance, np.sqrt(variance + self.eps)), valid
 
     def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
         with torch.no_grad():
