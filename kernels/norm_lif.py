@@ -24,7 +24,7 @@ __all__ = ["current_gradient", "norm_lif_backward", "norm_lif_forward"]
 WIDTH = 256
 """Most units that go through time together."""
 
-MEMBRANE = 1 << 16
+MEMBRANE = 1 << 17
 """Most membrane values of a block that the backward pass recomputes."""
 
 FLUSH = 64
@@ -154,7 +154,7 @@ def norm_lif_backward(
     kind = y.dtype.type
     one, zero = kind(1), kind(0)
     thinned = factors.shape[0] > 0
-    width = max(16, min(WIDTH, MEMBRANE // max(1, n_steps)))
+    width = max(16, min(WIDTH, MEMBRANE // max(1, n_steps) // 16 * 16))
     membrane = np.empty((n_steps, width), y.dtype)
     g = np.empty(width, y.dtype)
     rows = np.empty(11 * WIDTH, y.dtype)

@@ -24,13 +24,15 @@ from snnsim.kernels.delays import delayed_sum, pack_taps
 from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
 from snnsim.nn.frequency import frequency_delay
-from snnsim.nn.products import row_product
+from snnsim.nn.products import event_row_product, row_product
 from snnsim.nn.reductions import add_bias
 
 __all__ = ["DelayedLinear", "Linear", "delay_kernel"]
 
 Version = Literal["v0", "v1", "max", "gauss"]
 Per = Literal["synapse", "axon", "dendrite"]
+Formulation = Literal["dense", "events"]
+"""How a product with the input is computed: all of it, or only its entries that are not zero."""
 
 
 class _DelayKernel(torch.autograd.Function):
@@ -100,6 +102,7 @@ class Linear(nn.Module):
         self.n_in, self.n_out = _checked_sizes(n_in, n_out)
         self.weight = nn.Parameter(_kaiming_uniform((n_out, n_in), n_in, generator))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+        self.formulation: Formulation = "dense"
 
     def forward(self, x: Tensor, state: None = None, context: Context | None = None) -> tuple[Tensor, None]:
         """Map (time, batch, n_in) to (time, batch, n_out); there is no state."""
@@ -107,7 +110,8 @@ class Linear(nn.Module):
         if not torch.is_grad_enabled() and not self.training:
             y = self._exact(x)
         else:
-            y = row_product(x.flatten(0, 1), self.weight)
+            sparse = self.formulation == "events" and not x.requires_grad and x.device.type == "cpu"
+            y = (event_row_product if sparse else row_product)(x.flatten(0, 1), self.weight)
             y = y.view(x.shape[0], x.shape[1], self.n_out)
         return (y if self.bias is None else add_bias(y, self.bias)), None
 

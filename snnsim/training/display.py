@@ -102,6 +102,8 @@ class Display:
                     f"hidden layer {index} scaled by {rate.factor:.3g} before the first update: "
                     f"{rate.before:.2g} -> {rate.after:.2g} spikes a neuron and step"
                 )
+        ways = ", ".join(f"{layer} {how}" for layer, how in facts["formulations"].items())
+        self.line(f"products: {ways}")
         if self.first_epoch:
             self.line(f"resumed after epoch {self.first_epoch}")
         if self.console.is_terminal and self.first_epoch < self.epochs:

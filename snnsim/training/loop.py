@@ -26,6 +26,7 @@ from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
 from snnsim.learning.bptt import training_loss
 from snnsim.nn.context import Context
+from snnsim.nn.formulation import choose_formulations
 from snnsim.nn.initialise import LayerRate
 from snnsim.nn.memory import keep_freed_memory
 from snnsim.nn.model import SpikingModel, build_model
@@ -43,7 +44,7 @@ from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.finish import TrainResult, finish
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
-from snnsim.training.prepare import Prepared, prepare, stream
+from snnsim.training.prepare import Prepared, input_density, prepare, stream
 from snnsim.training.run_folder import RunFolder, versions
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
 
@@ -86,6 +87,7 @@ class Trainer:
         self.seed = seed
         self.world = world or World()
         self.model: SpikingModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
+        self.formulations = choose_formulations(self.model, input_density(data, recipe, self.model.tail_steps))
         self.batches = stream(data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True)
         self.world.check_batches(len(data.train), recipe.train.batch_size)
         self.optimisers = build_optimisers(self.model, recipe.train, len(self.batches))
@@ -371,7 +373,7 @@ def _train(
         tell = _silent
     epochs = recipe.train.epochs
     facts = {"recipe": recipe, "data": data, "model": trainer.model, "epoch": trainer.epoch, "out": folder.path}
-    tell("start", {**facts, "initial_rates": trainer.initial_rates})
+    tell("start", {**facts, "initial_rates": trainer.initial_rates, "formulations": trainer.formulations})
     last_checkpoint = time.monotonic()
 
     def checkpoint() -> None:
@@ -464,6 +466,7 @@ def _manifest(trainer: Trainer, best_test: bool) -> dict[str, Any]:
         "least_steps": data.least_steps,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "initial_rates": [asdict(rate) for rate in trainer.initial_rates],
+        "formulations": trainer.formulations,
         "test_runs": [],
         "test_run_count": 0,
     }
@@ -476,10 +479,11 @@ def _resume(trainer: Trainer, folder: RunFolder, best_test: bool) -> None:
         raise InputError(
             f"{folder.path}: cannot resume, the recipe differs: {_first_difference(stored, trainer.recipe)}"
         )
-    facts = {"seed": trainer.seed, "data_digest": trainer.data.digest, "best_test": best_test}
+    facts: dict[str, Any] = {"seed": trainer.seed, "data_digest": trainer.data.digest, "best_test": best_test}
+    facts["formulations"] = trainer.formulations
     for name, value in facts.items():
-        if manifest[name] != value:
-            raise InputError(f"{folder.path}: cannot resume, {name} was {manifest[name]!r}, now {value!r}")
+        if manifest.get(name) != value:
+            raise InputError(f"{folder.path}: cannot resume, {name} was {manifest.get(name)!r}, now {value!r}")
     checkpoint = newest_checkpoint(folder.checkpoints)
     if checkpoint is not None:
         trainer.restore(checkpoint.step, checkpoint.tensors, checkpoint.values)

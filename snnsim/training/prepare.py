@@ -17,7 +17,7 @@ from snnsim.events import Events, replace_fields
 from snnsim.recipes import Recipe
 from snnsim.recipes.schema import AugmentSpec
 
-__all__ = ["Prepared", "pool_units", "prepare", "prepare_split"]
+__all__ = ["Prepared", "input_density", "pool_units", "prepare", "prepare_split", "stream"]
 
 
 @dataclass(frozen=True)
@@ -181,3 +181,17 @@ def stream(
         shuffle=training,
         augment=_augment(spec.augment, events.n_units, spec.padding) if training else None,
     )
+
+
+DENSITY_SAMPLES = 64
+"""Training samples that tell how full the data are."""
+
+
+def input_density(data: Prepared, recipe: Recipe, tail_steps: int) -> float:
+    """Return the share of (step, channel) pairs with an event, of the first training samples as they are."""
+    few = data.train.subset(np.arange(min(DENSITY_SAMPLES, len(data.train))))
+    filled = total = 0
+    for batch in stream(few, recipe, data.pool, tail_steps, seed=0, training=False).epoch(0):
+        filled += int(np.count_nonzero(batch.x))
+        total += batch.x.size
+    return filled / max(1, total)
