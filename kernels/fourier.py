@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.simd import fma, fms, lanes_of, load, splat, store, vector_lanes
+from snnsim.kernels.simd import aligned_empty, fma, fms, lanes_of, load, splat, store, vector_lanes
 
 __all__ = ["Plan", "analyse", "lane_block", "plan", "row_length", "smooth_length", "synthesise"]
 
@@ -279,7 +279,7 @@ def analyse(
     """
     W = lanes_of(x)
     zero, half = splat(x.dtype.type(0)), splat(x.dtype.type(0.5))
-    a, b = np.empty(2 * n * W, x.dtype), np.empty(2 * n * W, x.dtype)
+    a, b = aligned_empty(2 * n * W, x), aligned_empty(2 * n * W, x)
     for first in range(start, stop, 2 * W):
         if first + 2 * W <= lanes:
             for t in range(n_steps):
@@ -335,7 +335,7 @@ def synthesise(
     """
     W = lanes_of(out)
     scale = splat(out.dtype.type(1.0 / n))
-    a, b = np.empty(2 * n * W, out.dtype), np.empty(2 * n * W, out.dtype)
+    a, b = aligned_empty(2 * n * W, out), aligned_empty(2 * n * W, out)
     for first in range(start, stop, 2 * W):
         for f in range(n // 2 + 1):  # parts are exchanged: the inverse is the transform of the exchanged numbers
             g = (n - f) % n

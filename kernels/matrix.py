@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, lanes_of, load, store, tile_product
+from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, aligned_empty, lanes_of, load, store, tile_product
 
 __all__ = ["matrix_product"]
 
@@ -85,7 +85,7 @@ def matrix_product(
     lanes = lanes_of(a)
     width = TILE_VECTORS * lanes
     first_row, last_row, first, last = (0, m, start, stop) if by_column else (start, stop, 0, n)
-    packed = np.empty(DEPTH * (-(-COLUMNS // width) * width), a.dtype)
+    packed = aligned_empty(DEPTH * (-(-COLUMNS // width) * width), a)
     tile = np.empty(TILE_ROWS * width, a.dtype)
     edge = np.empty(TILE_ROWS * DEPTH, a.dtype)
     whole = first_row + (last_row - first_row) // TILE_ROWS * TILE_ROWS

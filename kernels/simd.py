@@ -19,13 +19,14 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 __all__ = [
     "TILE_ROWS",
     "TILE_VECTORS",
+    "aligned_empty",
     "exponential",
     "fma",
     "fms",
@@ -115,6 +116,15 @@ def lanes_of(typing: Any, array: Any) -> Any:
         return ir.Constant(ir.IntType(64), _vector_ir(array.dtype).count)
 
     return types.intp(array), generate
+
+
+@njit(cache=True, nogil=True)
+def aligned_empty(n, array):  # type: ignore[no-untyped-def]
+    """Return ``n`` numbers of an array's dtype that begin on a cache line: a vector across two lines costs twice."""
+    lines = 64 // array.itemsize
+    raw = np.empty(n + lines, array.dtype)
+    first = (-(raw.ctypes.data // raw.itemsize)) % lines
+    return raw[first : first + n]
 
 
 @intrinsic

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, fma, lanes_of, load, splat, store, tile_product
+from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, aligned_empty, fma, lanes_of, load, splat, store, tile_product
 
 __all__ = ["complex_products"]
 
@@ -185,10 +185,10 @@ def complex_products(
     rows = -(-m // TILE_ROWS) * TILE_ROWS
     step = -(-COLUMNS // width) * width
     most = min(step, -(-n // width) * width)
-    total = np.empty(m * depth, a.dtype)
+    total = aligned_empty(m * depth, a)
     edge = np.empty(3 * TILE_ROWS * depth, a.dtype)
-    packed = np.empty(3 * most * depth, a.dtype)
-    sums = np.empty(3 * rows * most, a.dtype)
+    packed = aligned_empty(3 * most * depth, a)
+    sums = aligned_empty(3 * rows * most, a)
     turn = splat(a.dtype.type(a_sign))
     for f in range(start, stop):
         re, im = 2 * f * a_row, (2 * f + 1) * a_row

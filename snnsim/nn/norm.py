@@ -175,6 +175,12 @@ class BatchNormTime(nn.Module):
         scale = self.weight.detach().cpu().numpy().astype(np.float64) / np.sqrt(variance + self.eps)
         return scale, self.bias.detach().cpu().numpy().astype(np.float64) - mean * scale
 
+    def affine(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return scale and shift of evaluation, shape (unit,) each, differentiable."""
+        deviation = torch.sqrt(self.running_var.double() + self.eps)
+        scale = self.weight.double() / deviation
+        return scale.to(dtype), (self.bias.double() - self.running_mean.double() * scale).to(dtype)
+
     def _check(self, x: Tensor, context: Context | None) -> Tensor | None:
         if x.dim() != 3 or x.shape[2] != self.size:
             raise InputError(
@@ -197,10 +203,8 @@ class BatchNormTime(nn.Module):
         """
         mask = self._check(x, context)
         if not self.training:
-            deviation = torch.sqrt(self.running_var.double() + self.eps)
-            scale = self.weight.double() / deviation
-            shift = self.bias.double() - self.running_mean.double() * scale
-            return x * scale.to(x.dtype) + shift.to(x.dtype), None
+            scale, shift = self.affine(x.dtype)
+            return x * scale + shift, None
         if x.device.type != "cpu":
             return self._forward_elsewhere(x, mask), None
         x = x.contiguous()

@@ -15,6 +15,7 @@ from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.learning.bptt import class_loss
 from snnsim.nn.context import Context
+from snnsim.nn.inference import infer, infers
 from snnsim.nn.model import SpikingModel
 from snnsim.recipes import Recipe
 from snnsim.training.distributed import World
@@ -107,6 +108,7 @@ def evaluate_model(
     model.eval()
     part = events.subset(np.arange(len(events))[world.part(len(events))]) if world.size > 1 else events
     batches = stream(part, recipe, pool, model.tail_steps, seed=0, training=False)
+    quick = infers(model)
     logits, losses = [], []
     weighted = np.zeros(len(model.blocks))
     neuron_steps = 0.0
@@ -115,7 +117,8 @@ def evaluate_model(
     for batch in batches.epoch(0):
         mask = torch.from_numpy(batch.mask)
         context = Context(mask=mask, sample_id=torch.from_numpy(batch.sample_id))
-        output = model(torch.from_numpy(batch.x), None, context)
+        x = torch.from_numpy(batch.x)
+        output = infer(model, x, context) if quick and x.dtype == torch.float32 else model(x, None, context)
         spec = recipe.train
         loss = class_loss(output, torch.from_numpy(batch.labels), mask, spec.loss, 0.0, model.readout.skip_steps)
         logits.append(output.logits.double())
