@@ -15,7 +15,7 @@ from numba import njit
 
 from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, aligned_empty, lanes_of, load, store, tile_product
 
-__all__ = ["matrix_product"]
+__all__ = ["DEPTH", "matrix_product", "pack_columns"]
 
 DEPTH = 256
 """Products summed in registers before the sums go to memory."""
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 @njit(cache=True, nogil=True)
-def _pack(b: Floats, at: int, across: int, along: int, wide: int, deep: int, out: Floats) -> None:
+def pack_columns(b: Floats, at: int, across: int, along: int, wide: int, deep: int, out: Floats) -> None:
     """Write panels of one tile's width, (panel, k, column); what is missing of the last one is zero."""
     lanes = lanes_of(out)
     width = TILE_VECTORS * lanes
@@ -93,7 +93,7 @@ def matrix_product(
         wide = min(COLUMNS, last - n0)
         for k0 in range(0, max(1, depth), DEPTH):
             deep = min(DEPTH, depth - k0)
-            _pack(b, n0 * b_across + k0 * b_along, b_across, b_along, wide, deep, packed)
+            pack_columns(b, n0 * b_across + k0 * b_along, b_across, b_along, wide, deep, packed)
             add = k0 > 0
             if whole < last_row:
                 edge[:] = 0

@@ -31,7 +31,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": {"nn"},
     "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
+    "bench": {"kernels", "nn", "learning", "recipes", "training"},
     "cli": {
+        *("bench",),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),
         *("metrics", "network", "events", "nn"),
     },
@@ -45,7 +47,7 @@ SAME_ROOM = {
 NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "neurons", "events", "network"}
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
-TORCH_ROOMS = {"nn", "learning", "training"}
+TORCH_ROOMS = {"nn", "learning", "training", "bench"}
 TORCH_FILES = {"nir_judge.py"}  # runs other people's programs, imported when a file is checked
 NEVER = {"pickle", "torchvision", "torchaudio", "kernels", "datasets", "dill", "joblib", "cloudpickle"}
 

@@ -1,4 +1,4 @@
-"""`snnsim bench`: how fast data come and how fast training goes, on this machine."""
+"""`snnsim bench`: speed and memory beside other libraries, on this machine."""
 
 from __future__ import annotations
 
@@ -51,8 +51,83 @@ def data(
     emit(result, json, format_comparisons(rows))
 
 
-@app.command("train", epilog="Example: snnsim bench train spoken-digits")
+Names = Annotated[list[str] | None, typer.Argument(help="Which tasks; all by default.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Steps of every side, in turn.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of every side; all cores by default.")]
+Pythons = Annotated[
+    list[str] | None,
+    typer.Option("--python", metavar="PEER=PATH", help="Interpreter of a peer that lives elsewhere; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command("train", epilog="Example: snnsim bench train plain layer")
 def train(
+    names: Names = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    pythons: Pythons = None,
+    json: Json = False,
+) -> None:
+    """Time training steps and their memory against other libraries, in turn; peers that are missing are named."""
+    _compare_all("train", names, rounds, threads, pythons, json)
+
+
+@app.command("infer", epilog="Example: snnsim bench infer")
+def infer(
+    names: Names = None,
+    rounds: Rounds = 5,
+    threads: Threads = None,
+    pythons: Pythons = None,
+    json: Json = False,
+) -> None:
+    """Time the evaluation of a batch against other libraries, in turn."""
+    _compare_all("evaluate", names, rounds, threads, pythons, json)
+
+
+def _compare_all(
+    what: str, names: list[str] | None, rounds: int, threads: int | None, pythons: list[str] | None, json: bool
+) -> None:
+    import os
+    import platform
+
+    from snnsim.bench.pairs import compare, format_comparison
+    from snnsim.bench.roofline import measure_roofline
+    from snnsim.bench.tasks import choose_tasks
+    from snnsim.errors import InputError
+
+    begin = time.perf_counter()
+    tasks = choose_tasks(names or [], what)
+    elsewhere = {}
+    for entry in pythons or []:
+        name, equals, path = entry.partition("=")
+        if not equals or not Path(path).exists():
+            raise InputError(f"--python: expected PEER=PATH of an interpreter, got {entry!r}")
+        elsewhere[name] = path
+    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+    roof = measure_roofline(count)
+    machine = f"{platform.machine()}, {count} threads"
+    ceilings = f"{roof.operations / 1e9:.0f} GFLOP/s in float32, copies {roof.copy_bytes / 1e9:.0f} GB/s"
+    done = []
+    if not json:
+        print(f"{machine}: products reach {ceilings}", flush=True)
+    for task in tasks:
+        done.append(compare(task, rounds=rounds, threads=count, pythons=elsewhere, tell=note))
+        if not json:
+            print(format_comparison(done[-1], roof.operations), flush=True)
+    result = {
+        "seconds": time.perf_counter() - begin,
+        "machine": machine,
+        "threads": count,
+        "roofline": {"operations": roof.operations, "copy_bytes": roof.copy_bytes},
+        "comparisons": [comparison.to_json() for comparison in done],
+    }
+    if json:
+        emit(result, json, "")
+
+
+@app.command("recipe", epilog="Example: snnsim bench recipe spoken-digits")
+def recipe_speed(
     recipe: Annotated[str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file.")],
     dataset: Annotated[str, typer.Option("--data", help="Data set: a name, a folder or a file.")] = "spoken-digits",
     epochs: Annotated[int, typer.Option("--epochs", min=2, help="Epochs; the first one warms up.")] = 3,

@@ -34,7 +34,7 @@ def choose_formulations(model: SpikingModel, density: float) -> dict[str, str]:
     """
     if not 0 <= density <= 1:
         raise InputError(f"density: expected a share between 0 and 1, got {density!r}")
-    chosen = {}
+    chosen: dict[str, str] = {}
     for index, layer in enumerate(model.layers()):
         connection = layer.connection
         name = "readout" if layer is model.readout else f"layer{index + 1}"

@@ -10,7 +10,7 @@ over the delay slots 1 .. ``max_delay_steps`` by a kernel of width sigma; in eva
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.delays import Version, delay_kernel
-from snnsim.nn.neurons import LIF, AdaptiveLIF, CubaLIF
+from snnsim.nn.fused_recurrent import recurrent_lif
+from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF, LIFState
 from snnsim.nn.products import row_product
 
 __all__ = ["Recurrent", "RecurrentState"]
@@ -194,6 +195,8 @@ class Recurrent(nn.Module):
         self, current: Tensor, state: RecurrentState | None, *, fused: bool, smooth: bool
     ) -> tuple[Tensor, RecurrentState]:
         self.neuron._check_input(current)
+        if fused and state is None and self._steps_in_one_kernel():
+            return self._run_in_one_kernel(current)
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state
         delays, slots = self._slots()
@@ -214,3 +217,23 @@ class Recurrent(nn.Module):
             rows.extend(spikes)
         spikes = torch.stack(rows[longest:]) if current.shape[0] else torch.zeros_like(current)
         return spikes, RecurrentState(cells, torch.stack(rows[len(rows) - longest :]))
+
+    def _steps_in_one_kernel(self) -> bool:
+        """Return whether one call takes all steps: in training, LIF of constant parameters, one common delay."""
+        neuron = self.neuron
+        return (
+            self.training
+            and type(neuron) in (LIF, IF)
+            and not any(parameter.requires_grad for parameter in neuron.parameters())
+            and not bool(cast(LIF, neuron).refractory_steps.any())
+            and not self.learn_delay
+            and self.delay_steps.dim() == 0
+        )
+
+    def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
+        delay, neuron = int(self.delay_steps), cast(LIF, self.neuron)
+        prepared = neuron.prepare(current.dtype)
+        spikes, v = recurrent_lif(current, self.recurrent_weight, prepared.vectors, delay, prepared.rule)
+        cells, history = self.initial_state(current.shape[1], current.dtype)
+        past = torch.cat([history, spikes[-delay:]])[-delay:]
+        return spikes, RecurrentState(LIFState(v, cells.refractory), past)

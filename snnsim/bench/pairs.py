@@ -1,0 +1,205 @@
+"""Measure the sides of a task in turn: each lives in its own process, and only the one that is measured runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snnsim.bench.tasks import Task
+from snnsim.errors import InputError
+
+__all__ = ["Comparison", "Side", "compare", "format_comparison"]
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one library took for a task.
+
+    Attributes:
+        name: File in ``peers/``; ``ours`` is this package.
+        seconds: Wall seconds of every step.
+        memory_rise: How far resident memory rose in its first two steps, bytes.
+        versions: Of the library and what it computes with.
+        missing: Why it could not be measured, or empty.
+    """
+
+    name: str
+    seconds: tuple[float, ...] = ()
+    memory_rise: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: str = ""
+
+    @property
+    def median(self) -> float:
+        """Return the median seconds of a step."""
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All sides of a task, ours first."""
+
+    task: Task
+    sides: tuple[Side, ...]
+
+    def ratios(self, side: Side) -> list[float]:
+        """Return how many times longer a side took than ours, round by round."""
+        return [theirs / ours for ours, theirs in zip(self.sides[0].seconds, side.seconds, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        rows = []
+        for side in self.sides:
+            row: dict[str, Any] = {"side": side.name, "versions": side.versions, "missing": side.missing}
+            if side.seconds:
+                ratios = self.ratios(side)
+                row |= {
+                    "median_seconds": side.median,
+                    "seconds": list(side.seconds),
+                    "memory_rise": side.memory_rise,
+                    "ratio": statistics.median(ratios),
+                    "ratio_range": [min(ratios), max(ratios)],
+                }
+            rows.append(row)
+        return {"task": self.task.name, "operations": self.task.least_operations(), "sides": rows}
+
+
+class _Worker:
+    """A side's process; it is stopped while others are measured, so that its waiting threads take no time."""
+
+    def __init__(self, name: str, task: Task, threads: int, python: str) -> None:
+        command = [
+            python,
+            str(HERE / "worker.py"),
+            str(HERE / "peers" / f"{name}.py"),
+            json.dumps(task.to_json(threads)),
+        ]
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        for library in ("OMP", "MKL", "OPENBLAS"):
+            environment[f"{library}_NUM_THREADS"] = str(threads)
+        if name != "ours":  # the way of waiting that suits this package is not forced on others
+            environment.pop("OMP_WAIT_POLICY", None)
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        try:
+            first = self._answer()
+        except InputError:
+            self.end()
+            raise
+        self.memory_rise, self.versions = int(first["memory_rise"]), dict(first["versions"])
+        self.process.send_signal(signal.SIGSTOP)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        line = self.process.stdout.readline()
+        if not line:
+            words = self.process.stderr.read().strip().splitlines()
+            raise InputError(words[-1] if words else "it ended without a word")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def step(self) -> float:
+        """Do one step and return its seconds."""
+        assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        seconds = float(self._answer()["seconds"])
+        self.process.send_signal(signal.SIGSTOP)
+        return seconds
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def compare(
+    task: Task,
+    *,
+    rounds: int = 5,
+    threads: int = 2,
+    pythons: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Measure a task on this package and on every peer that is there, one step each in turn.
+
+    Args:
+        task: What to do.
+        rounds: Steps of every side.
+        threads: Threads of every side.
+        pythons: Interpreters of sides that live elsewhere.
+        tell: Told what is being done.
+
+    Raises:
+        InputError: Our own side fails.
+    """
+    workers: dict[str, _Worker] = {}
+    missing: dict[str, str] = {}
+    seconds: dict[str, list[float]] = {}
+    try:
+        for name in ("ours", *task.peers):
+            tell(f"{task.name}: starting {name}")
+            try:
+                workers[name] = _Worker(name, task, threads, (pythons or {}).get(name, sys.executable))
+            except InputError as error:
+                if name == "ours":
+                    raise InputError(f"bench {task.name}: {error}") from error
+                missing[name] = str(error)
+        tell(f"{task.name}: {rounds} rounds in turn")
+        seconds = {name: [] for name in workers}
+        for _ in range(rounds):
+            for name, worker in workers.items():
+                seconds[name].append(worker.step())
+    finally:
+        for worker in workers.values():
+            worker.end()
+    sides = [Side(name, tuple(seconds[name]), worker.memory_rise, worker.versions) for name, worker in workers.items()]
+    return Comparison(task, (*sides, *(Side(name, missing=why) for name, why in missing.items())))
+
+
+def format_comparison(comparison: Comparison, multiply: float = 0.0) -> str:
+    """Return a comparison as a small table of text.
+
+    Args:
+        comparison: What was measured.
+        multiply: Operations a second that this machine reaches in a product, to show how far ours is from it.
+    """
+    task, ours = comparison.task, comparison.sides[0]
+    lines = [f"{task.name}: {task.summary}; {'-'.join(map(str, task.sizes))}, batch {task.batch}, T = {task.n_steps}"]
+    for side in comparison.sides:
+        if side.missing:
+            lines.append(f"  {side.name:<13} not measured: {side.missing}")
+            continue
+        ratios = comparison.ratios(side)
+        memory = f"{side.memory_rise / 2**20:6.0f} MiB"
+        text = f"  {side.name:<13} {side.median * 1e3:9.1f} ms  {memory}"
+        if side is not ours:
+            share = ours.memory_rise / max(1, side.memory_rise)
+            text += f"   {statistics.median(ratios):5.2f} x ours ({min(ratios):.2f}-{max(ratios):.2f}), "
+            text += f"ours takes {share:.2f} of its memory"
+        elif multiply:
+            floor = task.least_operations() / multiply
+            text += f"   {ours.median / floor:5.2f} x the floor of its products ({floor * 1e3:.1f} ms)"
+        lines.append(text)
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""snnsim's own side of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what is measured."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("snnsim", "torch", "numba")}
+
+
+def build(task: dict[str, Any]) -> Callable[[], object]:
+    """Return one training step, one evaluation of a batch, or one pass through a layer and back."""
+    import os
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+    import torch
+
+    from snnsim.nn.memory import keep_freed_memory
+
+    torch.set_num_threads(task["threads"])
+    keep_freed_memory()
+    return _layer(task) if task["kind"] == "layer" else _model(task)
+
+
+def _inputs(task: dict[str, Any], tail: int = 0) -> tuple[Any, Any]:
+    import numpy as np
+    import torch
+
+    generator = np.random.default_rng(0)
+    sizes = task["sizes"]
+    counts = generator.poisson(task["rate"], (task["n_steps"], task["batch"], sizes[0])).astype(np.float32)
+    counts = np.concatenate([counts, np.zeros((tail, *counts.shape[1:]), np.float32)])
+    labels = generator.integers(0, sizes[-1], task["batch"])
+    return torch.from_numpy(counts), torch.from_numpy(labels)
+
+
+def _model(task: dict[str, Any]) -> Callable[[], object]:
+    import torch
+
+    from snnsim.learning.bptt import training_loss
+    from snnsim.nn.context import Context
+    from snnsim.nn.formulation import choose_formulations
+    from snnsim.nn.inference import infer
+    from snnsim.nn.model import build_model
+    from snnsim.recipes import load_recipe
+    from snnsim.training.schedules import build_optimisers
+
+    sizes = task["sizes"]
+    changes = [f"model.hidden={sizes[1:-1]}"]
+    if task["kind"] == "delay":
+        base = "shd-dcls"
+        changes += [f"model.connection.taps={task['taps']}", f"model.connection.max_delay={task['n_delays'] * 0.01}"]
+    else:
+        base = "shd-lif"
+        changes += ["model.batch_norm=false", "model.dropout=0.0", "model.readout.reduce=mean"]
+        changes += [f"model.recurrent={str(task['kind'] == 'recurrent').lower()}"]
+    recipe = load_recipe(base, changes)
+    model = build_model(recipe.model, sizes[0], sizes[-1], recipe.data.dt, 0)
+    if task["kind"] == "delay":
+        model.set_sigma(task["sigma"])
+    optimisers = build_optimisers(model, recipe.train, 100)
+    x, labels = _inputs(task, model.tail_steps)
+    choose_formulations(model, float((x != 0).float().mean()))
+    context = Context(None, torch.arange(task["batch"]), 0, 0)
+
+    def train() -> object:
+        output = model(x, None, context)
+        loss, losses = training_loss(output, labels, None, recipe.train, len(labels), 0)
+        for group in optimisers:
+            group.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in optimisers:
+            group.optimiser.step()
+        model.clamp_()
+        return float(losses.sum())
+
+    def evaluate() -> object:
+        return infer(model, x, context).logits.argmax(dim=1)
+
+    if task["what"] == "train":
+        model.train()
+        return train
+    train()
+    model.eval()
+    return evaluate
+
+
+def _layer(task: dict[str, Any]) -> Callable[[], object]:
+    from snnsim.nn.delays import Linear
+    from snnsim.nn.model import Block
+    from snnsim.nn.neurons import LIF
+
+    n_in, n_out = task["sizes"]
+    connection, neuron = Linear(n_in, n_out), LIF(n_out, dt=0.001, tau_mem=0.02)
+    x, _ = _inputs(task)
+    block = Block(connection, neuron).train()
+
+    def step() -> object:
+        spikes, _, _ = block.run_fused(x)
+        spikes.sum().backward()
+        connection.weight.grad = None
+        return spikes
+
+    return step

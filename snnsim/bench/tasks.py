@@ -1,0 +1,124 @@
+"""What is measured: networks and sizes, who can do them, and the least work our own formulation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from snnsim.errors import InputError
+
+__all__ = ["TASKS", "Task", "choose_tasks"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work that every side does at the same sizes.
+
+    Attributes:
+        name: Name on the command line.
+        summary: One line.
+        kind: ``delay`` (the delay paper's network), ``plain`` (LIF layers), ``recurrent``, or ``layer`` (one Linear
+            and LIF, gradients of the weights).
+        what: ``train`` (forward, loss, backward, update) or ``evaluate``.
+        sizes: Units of every layer, inputs first.
+        n_steps: Time steps; delay networks run longer by the steps that late spikes need.
+        batch: Samples.
+        rate: Mean events a channel and step (Poisson).
+        n_delays: Delay slots of a synapse.
+        sigma: Width of the delay taps in steps.
+        taps: Taps a synapse.
+        peers: Sides to compare with, files in ``peers/``.
+    """
+
+    name: str
+    summary: str
+    kind: str
+    what: str
+    sizes: tuple[int, ...]
+    n_steps: int
+    batch: int
+    rate: float
+    n_delays: int = 0
+    sigma: float = 0.0
+    taps: int = 1
+    peers: tuple[str, ...] = ("spikingjelly", "snntorch", "norse", "spyx")
+
+    def to_json(self, threads: int) -> dict[str, Any]:
+        """Return what a worker wants: the fields, the threads, and a small task of the same kind to warm up with."""
+        made = {**asdict(self), "threads": threads}
+        return {**made, "small": {**made, "n_steps": 8, "batch": 4, "small": {}}}
+
+    def least_operations(self) -> float:
+        """Return the multiplications and additions that our formulation cannot do without: its matrix products."""
+        steps, total = self.n_steps, 0.0
+        if self.kind == "delay":
+            steps += 3 * ((self.n_delays - 1) // 2)
+        for index, (n_in, n_out) in enumerate(pairwise(self.sizes)):
+            products = 1 if self.what == "evaluate" else (2 if index == 0 else 3)
+            if self.kind == "delay" and self.what == "train":
+                frequencies = (steps + self.n_delays - 1) // 2 + 1
+                total += products * 6.0 * frequencies * self.batch * n_in * n_out
+            else:
+                full = min(1.0, self.rate) if index == 0 and self.rate < 0.08 and self.kind != "layer" else 1.0
+                total += products * 2.0 * full * steps * self.batch * n_in * n_out * self.taps
+        if self.kind == "recurrent":
+            total += sum(3 * 2.0 * steps * self.batch * n * n for n in self.sizes[1:-1])
+        return total
+
+
+_DELAY = Task("", "", "delay", "train", (140, 256, 256, 20), 100, 256, 0.35, 25, 12.0, peers=("dcls",))
+_PLAIN = Task("", "", "plain", "train", (700, 256, 256, 20), 100, 128, 0.02)
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        replace(_DELAY, name="shd-delay", summary="delay paper's SHD network, wide taps (sigma 12), training step"),
+        replace(_DELAY, name="shd-delay-late", sigma=0.23, summary="the same after sigma has shrunk to 0.23"),
+        replace(
+            _DELAY,
+            name="ssc-delay",
+            summary="SSC-size delay network, 3 x 512, 31 slots, training step",
+            sizes=(140, 512, 512, 512, 35),
+            batch=128,
+            n_delays=31,
+            sigma=15.0,
+        ),
+        replace(_PLAIN, name="plain", summary="700-256-256-20, 100 steps, training step"),
+        replace(_PLAIN, name="plain-long", summary="the same over 1000 steps", n_steps=1000),
+        replace(
+            _PLAIN,
+            name="recurrent",
+            summary="700-1024-20 with recurrence, training step",
+            kind="recurrent",
+            sizes=(700, 1024, 20),
+        ),
+        replace(
+            _PLAIN,
+            name="layer",
+            summary="one Linear and LIF of 512, 500 steps, forward and backward",
+            kind="layer",
+            sizes=(512, 512),
+            n_steps=500,
+            batch=16,
+            rate=0.1,
+        ),
+        replace(
+            _DELAY, name="shd-delay-eval", sigma=0.23, what="evaluate", summary="SHD network, evaluation of a batch"
+        ),
+    )
+}
+
+
+def choose_tasks(names: Sequence[str], what: str) -> list[Task]:
+    """Return tasks by name, or all of one kind of work.
+
+    Raises:
+        InputError: There is no such task.
+    """
+    known = {name: task for name, task in TASKS.items() if task.what == what}
+    for name in names:
+        if name not in known:
+            raise InputError(f"bench: expected one of {', '.join(known)}, got {name!r}")
+    return [known[name] for name in names] or list(known.values())

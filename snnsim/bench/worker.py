@@ -1,0 +1,86 @@
+"""One side of a comparison in a process of its own: ``worker.py FILE TASK``, then one command a line.
+
+``FILE`` is one of the files in ``peers/``; it defines ``build(task)``, which returns a function that does one step,
+and ``versions()``. ``TASK`` is a JSON object, see :mod:`snnsim.bench.tasks`. The file is run by path, so a side may
+live in another interpreter that has no snnsim: this file imports the standard library only.
+
+It first does a small task, so that code is loaded and compiled, then reports how far the resident memory rises in the
+first steps of the real one. Each line ``step`` on its input is answered by the seconds of one step.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+STEPS_FOR_MEMORY = 2
+
+
+def load(path: str) -> Any:
+    """Return the module in a file."""
+    spec = importlib.util.spec_from_file_location("side", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def peak_rise(step: Callable[[], object], steps: int = STEPS_FOR_MEMORY) -> int:
+    """Run steps and return how far the resident memory rose above what it was, in bytes; a thread samples it."""
+    begin = peak = resident_bytes()
+    stopped = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not stopped.wait(0.001):
+            peak = max(peak, resident_bytes())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        for _ in range(steps):
+            step()
+    finally:
+        stopped.set()
+        watcher.join()
+    return max(peak, resident_bytes()) - begin
+
+
+def main() -> None:
+    """Serve commands until the input ends."""
+    sys.path.pop(0)  # this folder: its names are not meant for the libraries
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints does not belong among the answers
+    side = load(sys.argv[1])
+    task = json.loads(sys.argv[2])
+    side.build(task["small"])()
+    step = side.build(task)
+    rise = peak_rise(step)
+    print(json.dumps({"memory_rise": rise, "versions": side.versions()}), file=answers)
+    for line in sys.stdin:
+        if line.strip() != "step":
+            break
+        wall, processor = time.perf_counter(), time.process_time()
+        step()
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        print(json.dumps({"seconds": wall, "cpu_seconds": processor}), file=answers)
+
+
+if __name__ == "__main__":
+    main()
