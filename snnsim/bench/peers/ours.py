@@ -102,7 +102,7 @@ def _layer(task: dict[str, Any]) -> Callable[[], object]:
 
     def step() -> object:
         spikes, _, _ = block.run_fused(x)
-        spikes.sum().backward()
+        spikes.sum().backward()  # type: ignore[no-untyped-call]
         connection.weight.grad = None
         return spikes
 

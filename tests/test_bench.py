@@ -1,0 +1,96 @@
+"""The comparison with other libraries: every side really runs, what is missing is named, the figures are consistent."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from snnsim.bench.pairs import Comparison, Side, compare, format_comparison
+from snnsim.bench.tasks import TASKS, Task, choose_tasks
+from snnsim.bench.worker import peak_rise
+from snnsim.cli.main import run
+from snnsim.errors import InputError
+
+SMALL = {
+    "delay": replace(TASKS["shd-delay"], sizes=(6, 8, 8, 3), n_steps=12, batch=3, n_delays=5, sigma=2.0),
+    "evaluate": replace(TASKS["shd-delay-eval"], sizes=(6, 8, 8, 3), n_steps=12, batch=3, n_delays=5),
+    "plain": replace(
+        TASKS["plain"], sizes=(6, 8, 8, 3), n_steps=12, batch=3, peers=("spikingjelly", "snntorch", "norse")
+    ),
+    "recurrent": replace(
+        TASKS["recurrent"], sizes=(6, 8, 3), n_steps=12, batch=3, peers=("spikingjelly", "snntorch", "norse")
+    ),
+    "layer": replace(TASKS["layer"], sizes=(6, 8), n_steps=12, batch=3, peers=("spikingjelly", "snntorch", "norse")),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_side_runs_and_is_measured(name: str) -> None:
+    for library in ("spikingjelly", "snntorch", "norse", "DCLS"):
+        pytest.importorskip(library)
+    comparison = compare(SMALL[name], rounds=2, threads=1)
+    assert [side.name for side in comparison.sides] == ["ours", *SMALL[name].peers]
+    assert [side.missing for side in comparison.sides] == [""] * len(comparison.sides)
+    for side in comparison.sides:
+        assert len(side.seconds) == 2
+        assert min(side.seconds) > 0
+        assert "torch" in side.versions
+    text = format_comparison(comparison, 1e9)
+    assert text.count("x ours") == len(SMALL[name].peers)
+    assert json.loads(json.dumps(comparison.to_json()))["sides"][1]["ratio"] > 0
+
+
+def test_a_missing_peer_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+    task = replace(SMALL["layer"], peers=("spyx", "norse"))
+    elsewhere = tmp_path / "python"
+    elsewhere.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')  # an interpreter without any library
+    elsewhere.chmod(0o755)
+    comparison = compare(task, rounds=1, threads=1, pythons={"spyx": str(elsewhere), "norse": str(elsewhere)})
+    assert [side.name for side in comparison.sides] == ["ours", "spyx", "norse"]
+    assert "No module named" in comparison.sides[1].missing
+    assert "not measured: " in format_comparison(comparison)
+
+
+def test_ratios_are_round_by_round() -> None:
+    task = SMALL["plain"]
+    sides = (Side("ours", (1.0, 2.0), 1 << 20, {"snnsim": "1"}), Side("norse", (3.0, 4.0), 4 << 20, {"norse": "1"}))
+    comparison = Comparison(task, sides)
+    assert comparison.ratios(sides[1]) == [3.0, 2.0]
+    assert "2.50 x ours (2.00-3.00), ours takes 0.25 of its memory" in format_comparison(comparison)
+
+
+def test_the_least_operations_of_a_task() -> None:
+    plain = Task("a", "", "plain", "train", (10, 20, 5), 100, 4, 1.0)
+    assert plain.least_operations() == 2 * 100 * 4 * (2 * 10 * 20 + 3 * 20 * 5)
+    evaluation = replace(plain, kind="delay", what="evaluate", n_delays=1)
+    assert evaluation.least_operations() == 2 * 100 * 4 * (10 * 20 + 20 * 5)
+    assert TASKS["shd-delay"].least_operations() == pytest.approx(35.2e9, rel=0.01)
+
+
+def test_resident_memory_is_sampled() -> None:
+    kept: list[bytearray] = []
+    assert peak_rise(lambda: kept.append(bytearray(32 << 20)), steps=1) > 24 << 20
+
+
+def test_tasks_are_chosen_by_kind_of_work() -> None:
+    assert [task.name for task in choose_tasks([], "evaluate")] == ["shd-delay-eval"]
+    with pytest.raises(InputError, match="expected one of shd-delay, "):
+        choose_tasks(["brunel"], "train")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "nonsense"], "expected one of shd-delay"),
+        (["infer", "--python", "spyx"], "expected PEER=PATH"),
+        (["train", "plain", "--python", "spyx=/nowhere/python"], "expected PEER=PATH"),
+    ],
+)
+def test_mistakes_are_one_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *words]) == 2
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert sentence in caught.err
+    assert caught.err.strip().count("\n") == 0
