@@ -12,7 +12,7 @@ JOBS   ?= auto
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test lint slow clean
+.PHONY: setup demo test lint slow reproduce-fsdd clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,19 @@ lint: $(STAMP)
 
 slow: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist worksteal
+
+# Recorded digits from sound to accuracy. FSDD=folder takes sound that is already here; TEST says what is tested on
+# (recordings 0-4, as the data set itself proposes).
+FSDD  ?=
+TEST  ?= index<5
+SEEDS ?= 1
+FSDD_OUT ?= runs/fsdd
+
+reproduce-fsdd: $(STAMP)
+	@test -n "$(FSDD)" || $(BIN)/snnsim data get fsdd --out data/fsdd
+	@test -d "$(FSDD_OUT)/spikes" || $(BIN)/snnsim data encode "$(or $(FSDD),$(wildcard data/fsdd/fsdd-*[0-9a-f]),data/fsdd)" \
+	  --name-pattern '{label}_{speaker}_{index}' --test '$(TEST)' --max-seconds 0.96 --out "$(FSDD_OUT)/spikes"
+	@$(BIN)/snnsim reproduce speech-dcls --data "$(FSDD_OUT)/spikes" --seeds $(SEEDS) --epochs 200 --out "$(FSDD_OUT)/runs"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -50,6 +50,21 @@ class Remote:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What an archive has to hold, where its own bytes are not published: an archive may be packed anew, files are not.
+
+    Attributes:
+        suffix: Ending of the names of the files that count; others are left alone.
+        count: How many.
+        sha256: SHA-256 of the lines ``name sha256``, one a file, sorted by name.
+    """
+
+    suffix: str
+    count: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Published:
     """A data set that can be downloaded.
 
@@ -58,12 +73,17 @@ class Published:
         about: One line: what it is, and its licence.
         page: Where a person finds it.
         unpack: Whether the one archive is unpacked into the folder.
+        contents: What it has to hold, or None where the archive's own digest is published.
     """
 
     files: tuple[Remote, ...]
     about: str
     page: str
     unpack: bool = False
+    contents: Contents | None = None
+
+
+_FSDD = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 
 
 def _heidelberg(name: str, md5: str) -> Remote:
@@ -105,6 +125,21 @@ CATALOGUE: dict[str, Published] = {
         "https://arxiv.org/abs/1804.03209",
         unpack=True,
     ),
+    "fsdd": Published(
+        (
+            Remote(
+                f"fsdd-{_FSDD[:7]}.tar.gz",
+                (
+                    f"https://codeload.github.com/Jakobovski/free-spoken-digit-dataset/tar.gz/{_FSDD}",
+                    f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{_FSDD}.tar.gz",
+                ),
+            ),
+        ),
+        "Free Spoken Digit Dataset: 10 digits, 6 speakers, 3000 clips of sound at 8 kHz (CC BY-SA 4.0)",
+        "https://github.com/Jakobovski/free-spoken-digit-dataset",
+        unpack=True,
+        contents=Contents(".wav", 3000, "dbd573d7cafe79c4b49f65718115e1304e24e067fa39eff18a660dc6cb9c360f"),
+    ),
 }
 
 
@@ -138,7 +173,7 @@ def fetch_dataset(name: str, folder: str | Path, progress: Progress | None = Non
     if published.unpack:
         target = folder / published.files[0].name.removesuffix(".tar.gz")
         if not target.is_dir():
-            unpack_tar(files[0], target)
+            unpack_tar(files[0], target, published.contents)
         return [target]
     return files
 
@@ -275,8 +310,24 @@ def _pin(folder: Path, name: str, digest: str) -> None:
     write_text(folder / "SHA256SUMS", "".join(f"{value}  {key}\n" for key, value in sorted(known.items())))
 
 
-def unpack_tar(archive: Path, target: Path) -> None:
-    """Unpack a ``.tar.gz`` of plain files into a new folder: into a temporary one first, then renamed.
+def _check_contents(archive: Path, folder: Path, contents: Contents) -> None:
+    found = sorted((path.name, _digest(path, "sha256")) for path in folder.rglob(f"*{contents.suffix}"))
+    text = "".join(f"{name} {digest}\n" for name, digest in found)
+    if len(found) != contents.count or hashlib.sha256(text.encode()).hexdigest() != contents.sha256:
+        raise SnnsimFileError(
+            archive,
+            "",
+            f"does not hold the {contents.count} files that are expected ({len(found)} found); get it again",
+        )
+
+
+def unpack_tar(archive: Path, target: Path, contents: Contents | None = None) -> None:
+    """Unpack a ``.tar.gz`` of plain files into a new folder: into a temporary one first, checked, then renamed.
+
+    Args:
+        archive: File.
+        target: Folder to make.
+        contents: What it has to hold, or None.
 
     Raises:
         SnnsimFileError: The archive is damaged, holds links, devices or names that leave the folder, or is too large.
@@ -295,6 +346,8 @@ def unpack_tar(archive: Path, target: Path) -> None:
                 if total > LARGEST_UNPACKED:
                     raise SnnsimFileError(archive, "", "unpacks to more than 40 GiB; it is refused")
                 stream.extract(item, temporary, filter="data")
+        if contents is not None:
+            _check_contents(archive, temporary, contents)
         os.replace(temporary, target)
         sync_folder(target.parent)
     except (tarfile.TarError, EOFError) as error:

@@ -206,8 +206,8 @@ def test_only_https_is_used() -> None:
         for item in published.files:
             assert len(item.urls) >= 2
             assert all(url.startswith("https://") for url in item.urls)
-            assert item.md5 or item.sha256
-    with pytest.raises(InputError, match="known: shd, ssc, gsc"):
+            assert item.md5 or item.sha256 or published.contents
+    with pytest.raises(InputError, match="known: shd, ssc, gsc, fsdd"):
         fetch_dataset("mnist", Path("x"))
 
 
@@ -231,6 +231,18 @@ def test_archives_are_unpacked_into_one_new_folder(base: str, tmp_path: Path, mo
     assert fetch_dataset("tiny", tmp_path) == [tmp_path / "s"]
     assert (tmp_path / "s" / "yes" / "a.wav").read_bytes() == b"1"
     assert fetch_dataset("tiny", tmp_path) == [tmp_path / "s"]
+
+
+def test_what_an_archive_holds_is_checked_however_it_is_packed(tmp_path: Path) -> None:
+    lines = "".join(f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in (("0.wav", b"1"), ("1.wav", b"2")))
+    wanted = download.Contents(".wav", 2, hashlib.sha256(lines.encode()).hexdigest())
+    archive = tar(tmp_path / "a.tar.gz", ("top/1.wav", b"2"), ("top/README", b"x"), ("top/0.wav", b"1"))
+    unpack_tar(archive, tmp_path / "a", wanted)
+    assert (tmp_path / "a" / "top" / "0.wav").read_bytes() == b"1"
+    for bad in ((("0.wav", b"1"),), (("0.wav", b"1"), ("1.wav", b"3"))):
+        with pytest.raises(SnnsimFileError, match="does not hold the 2 files that are expected"):
+            unpack_tar(tar(tmp_path / "b.tar.gz", *bad), tmp_path / "b", wanted)
+        assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize(

@@ -169,3 +169,35 @@ def test_sizes_that_do_not_fit_are_named():
 def test_tail_steps_let_late_spikes_arrive():
     model = small_model()
     assert model.tail_steps == 3 * 2  # three delayed layers of five slots
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("stretch", [1, 7, 20, 100])
+def test_checkpoints_change_no_gradient(stretch: int, recurrent: bool) -> None:
+    recipe = load_recipe(
+        "shd-lif", ["model.batch_norm=false", f"model.recurrent={str(recurrent).lower()}", "model.hidden=[9,8]"]
+    )
+    generator = torch.Generator().manual_seed(0)
+    x = torch.poisson(torch.full((20, 4, 6), 0.6), generator=generator).double() * 3
+    mask = torch.ones(20, 4, dtype=torch.bool)
+    mask[12:, 1] = False
+    context = Context(mask, torch.arange(4))
+    results = []
+    for steps in (None, stretch):
+        model = build_model(recipe.model, 6, 3, recipe.data.dt).double().train()
+        output = model(x, None, context, checkpoint_steps=steps)
+        output.logits.square().sum().backward()
+        results.append((output, [p.grad for p in model.parameters()]))
+    (whole, wanted), (parts, got) = results
+    assert whole.rates.min() > 0
+    torch.testing.assert_close(parts.trace, whole.trace, rtol=1e-12, atol=1e-12)
+    assert torch.equal(parts.rates, whole.rates)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_checkpoints_need_independent_stretches() -> None:
+    for recipe in (load_recipe("shd-dcls", ["model.batch_norm=false", "model.hidden=[4]"]), load_recipe("shd-lif")):
+        model = build_model(recipe.model, 6, 3, recipe.data.dt).train()
+        with pytest.raises(InputError, match="without delays and without batch norm"):
+            model(torch.zeros(5, 2, 6), None, Context(None, torch.arange(2)), checkpoint_steps=2)

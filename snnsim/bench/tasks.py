@@ -29,6 +29,7 @@ class Task:
         n_delays: Delay slots of a synapse.
         sigma: Width of the delay taps in steps.
         taps: Taps a synapse.
+        checkpoint_steps: Steps of a stretch that our side computes again in the backward pass; 0 keeps everything.
         peers: Sides to compare with, files in ``peers/``.
     """
 
@@ -43,6 +44,7 @@ class Task:
     n_delays: int = 0
     sigma: float = 0.0
     taps: int = 1
+    checkpoint_steps: int = 0
     peers: tuple[str, ...] = ("spikingjelly", "snntorch", "norse", "spyx")
 
     def to_json(self, threads: int) -> dict[str, Any]:
@@ -87,6 +89,13 @@ TASKS: dict[str, Task] = {
         ),
         replace(_PLAIN, name="plain", summary="700-256-256-20, 100 steps, training step"),
         replace(_PLAIN, name="plain-long", summary="the same over 1000 steps", n_steps=1000),
+        replace(
+            _PLAIN,
+            name="plain-lean",
+            summary="the same over 1000 steps, ours with checkpoints every 50 steps",
+            n_steps=1000,
+            checkpoint_steps=50,
+        ),
         replace(
             _PLAIN,
             name="recurrent",

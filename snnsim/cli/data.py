@@ -103,7 +103,7 @@ def _describe(part: Any) -> dict[str, Any]:
 
 @app.command(epilog="Example: snnsim data get shd --out data/shd", context_settings=SETTINGS)
 def get(
-    name: Annotated[str, typer.Argument(help="shd, ssc or gsc.")],
+    name: Annotated[str, typer.Argument(help="shd, ssc, gsc or fsdd.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to put it into [default: data/NAME].")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -113,10 +113,16 @@ def get(
     folder = out if out is not None else Path("data") / name
     with _bar() as report:
         files = fetch_dataset(name, folder, report)
-    if any(remote.sha256 is None for remote in CATALOGUE[name].files):
+    note(CATALOGUE[name].about)
+    if CATALOGUE[name].contents is None and any(remote.sha256 is None for remote in CATALOGUE[name].files):
         note(f"checked against the published md5; no sha256 is published: the one found is kept in {folder}/SHA256SUMS")
     target = files[0] if CATALOGUE[name].unpack else folder
-    text = "\n".join([*(str(path) for path in files), f"use it with --data {target}"])
+    use = f"use it with --data {target}"
+    if name == "fsdd":
+        use = (
+            f"encode it:  snnsim data encode {target} --name-pattern '{{label}}_{{speaker}}_{{index}}' --test 'index<5'"
+        )
+    text = "\n".join([*(str(path) for path in files), use])
     emit({"files": [str(path) for path in files], "data": str(target)}, json, text)
 
 

@@ -7,11 +7,12 @@ stream is an argument and a result. ``build_model`` makes one from the ``[model]
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from snnsim.errors import InputError
 from snnsim.nn import surrogates
@@ -167,12 +168,20 @@ class ReadoutBlock(nn.Module):
         self, x: Tensor, state: State | None = None, context: Context | None = None
     ) -> tuple[Tensor, Tensor, State]:
         """Return scores (batch, class), the trace (time, batch, class) and the state."""
+        trace, state = self.integrate(x, state, context)
+        return self.scores(trace, context), trace, state
+
+    def integrate(self, x: Tensor, state: State | None = None, context: Context | None = None) -> tuple[Tensor, State]:
+        """Return the trace (time, batch, class) and the state."""
         connection_state, neuron_state = (None, None) if state is None else state
         current, connection_state = self.connection(x, connection_state, context)
         trace, neuron_state = self.neuron(current, neuron_state, context)
+        return trace, (connection_state, neuron_state)
+
+    def scores(self, trace: Tensor, context: Context | None = None) -> Tensor:
+        """Return the scores of a whole trace, (batch, class)."""
         mask = None if context is None else context.mask
-        logits = reduce_trace(trace, self.reduce, mask=mask, skip_steps=self.skip_steps)
-        return logits, trace, (connection_state, neuron_state)
+        return reduce_trace(trace, self.reduce, mask=mask, skip_steps=self.skip_steps)
 
 
 class SpikingModel(nn.Module):
@@ -224,7 +233,13 @@ class SpikingModel(nn.Module):
         return [layer.connection for layer in self.layers() if isinstance(layer.connection, DelayedLinear)]
 
     def forward(
-        self, x: Tensor, state: State | None = None, context: Context | None = None, *, record: bool = False
+        self,
+        x: Tensor,
+        state: State | None = None,
+        context: Context | None = None,
+        *,
+        record: bool = False,
+        checkpoint_steps: int | None = None,
     ) -> Output:
         """Run all layers over all steps of ``x``, shape (time, batch, n_inputs).
 
@@ -233,26 +248,68 @@ class SpikingModel(nn.Module):
             state: State of the stream, or None for silence before step 0.
             context: Mask of valid steps and keys of dropout.
             record: Keep the spikes of every block in :attr:`Output.spikes`.
+            checkpoint_steps: In training, keep only the states between stretches of this many steps and run a
+                stretch again when its gradient is due: the same gradients within rounding, least memory at about the
+                root of the number of steps. For models without delays and batch norm.
         """
+        if checkpoint_steps is not None and self.training and torch.is_grad_enabled():
+            return self._forward_in_stretches(x, state, context, checkpoint_steps, record)
+        trace, counts, recorded, new = self._run(x, state, context, record)
+        return Output(self.readout.scores(trace, context), trace, self._rates(counts, x, context), recorded, new)
+
+    def _run(
+        self, x: Tensor, state: State | None, context: Context | None, record: bool
+    ) -> tuple[Tensor, Tensor, list[Tensor], State]:
+        """Return the trace, the spikes of every block in valid steps, the recorded spikes and the state."""
         states = [None] * (len(self.blocks) + 1) if state is None else list(state)
         mask = None if context is None else context.mask
-        rates, recorded, new = [], [], []
+        counts, recorded, new = [], [], []
         for block, old in zip(cast(list[Block], list(self.blocks)), states, strict=False):
             if not record and block.fuses(x):
-                x, counts, after = block.run_fused(x, old, context)
-                steps = x.shape[0] * x.shape[1] if mask is None else int(mask.sum())
-                rates.append(counts.sum().double() / max(1, steps * block.connection.n_out))
-                new.append(after)
-                continue
-            x, spikes, after = block(x, old, context)
-            rates.append(_rate(spikes, mask))
+                x, fired, after = block.run_fused(x, old, context)
+                counts.append(fired.sum().double())
+            else:
+                x, spikes, after = block(x, old, context)
+                counts.append(_count(spikes, mask))
+                if record:
+                    recorded.append(spikes)
             new.append(after)
-            if record:
-                recorded.append(spikes)
-        logits, trace, after = self.readout(x, states[-1], context)
+        trace, after = self.readout.integrate(x, states[-1], context)
         new.append(after)
-        rate = torch.stack(rates) if rates else torch.zeros(0)
-        return Output(logits, trace, rate, recorded, tuple(new))
+        return trace, torch.stack(counts) if counts else torch.zeros(0, dtype=torch.float64), recorded, tuple(new)
+
+    def _rates(self, counts: Tensor, x: Tensor, context: Context | None) -> Tensor:
+        mask = None if context is None else context.mask
+        steps = x.shape[0] * x.shape[1] if mask is None else int(mask.sum())
+        sizes = torch.tensor([max(1, steps * block.connection.n_out) for block in self.layers()[:-1]])
+        return counts / sizes if counts.numel() else counts.float()
+
+    def _forward_in_stretches(
+        self, x: Tensor, state: State | None, context: Context | None, steps: int, record: bool
+    ) -> Output:
+        """Run stretch after stretch; a stretch keeps its first state only and is run again in the backward pass."""
+        if steps < 1:
+            raise InputError(f"checkpoint_steps: expected at least 1, got {steps}")
+        if record:
+            raise InputError("checkpoint_steps: recorded spikes of all steps would keep what checkpoints save")
+        if self.delay_layers() or any(block.norm is not None for block in cast(list[Block], list(self.blocks))):
+            raise InputError(
+                "checkpoint_steps: expected layers without delays and without batch norm, whose stretches are "
+                "independent but for the state; train this model without it"
+            )
+        traces, total = [], torch.zeros(len(self.blocks), dtype=torch.float64)
+        for start in range(0, x.shape[0], steps):
+            part = context
+            if context is not None and context.mask is not None:
+                part = replace(context, mask=context.mask[start : start + steps])
+            trace, counts, _, state = checkpoint(
+                self._run, x[start : start + steps], state, part, False, use_reentrant=False, preserve_rng_state=False
+            )
+            traces.append(trace)
+            total = total + counts.detach()
+        trace = torch.cat(traces)
+        rates = self._rates(total, x, context)
+        return Output(self.readout.scores(trace, context), trace, rates, [], cast(State, state))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the trained parameters by role.
@@ -309,11 +366,9 @@ class SpikingModel(nn.Module):
 
 
 @torch.no_grad()
-def _rate(spikes: Tensor, mask: Tensor | None) -> Tensor:
+def _count(spikes: Tensor, mask: Tensor | None) -> Tensor:
     per_step = spikes.detach().sum(dim=2).double()  # whole numbers: the same sum in any order
-    steps = per_step.numel() if mask is None else int(mask.sum())
-    total = per_step.sum() if mask is None else (per_step * mask).sum()
-    return total / max(1, steps * spikes.shape[2])
+    return per_step.sum() if mask is None else (per_step * mask).sum()
 
 
 def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generator: torch.Generator) -> Connection:

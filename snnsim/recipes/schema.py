@@ -397,6 +397,7 @@ class TrainSpec(Spec):
         padding: ``masked`` (a sample's own steps count) or ``counted`` (empty steps count too, as in the published
             delay code, and every sample has the steps of the longest training sample).
         clip_norm: Largest gradient norm, or none.
+        checkpoint_steps: Steps of a stretch that the backward pass computes again instead of keeping it, or none.
         weights: Weights, biases and batch norm (the last without weight decay).
         positions: Delay positions.
         neuron: Learned neuron parameters.
@@ -413,6 +414,7 @@ class TrainSpec(Spec):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     padding: Literal["masked", "counted"] = "masked"
     clip_norm: float | None = Field(default=None, gt=0)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
     weights: GroupSpec = GroupSpec()
     positions: GroupSpec = GroupSpec(lr=0.1)
     neuron: GroupSpec = GroupSpec()

@@ -134,7 +134,7 @@ class Trainer:
         seen = mask if spec.padding == "masked" else None
         context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch)
         x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
-        output = self.model(x, None, context, record=spec.rate.strength > 0)
+        output = self.model(x, None, context, record=spec.rate.strength > 0, checkpoint_steps=spec.checkpoint_steps)
         skip = self.model.readout.skip_steps
         loss, losses = training_loss(output, target, seen, spec, len(batch), skip)
         for group in self.optimisers:

@@ -69,7 +69,7 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     context = Context(None, torch.arange(task["batch"]), 0, 0)
 
     def train() -> object:
-        output = model(x, None, context)
+        output = model(x, None, context, checkpoint_steps=task["checkpoint_steps"] or None)
         loss, losses = training_loss(output, labels, None, recipe.train, len(labels), 0)
         for group in optimisers:
             group.optimiser.zero_grad(set_to_none=True)
