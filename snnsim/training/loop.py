@@ -44,6 +44,7 @@ from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.finish import TrainResult, finish
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
+from snnsim.training.prefetch import ahead
 from snnsim.training.prepare import Prepared, input_density, prepare, stream
 from snnsim.training.run_folder import RunFolder, versions
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
@@ -388,7 +389,7 @@ def _train(
         trainer.begin_epoch()
         first_sample = trainer.totals.samples
         known = len(trainer.totals.warnings)
-        for batch in trainer.batches.epoch(trainer.epoch, trainer.batch):
+        for batch in ahead(trainer.batches.epoch(trainer.epoch, trainer.batch)):
             sums = trainer.train_batch(batch)
             for sentence in trainer.totals.warnings[known:]:
                 tell("warning", {"text": sentence})
