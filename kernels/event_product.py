@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from snnsim.kernels.lanes import run_ranges
-from snnsim.kernels.simd import fma, lanes_of, load, splat, store
+from snnsim.kernels.simd import count_bits, fma, lanes_of, load, lowest_bit, nonzero_bits, splat, store
 
 __all__ = ["EventRows", "by_column", "event_product", "list_events"]
 
@@ -29,34 +29,46 @@ EventRows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats]
 
 
 @njit(cache=True, nogil=True)
-def _count(x, counts, start, stop):  # type: ignore[no-untyped-def]
+def _count(x, n_in, counts, start, stop):  # type: ignore[no-untyped-def]
+    lanes = lanes_of(x)
     for r in range(start, stop):
-        n = 0
-        row = x[r]
-        for k in range(row.shape[0]):
-            n += row[k] != 0
+        n, at = 0, r * n_in
+        for k in range(0, n_in - n_in % lanes, lanes):
+            n += count_bits(nonzero_bits(load(x, at + k)))
+        for k in range(n_in - n_in % lanes, n_in):
+            n += x[at + k] != 0
         counts[r] = n
 
 
 @njit(cache=True, nogil=True)
-def _fill(x, first, column, value, start, stop):  # type: ignore[no-untyped-def]
+def _fill(x, n_in, first, column, value, start, stop):  # type: ignore[no-untyped-def]
+    lanes = lanes_of(x)
     for r in range(start, stop):
-        at = first[r]
-        row = x[r]
-        for k in range(row.shape[0]):
-            if row[k] != 0:
-                column[at] = k
-                value[at] = row[k]
-                at += 1
+        o, at = first[r], r * n_in
+        for k in range(0, n_in - n_in % lanes, lanes):
+            bits = nonzero_bits(load(x, at + k))
+            while bits != 0:
+                place = k + lowest_bit(bits)
+                column[o] = place
+                value[o] = x[at + place]
+                o += 1
+                bits &= bits - 1
+        for k in range(n_in - n_in % lanes, n_in):
+            if x[at + k] != 0:
+                column[o] = k
+                value[o] = x[at + k]
+                o += 1
 
 
 def list_events(x: Floats, threads: int) -> EventRows:
     """List the entries that are not zero, shape (rows, n_in)."""
-    first = np.zeros(x.shape[0] + 1, dtype=np.int64)
-    run_ranges(_count, (x, first[1:]), x.shape[0], threads, ROWS)
+    rows, n_in = x.shape
+    flat = x.reshape(-1)
+    first = np.zeros(rows + 1, dtype=np.int64)
+    run_ranges(_count, (flat, n_in, first[1:]), rows, threads, ROWS)
     np.cumsum(first, out=first)
     column, value = np.empty(first[-1], dtype=np.int32), np.empty(first[-1], dtype=x.dtype)
-    run_ranges(_fill, (x, first, column, value), x.shape[0], threads, ROWS)
+    run_ranges(_fill, (flat, n_in, first, column, value), rows, threads, ROWS)
     return first, column, value
 
 

@@ -27,11 +27,14 @@ __all__ = [
     "TILE_ROWS",
     "TILE_VECTORS",
     "aligned_empty",
+    "count_bits",
     "exponential",
     "fma",
     "fms",
     "lanes_of",
     "load",
+    "lowest_bit",
+    "nonzero_bits",
     "splat",
     "store",
     "tile_product",
@@ -207,6 +210,41 @@ def where_greater(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", left, right), chosen, other)
 
     return a(a, b, yes, no), generate
+
+
+@intrinsic
+def nonzero_bits(typing: Any, vector: Any) -> Any:
+    """Return a whole number whose bit k says whether lane k is not zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (value,) = arguments
+        lanes = value.type.count
+        zero = ir.Constant(value.type, [ir.Constant(value.type.element, 0.0)] * lanes)
+        bits = builder.bitcast(builder.fcmp_unordered("!=", value, zero), ir.IntType(lanes))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(vector), generate
+
+
+def _of_bits(name: str, *more: Any) -> Any:
+    @intrinsic
+    def apply(typing: Any, bits: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            whole = ir.IntType(64)
+            kind = ir.FunctionType(whole, [whole, *(value.type for value in more)])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.i64")
+            return builder.call(function, [*arguments, *more])
+
+        return types.int64(types.int64), generate
+
+    return apply
+
+
+count_bits = _of_bits("ctpop")
+"""Return how many bits are set."""
+
+lowest_bit = _of_bits("cttz", ir.Constant(ir.IntType(1), 0))
+"""Return the place of the lowest bit that is set."""
 
 
 @intrinsic
