@@ -50,8 +50,10 @@ FSDD_OUT ?= runs/fsdd
 
 reproduce-fsdd: $(STAMP)
 	@test -n "$(FSDD)" || $(BIN)/snnsim data get fsdd --out data/fsdd
-	@test -d "$(FSDD_OUT)/spikes" || $(BIN)/snnsim data encode "$(or $(FSDD),$(wildcard data/fsdd/fsdd-*[0-9a-f]),data/fsdd)" \
-	  --name-pattern '{label}_{speaker}_{index}' --test '$(TEST)' --max-seconds 0.96 --out "$(FSDD_OUT)/spikes"
+	@test -f "$(FSDD_OUT)/encoded" && test "$$(cat "$(FSDD_OUT)/encoded")" = "$(FSDD) $(TEST)" || { \
+	  rm -rf "$(FSDD_OUT)" && mkdir -p "$(FSDD_OUT)" && \
+	  $(BIN)/snnsim data encode "$(or $(FSDD),data/fsdd)" --name-pattern '{label}_{speaker}_{index}' --test '$(TEST)' \
+	    --max-seconds 0.96 --out "$(FSDD_OUT)/spikes" && echo "$(FSDD) $(TEST)" > "$(FSDD_OUT)/encoded"; }
 	@$(BIN)/snnsim reproduce speech-dcls --data "$(FSDD_OUT)/spikes" --seeds $(SEEDS) --epochs 200 --out "$(FSDD_OUT)/runs"
 
 clean:

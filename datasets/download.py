@@ -169,17 +169,32 @@ def fetch_dataset(name: str, folder: str | Path, progress: Progress | None = Non
         raise InputError(f"data set {name!r} cannot be downloaded; known: {', '.join(CATALOGUE)}")
     published = CATALOGUE[name]
     folder = Path(folder)
-    files = [download(remote, folder, page=published.page, progress=progress) for remote in published.files]
+    pin = published.contents is None
+    files = [download(remote, folder, page=published.page, progress=progress, pin=pin) for remote in published.files]
     if published.unpack:
         target = folder / published.files[0].name.removesuffix(".tar.gz")
         if not target.is_dir():
-            unpack_tar(files[0], target, published.contents)
+            try:
+                unpack_tar(files[0], target, published.contents)
+            except _WrongContentsError:
+                files[0].unlink(missing_ok=True)  # so that getting it again gets it anew
+                raise
         return [target]
     return files
 
 
-def download(remote: Remote, folder: Path, *, page: str = "", progress: Progress | None = None) -> Path:
-    """Download one file, going on where an earlier attempt stopped; see :func:`fetch_dataset`."""
+def download(
+    remote: Remote, folder: Path, *, page: str = "", progress: Progress | None = None, pin: bool = True
+) -> Path:
+    """Download one file, going on where an earlier attempt stopped; see :func:`fetch_dataset`.
+
+    Args:
+        remote: What to download.
+        folder: Where to.
+        page: Where a person finds it.
+        progress: Told how far it is.
+        pin: Keep the SHA-256 of a file that has no published one, and ask for the same from then on.
+    """
     target = folder / remote.name
     pinned = _pinned(folder).get(remote.name)
     if target.exists():
@@ -215,7 +230,7 @@ def download(remote: Remote, folder: Path, *, page: str = "", progress: Progress
         raise SnnsimFileError(
             target, "", f"could not be written ({reason}); free space and run again to go on"
         ) from error
-    if remote.sha256 is None:
+    if remote.sha256 is None and pin:
         _pin(folder, remote.name, _digest(target, "sha256"))
     return target
 
@@ -310,11 +325,15 @@ def _pin(folder: Path, name: str, digest: str) -> None:
     write_text(folder / "SHA256SUMS", "".join(f"{value}  {key}\n" for key, value in sorted(known.items())))
 
 
+class _WrongContentsError(SnnsimFileError):
+    """An archive does not hold what it should."""
+
+
 def _check_contents(archive: Path, folder: Path, contents: Contents) -> None:
     found = sorted((path.name, _digest(path, "sha256")) for path in folder.rglob(f"*{contents.suffix}"))
     text = "".join(f"{name} {digest}\n" for name, digest in found)
     if len(found) != contents.count or hashlib.sha256(text.encode()).hexdigest() != contents.sha256:
-        raise SnnsimFileError(
+        raise _WrongContentsError(
             archive,
             "",
             f"does not hold the {contents.count} files that are expected ({len(found)} found); get it again",

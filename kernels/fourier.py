@@ -1,9 +1,10 @@
 """Discrete Fourier transforms over time of many real sequences at once, vectorised across the sequences.
 
-A lane is one sequence: arrays of shape (time, lanes). Two vectors of lanes become the real and the imaginary part of
-one complex vector sequence; a Stockham transform with radices 2 to 5 runs over it inside the first-level cache, and
-the two spectra are taken apart by their symmetry. The inverse goes the same way back. Both are fixed sequences of
-operations on each lane, so the bits do not depend on the number of threads.
+A lane is one sequence: arrays of shape (time, lanes). Even and odd steps of a sequence of even length ``n`` become the
+real and the imaginary part of a complex sequence of half the length; a Stockham transform with radices 2 to 5 runs over
+a vector of lanes inside the first-level cache, and a last pass makes the spectrum of the whole from those of the
+halves. The inverse goes the same way back. Lanes have nothing to do with each other, and each goes through one fixed
+sequence of operations, so the bits do not depend on the number of threads.
 
 A spectrum has one row for each frequency ``f = 0 .. n // 2`` and part (real, imaginary): flat, with
 ``row_length(lanes)`` numbers a row, row ``2 f + part``.
@@ -28,15 +29,18 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def smooth_length(n: int) -> int:
-    """Return the smallest number not below ``n`` that has no prime factor above 5."""
+    """Return the smallest even number not below ``n`` whose half has no prime factor above 5."""
+    if n < 1:
+        raise ValueError(f"smooth_length: expected at least 1, got {n}")
+    half = -(-n // 2)
     while True:
-        rest = n
+        rest = half
         for prime in (2, 3, 5):
             while rest % prime == 0:
                 rest //= prime
         if rest == 1:
-            return n
-        n += 1
+            return 2 * half
+        half += 1
 
 
 def row_length(lanes: int) -> int:
@@ -45,45 +49,54 @@ def row_length(lanes: int) -> int:
 
 
 def lane_block(dtype: Any) -> int:
-    """Return how many lanes are transformed together."""
+    """Return how many lanes are transformed together: two vectors, neighbours in memory."""
     return 2 * vector_lanes(dtype)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to transform sequences of one length.
+    """How to transform sequences of one even length.
 
     Attributes:
         n: Length.
-        radices: Radix of every stage, int64.
+        radices: Radix of every stage of the transform of half the length, int64.
         twiddles: ``exp(-2 pi i p k / (radix m))`` of every stage in order of p and k = 1 .. radix - 1, real and
             imaginary in turn, flat.
+        turns: ``exp(-2 pi i f / n)`` for f = 0 .. n / 2, real and imaginary in turn, flat.
     """
 
     n: int
     radices: npt.NDArray[np.int64]
     twiddles: Floats
+    turns: Floats
 
 
 @lru_cache(maxsize=128)
 def plan(n: int, dtype: str) -> Plan:
-    """Return the stages of a transform of length ``n`` (no prime factor above 5)."""
-    radices, rest = [], n
+    """Return the stages of a transform of an even length ``n`` whose half has no prime factor above 5."""
+    half = n // 2
+    radices, rest = [], half
     for radix in (5, 3, 4, 2):
-        while rest % radix == 0:
+        while rest > 1 and rest % radix == 0:
             radices.append(radix)
             rest //= radix
-    if rest != 1:
-        raise ValueError(f"plan: expected a length without prime factors above 5, got {n}")
-    twiddles, size = [], n
+    if rest != 1 or n % 2:
+        raise ValueError(f"plan: expected an even length whose half has no prime factor above 5, got {n}")
+    twiddles, size = [], half
     for radix in radices:
         m = size // radix
         for p in range(m):
             for k in range(1, radix):
-                angle = -2 * math.pi * ((p * k) % size) / size
-                twiddles += [math.cos(angle), math.sin(angle)]
+                twiddles += _turn(p * k, size)
         size = m
-    return Plan(n, np.array(radices or [1], dtype=np.int64), np.array(twiddles or [0.0], dtype=dtype))
+    turns = [part for f in range(half + 1) for part in _turn(f, n)]
+    stages = np.array(radices or [1], dtype=np.int64)
+    return Plan(n, stages, np.array(twiddles or [0.0], dtype=dtype), np.array(turns, dtype=dtype))
+
+
+def _turn(k: int, n: int) -> list[float]:
+    angle = -2 * math.pi * (k % n) / n
+    return [math.cos(angle), math.sin(angle)]
 
 
 @njit(cache=True, nogil=True)
@@ -251,6 +264,15 @@ def _transform(a: Floats, b: Floats, n: int, radices: npt.NDArray[np.int64], twi
 
 
 @njit(cache=True, nogil=True)
+def _whole(z, p, q, W, wr, wi):  # type: ignore[no-untyped-def]
+    """Return the parts of the whole spectrum at one frequency from the halves' transform there and at its mirror."""
+    half = splat(z.dtype.type(0.5))
+    fr, fi, gr, gi = load(z, p), load(z, p + W), load(z, q), load(z, q + W)
+    hr, hi = half * (fi + gi), half * (gr - fr)
+    return fma(half, fr + gr, fms(hr, wr, hi * wi)), fma(half, fi - gi, fma(hr, wi, hi * wr))
+
+
+@njit(cache=True, nogil=True)
 def analyse(
     x: Floats,
     n_steps: int,
@@ -258,12 +280,16 @@ def analyse(
     n: int,
     radices: npt.NDArray[np.int64],
     twiddles: Floats,
+    turns: Floats,
     out: Floats,
     row: int,
     start: int,
     stop: int,
 ) -> None:
     """Write the spectra of real sequences that are zero from ``n_steps`` on.
+
+    With Z the transform of ``x[2k] + i x[2k + 1]`` and m = n / 2, the halves have ``E = (Z(f) + conj Z(m - f)) / 2``
+    and ``O = (Z(f) - conj Z(m - f)) / 2i``, and ``X(f) = E + exp(-2 pi i f / n) O``.
 
     Args:
         x: Sequences, (n_steps, lanes), flat.
@@ -272,36 +298,55 @@ def analyse(
         n: Length of the transform.
         radices: Of the plan.
         twiddles: Of the plan.
+        turns: Of the plan.
         out: Output, flat, rows ``2 f + part``.
         row: Length of a row.
         start: First lane, a multiple of :func:`lane_block`.
         stop: Lane after the last.
     """
     W = lanes_of(x)
-    zero, half = splat(x.dtype.type(0)), splat(x.dtype.type(0.5))
-    a, b = aligned_empty(2 * n * W, x), aligned_empty(2 * n * W, x)
+    zero = splat(x.dtype.type(0))
+    a, b = aligned_empty(n * W, x), aligned_empty(n * W, x)
+    c, d = aligned_empty(n * W, x), aligned_empty(n * W, x)
+    m = n // 2
     for first in range(start, stop, 2 * W):
         if first + 2 * W <= lanes:
             for t in range(n_steps):
-                store(a, 2 * t * W, load(x, t * lanes + first))
-                store(a, (2 * t + 1) * W, load(x, t * lanes + first + W))
+                store(a, t * W, load(x, t * lanes + first))
+                store(c, t * W, load(x, t * lanes + first + W))
         else:
             for t in range(n_steps):
-                for j in range(2 * W):
-                    a[2 * t * W + j] = x[t * lanes + first + j] if first + j < lanes else 0
+                for j in range(W):
+                    a[t * W + j] = x[t * lanes + first + j] if first + j < lanes else 0
+                    c[t * W + j] = x[t * lanes + first + W + j] if first + W + j < lanes else 0
         for t in range(n_steps, n):
-            store(a, 2 * t * W, zero)
-            store(a, (2 * t + 1) * W, zero)
-        z = b if _transform(a, b, n, radices, twiddles) else a
-        for f in range(n // 2 + 1):
-            g = (n - f) % n
-            fr, fi = load(z, 2 * f * W), load(z, (2 * f + 1) * W)
-            gr, gi = load(z, 2 * g * W), load(z, (2 * g + 1) * W)
+            store(a, t * W, zero)
+            store(c, t * W, zero)
+        swapped = _transform(a, b, m, radices, twiddles)
+        _transform(c, d, m, radices, twiddles)
+        y, z = (b, d) if swapped else (a, c)
+        for f in range(m + 1):
+            p, q = 2 * (f % m) * W, 2 * ((m - f) % m) * W
+            wr, wi = splat(turns[2 * f]), splat(turns[2 * f + 1])
             o = 2 * f * row + first
-            store(out, o, half * (fr + gr))
-            store(out, o + W, half * (fi + gi))
-            store(out, o + row, half * (fi - gi))
-            store(out, o + row + W, half * (gr - fr))
+            real, imaginary = _whole(y, p, q, W, wr, wi)
+            other_real, other_imaginary = _whole(z, p, q, W, wr, wi)
+            store(out, o, real)
+            store(out, o + W, other_real)
+            store(out, o + row, imaginary)
+            store(out, o + row + W, other_imaginary)
+
+
+@njit(cache=True, nogil=True)
+def _halves(spectrum, o, q, row, edge, wr, wi):  # type: ignore[no-untyped-def]
+    """Return the exchanged parts of ``2 (E + i O)`` at one frequency."""
+    fr, gr = load(spectrum, o), load(spectrum, q)
+    fi, gi = load(spectrum, o + row), load(spectrum, q + row)
+    if edge:
+        zero = splat(spectrum.dtype.type(0))
+        fi, gi = zero, zero
+    dr, di = fr - gr, fi + gi
+    return (fi - gi) + fma(dr, wr, di * wi), (fr + gr) - fms(di, wr, dr * wi)
 
 
 @njit(cache=True, nogil=True)
@@ -312,6 +357,7 @@ def synthesise(
     n: int,
     radices: npt.NDArray[np.int64],
     twiddles: Floats,
+    turns: Floats,
     out: Floats,
     n_steps: int,
     start: int,
@@ -319,7 +365,7 @@ def synthesise(
 ) -> None:
     """Write the first ``n_steps`` of the real sequences that have these spectra; the inverse of :func:`analyse`.
 
-    The imaginary parts at frequency 0 and, for an even length, at ``n / 2`` are taken as zero.
+    The imaginary parts at frequency 0 and ``n / 2`` are taken as zero.
 
     Args:
         spectrum: Rows ``2 f + part``, flat.
@@ -328,6 +374,7 @@ def synthesise(
         n: Length of the transform.
         radices: Of the plan.
         twiddles: Of the plan.
+        turns: Of the plan.
         out: Output, (n_steps, lanes), flat.
         n_steps: Steps that are wanted.
         start: First lane, a multiple of :func:`lane_block`.
@@ -335,29 +382,30 @@ def synthesise(
     """
     W = lanes_of(out)
     scale = splat(out.dtype.type(1.0 / n))
-    a, b = aligned_empty(2 * n * W, out), aligned_empty(2 * n * W, out)
+    one = out.dtype.type(1.0 / n)
+    a, b = aligned_empty(n * W, out), aligned_empty(n * W, out)
+    c, d = aligned_empty(n * W, out), aligned_empty(n * W, out)
+    m = n // 2
     for first in range(start, stop, 2 * W):
-        for f in range(n // 2 + 1):  # parts are exchanged: the inverse is the transform of the exchanged numbers
-            g = (n - f) % n
-            o = 2 * f * row + first
-            ar, br = load(spectrum, o), load(spectrum, o + W)
-            if f == g:
-                store(a, (2 * f + 1) * W, ar)
-                store(a, 2 * f * W, br)
-            else:
-                ai, bi = load(spectrum, o + row), load(spectrum, o + row + W)
-                store(a, (2 * f + 1) * W, ar - bi)
-                store(a, 2 * f * W, ai + br)
-                store(a, (2 * g + 1) * W, ar + bi)
-                store(a, 2 * g * W, br - ai)
-        z = b if _transform(a, b, n, radices, twiddles) else a
+        for f in range(m):  # parts are exchanged: the inverse is the transform of the exchanged numbers
+            o, q = 2 * f * row + first, 2 * (m - f) * row + first
+            wr, wi = splat(turns[2 * f]), splat(turns[2 * f + 1])
+            low, high = _halves(spectrum, o, q, row, f == 0, wr, wi)
+            other_low, other_high = _halves(spectrum, o + W, q + W, row, f == 0, wr, wi)
+            store(a, 2 * f * W, low)
+            store(a, (2 * f + 1) * W, high)
+            store(c, 2 * f * W, other_low)
+            store(c, (2 * f + 1) * W, other_high)
+        swapped = _transform(a, b, m, radices, twiddles)
+        _transform(c, d, m, radices, twiddles)
+        y, z = (b, d) if swapped else (a, c)
         if first + 2 * W <= lanes:
             for t in range(n_steps):
-                store(out, t * lanes + first, scale * load(z, (2 * t + 1) * W))
-                store(out, t * lanes + first + W, scale * load(z, 2 * t * W))
+                store(out, t * lanes + first, scale * load(y, (t ^ 1) * W))
+                store(out, t * lanes + first + W, scale * load(z, (t ^ 1) * W))
         else:
-            one = out.dtype.type(1.0 / n)
             for t in range(n_steps):
-                for j in range(min(2 * W, lanes - first)):
-                    k = (2 * t + 1) * W + j if j < W else 2 * t * W + j - W
-                    out[t * lanes + first + j] = one * z[k]
+                for j in range(min(W, lanes - first)):
+                    out[t * lanes + first + j] = one * y[(t ^ 1) * W + j]
+                for j in range(lanes - first - W):
+                    out[t * lanes + first + W + j] = one * z[(t ^ 1) * W + j]

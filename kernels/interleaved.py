@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, where_greater
+from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, where_not_less
 
 __all__ = ["PASS", "layer", "pack", "unpack"]
 
@@ -127,8 +127,8 @@ def layer(
                 o = (j * length + silent + t0 + t) * lanes
                 if spiking:
                     after = low if reset_zero else h - amount
-                    v = where_greater(threshold, h, h, after)
-                    fired = where_greater(threshold, h, zero, one)
+                    v = where_not_less(h, threshold, after, h)
+                    fired = where_not_less(h, threshold, one, zero)
                     store(out, o, fired)
                     store(total, 0, fma(fired, load(valid, (t0 + t) * lanes), load(total, 0)))
                 else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -61,18 +61,24 @@ def run_ranges(kernel: Callable[..., Any], arguments: Sequence[Any], n: int, thr
     pieces = iter(ranges)  # every thread takes its next piece from it; next() of a list's iterator is atomic
 
     def work() -> None:
-        for start, stop in pieces:
-            kernel(*arguments, start, stop)
+        try:
+            for start, stop in pieces:
+                kernel(*arguments, start, stop)
+        except BaseException:
+            for _ in pieces:  # nobody begins another piece
+                pass
+            raise
 
     helpers = min(threads, len(ranges)) - 1
     pool = _pool(threads)
     futures = [pool.submit(work) for _ in range(helpers)]
     try:
         work()
-    finally:
         for future in futures:
             if not future.cancel():  # one that has not begun has nothing left to do
                 future.result()
+    finally:
+        wait(future for future in futures if not future.cancel())
 
 
 def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:

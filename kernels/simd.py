@@ -40,6 +40,7 @@ __all__ = [
     "tile_product",
     "vector_lanes",
     "where_greater",
+    "where_not_less",
 ]
 
 
@@ -208,6 +209,17 @@ def where_greater(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         left, right, chosen, other = arguments
         return builder.select(builder.fcmp_ordered(">", left, right), chosen, other)
+
+    return a(a, b, yes, no), generate
+
+
+@intrinsic
+def where_not_less(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """Return ``yes`` where ``a >= b`` and ``no`` elsewhere, lane by lane; what is no number is never ``>=``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        left, right, chosen, other = arguments
+        return builder.select(builder.fcmp_ordered(">=", left, right), chosen, other)
 
     return a(a, b, yes, no), generate
 

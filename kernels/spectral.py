@@ -87,7 +87,7 @@ def _multiply(
 ) -> None:
     """Multiply ``rows`` whole tiles of rows by packed panels; ``out`` (rows, columns) is overwritten."""
     width = TILE_VECTORS * lanes_of(a)
-    for k0 in range(0, depth, DEPTH):
+    for k0 in range(0, max(1, depth), DEPTH):
         deep = min(DEPTH, depth - k0)
         for n in range(0, columns, width):
             at = b0 + k0 * columns + n * deep

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,11 +91,12 @@ class _Worker:
             environment[f"{library}_NUM_THREADS"] = str(threads)
         if name != "ours":  # the way of waiting that suits this package is not forced on others
             environment.pop("OMP_WAIT_POLICY", None)
+        self.words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop a library that talks much
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.words,
             text=True,
             env=environment,
         )
@@ -107,20 +110,26 @@ class _Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        assert self.process.stderr is not None
         line = self.process.stdout.readline()
         if not line:
-            words = self.process.stderr.read().strip().splitlines()
+            self.words.seek(0)
+            words = self.words.read().decode(errors="replace").strip().splitlines()
             raise InputError(words[-1] if words else "it ended without a word")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise InputError(f"it answered {line.strip()[:60]!r}") from None
         return answer
 
     def step(self) -> float:
         """Do one step and return its seconds."""
         assert self.process.stdin is not None
         self.process.send_signal(signal.SIGCONT)
-        self.process.stdin.write("step\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("step\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise InputError("it ended between two steps") from None
         seconds = float(self._answer()["seconds"])
         self.process.send_signal(signal.SIGSTOP)
         return seconds
@@ -129,9 +138,10 @@ class _Worker:
         """End the process."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+        for pipe in (self.process.stdin, self.process.stdout, self.words):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def compare(
@@ -170,7 +180,13 @@ def compare(
         seconds = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
-                seconds[name].append(worker.step())
+                if name not in missing:
+                    try:
+                        seconds[name].append(worker.step())
+                    except InputError as error:
+                        if name == "ours":
+                            raise InputError(f"bench {task.name}: {error}") from error
+                        missing[name] = str(error)
     finally:
         for worker in workers.values():
             worker.end()

@@ -51,12 +51,19 @@ def data(
     emit(result, json, format_comparisons(rows))
 
 
-Names = Annotated[list[str] | None, typer.Argument(help="Which tasks; all by default.")]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Steps of every side, in turn.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help="Which tasks, by name; all by default (some minutes). A wrong name lists them."),
+]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Steps of every side, in turn; the range is over these.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of every side; all cores by default.")]
 Pythons = Annotated[
     list[str] | None,
-    typer.Option("--python", metavar="PEER=PATH", help="Interpreter of a peer that lives elsewhere; may be repeated."),
+    typer.Option(
+        "--python",
+        metavar="PEER=PATH",
+        help="Interpreter of a peer (such as spyx) that lives elsewhere; may be repeated.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -103,6 +110,9 @@ def _compare_all(
         name, equals, path = entry.partition("=")
         if not equals or not Path(path).exists():
             raise InputError(f"--python: expected PEER=PATH of an interpreter, got {entry!r}")
+        if not any(name in task.peers for task in tasks):
+            known = sorted({peer for task in tasks for peer in task.peers})
+            raise InputError(f"--python: expected one of the peers {', '.join(known)}, got {name!r}")
         elsewhere[name] = path
     count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
     roof = measure_roofline(count)

@@ -292,6 +292,12 @@ def _check_input(layer: Linear | DelayedLinear, x: Tensor, n_in: int) -> None:
             f"{type(layer).__name__}: expected input (time, batch, {n_in}), got shape {tuple(x.shape)}; "
             "does the data set have the channel count the model was built for?"
         )
+    _check_dtype(layer, x)
+
+
+def _check_dtype(layer: Linear | DelayedLinear, x: Tensor) -> None:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"{type(layer).__name__}: expected input of float32 or float64, got {x.dtype}; convert it")
 
 
 def _kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: torch.Generator | None) -> Tensor:

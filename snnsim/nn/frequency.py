@@ -84,7 +84,7 @@ class _Transform:
         """Return memory for spectra."""
         row = fourier.row_length(rows * columns)
         data = buffers.take((2 * self.frequencies * row,), self.dtype)
-        data.view(-1, row)[:, rows * columns :] = 0  # lanes are transformed in pairs: none may hold arbitrary numbers
+        data.view(-1, row)[:, rows * columns :] = 0  # lanes that are no sequence go through the same steps
         return _Spectrum(data, rows, columns)
 
     def analyse(self, x: Tensor) -> _Spectrum:
@@ -93,15 +93,17 @@ class _Transform:
         out = self.empty(rows, columns)
         plan = self.plan
         flat = x.detach().contiguous().numpy().reshape(-1)
-        arguments = (flat, n_steps, rows * columns, plan.n, plan.radices, plan.twiddles, out.data.numpy(), out.row)
-        run_ranges(fourier.analyse, arguments, rows * columns, torch.get_num_threads(), LANES)
+        source = (flat, n_steps, rows * columns, plan.n, plan.radices, plan.twiddles, plan.turns)
+        run_ranges(
+            fourier.analyse, (*source, out.data.numpy(), out.row), rows * columns, torch.get_num_threads(), LANES
+        )
         return out
 
     def synthesise(self, spectrum: _Spectrum, n_steps: int) -> Tensor:
         """Return the first steps of the sequences, (n_steps, rows, columns)."""
         y = buffers.take((n_steps, spectrum.rows, spectrum.columns), self.dtype)
         plan, lanes = self.plan, spectrum.rows * spectrum.columns
-        source = (spectrum.data.numpy(), spectrum.row, lanes, plan.n, plan.radices, plan.twiddles)
+        source = (spectrum.data.numpy(), spectrum.row, lanes, plan.n, plan.radices, plan.twiddles, plan.turns)
         arguments = (*source, y.numpy().reshape(-1), n_steps)
         run_ranges(fourier.synthesise, arguments, lanes, torch.get_num_threads(), LANES)
         return y
@@ -198,5 +200,7 @@ def frequency_delay(x: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         Shape (time, batch, n_out).
     """
-    y: Tensor = _FrequencyDelay.apply(x, kernel)  # type: ignore[no-untyped-call]
+    if x.shape[0] == 0:
+        return x @ kernel[0].to(x.dtype).t()
+    y: Tensor = _FrequencyDelay.apply(x, kernel.to(x.dtype))  # type: ignore[no-untyped-call]
     return y

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from snnsim.errors import InputError
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.norm_lif import current_gradient, norm_lif_backward, norm_lif_forward
 from snnsim.kernels.surrogates import surrogate_numbers
@@ -121,11 +122,16 @@ def norm_lif(
         Thinned spikes (time, batch, unit), the last membrane (batch, unit), and the spikes in valid steps before
         dropout, int64, shape (batch,).
     """
+    shape = tuple(current.shape)
+    if tuple(v.shape) != shape[1:]:
+        raise InputError(f"state: expected a membrane of shape {shape[1:]}, got {tuple(v.shape)}")
     valid = np.empty((0, 0), dtype=np.uint8)
     if mask is not None:
+        if tuple(mask.shape) != shape[:2]:
+            raise InputError(f"mask: expected shape {shape[:2]}, got {tuple(mask.shape)}")
         valid = mask.contiguous().to(torch.uint8).numpy()
     numbers = torch.stack([value.detach() for value in neuron])
     out: tuple[Tensor, Tensor, Tensor] = _NormLIF.apply(  # type: ignore[no-untyped-call]
-        current.contiguous(), weight, bias, v, numbers, factors, rule, statistics, valid
+        current.contiguous(), weight, bias, v.to(current.dtype), numbers, factors, rule, statistics, valid
     )
     return out

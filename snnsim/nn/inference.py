@@ -111,7 +111,9 @@ def infer(model: SpikingModel, x: Tensor, context: Context | None = None) -> Out
     mask = None if context is None else context.mask
     valid = np.zeros((groups * lanes, n_steps), dtype=np.float32)
     valid[:batch] = 1.0 if mask is None else mask.numpy().T
-    valid = np.ascontiguousarray(valid.reshape(groups, lanes, n_steps).transpose(0, 2, 1)).reshape(groups, -1)
+    valid = np.ascontiguousarray(valid.reshape(groups, lanes, n_steps).transpose(0, 2, 1)).reshape(
+        groups, n_steps * lanes
+    )
     trace = buffers.take((n_steps, batch, model.n_classes), torch.float32)
     counts = np.zeros((len(layers), groups, lanes))
     places = [layer.place(n_steps) for layer in layers]

@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ class BufferPool:
     ALIGNMENT = 64
 
     def __init__(self, reserved_bytes: int | None = None) -> None:
-        self._lock = threading.RLock()  # a finaliser may run in the middle of take()
+        self._lock = threading.Lock()
+        self._returned: deque[tuple[int, int]] = deque()  # a finaliser may run anywhere: it only leaves a note here
         self._size = _half_the_memory() if reserved_bytes is None else reserved_bytes
         self._memory: npt.NDArray[np.uint8] | None = None
         self._starts: list[int] = [0]  # of the free places, in order
@@ -51,6 +53,7 @@ class BufferPool:
     def lent_bytes(self) -> int:
         """Return the memory that is in use, the fillings between aligned tensors included."""
         with self._lock:
+            self._take_back()
             return self._size - sum(self._lengths)
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -58,18 +61,19 @@ class BufferPool:
         size = math.prod(shape) * dtype.itemsize
         length = max(1, -(-size // self.ALIGNMENT)) * self.ALIGNMENT
         with self._lock:
+            self._take_back()
             start = self._cut(length)
         if start is None or self._memory is None:
             return torch.empty(shape, dtype=dtype)
         lent: npt.NDArray[Any] = self._memory[start : start + size].view(str(dtype).removeprefix("torch."))
-        weakref.finalize(lent, self._take_back, start, length).atexit = False
+        weakref.finalize(lent, self._returned.append, (start, length)).atexit = False
         return torch.from_numpy(lent).view(shape)  # every tensor of this memory keeps ``lent`` alive
 
     def _cut(self, length: int) -> int | None:
         if self._memory is None:
             self._memory = _reserve(self._size)
             if self._memory is None:
-                self._starts, self._lengths = [], []
+                self._size, self._starts, self._lengths = 0, [], []
         for k, free in enumerate(self._lengths):
             if free >= length:
                 start = self._starts[k]
@@ -81,8 +85,9 @@ class BufferPool:
                 return start
         return None
 
-    def _take_back(self, start: int, length: int) -> None:
-        with self._lock:
+    def _take_back(self) -> None:
+        while self._returned:
+            start, length = self._returned.popleft()
             k = bisect.bisect(self._starts, start)
             if k < len(self._starts) and start + length == self._starts[k]:
                 length += self._lengths[k]

@@ -111,11 +111,14 @@ class Block(nn.Module):
         neuron = self.neuron
         return (
             self.training
+            and neuron.training
+            and (self.norm is None or self.norm.training)
             and not self.residual
             and type(neuron) in (LIF, IF)
             and not any(parameter.requires_grad for parameter in neuron.parameters())
             and not bool(cast(LIF, neuron).refractory_steps.any())
             and x.device.type == "cpu"
+            and not any(has_hooks(module) for module in (self, self.norm, neuron, self.dropout) if module is not None)
         )
 
     def run_fused(
@@ -126,6 +129,7 @@ class Block(nn.Module):
         current, connection_state = self.connection(x, connection_state, context)
         current = current.contiguous()
         neuron = cast(LIF, self.neuron)
+        neuron._check_input(current)
         start = neuron.initial_state(current.shape[1], current.dtype) if old is None else old
         prepared = neuron.prepare(current.dtype)
         norm = self.norm
@@ -298,7 +302,7 @@ class SpikingModel(nn.Module):
                 "independent but for the state; train this model without it"
             )
         traces, total = [], torch.zeros(len(self.blocks), dtype=torch.float64)
-        for start in range(0, x.shape[0], steps):
+        for start in range(0, max(1, x.shape[0]), steps):
             part = context
             if context is not None and context.mask is not None:
                 part = replace(context, mask=context.mask[start : start + steps])
@@ -369,6 +373,12 @@ class SpikingModel(nn.Module):
 def _count(spikes: Tensor, mask: Tensor | None) -> Tensor:
     per_step = spikes.detach().sum(dim=2).double()  # whole numbers: the same sum in any order
     return per_step.sum() if mask is None else (per_step * mask).sum()
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether somebody listens to a module's calls; a fused layer does not make them."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in names)
 
 
 def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generator: torch.Generator) -> Connection:

@@ -91,7 +91,7 @@ def row_product(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Shape (rows, n_out).
     """
-    y: Tensor = _RowProduct.apply(x, weight)  # type: ignore[no-untyped-call]
+    y: Tensor = _RowProduct.apply(x, weight.to(x.dtype))  # type: ignore[no-untyped-call]
     return y
 
 
@@ -131,5 +131,5 @@ def event_row_product(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Shape (rows, n_out).
     """
-    y: Tensor = _EventRowProduct.apply(x.detach(), weight)  # type: ignore[no-untyped-call]
+    y: Tensor = _EventRowProduct.apply(x.detach(), weight.to(x.dtype))  # type: ignore[no-untyped-call]
     return y
