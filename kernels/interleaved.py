@@ -22,6 +22,9 @@ __all__ = ["PASS", "layer", "pack", "unpack"]
 CHUNK = 34
 """Steps whose sums are made together."""
 
+TURNED = 16
+"""Units that are turned from neighbours of a sample into rows of lanes together."""
+
 PASS = 8
 """Synapses of a target added in one pass; their number is filled up to a multiple of it with weight 0."""
 
@@ -33,15 +36,20 @@ def pack(x: Floats, first: int, silent: int, out: Floats) -> None:
     """Write samples ``first ..`` of ``x`` (time, batch, unit) as (unit, silent + time, lane), flat; none there is 0."""
     lanes = lanes_of(out)
     n_steps, batch, units = x.shape
-    out[:] = 0
+    zero = splat(out.dtype.type(0))
     length = silent + n_steps
-    for t in range(n_steps):
-        for lane in range(min(lanes, batch - first)):
-            row = x[t, first + lane]
-            at = (silent + t) * lanes + lane
-            for unit in range(units):
-                if row[unit] != 0:
-                    out[unit * length * lanes + at] = row[unit]
+    for unit in range(units):
+        for t in range(silent if batch - first >= lanes else length):
+            store(out, (unit * length + t) * lanes, zero)
+    for u0 in range(
+        0, units, TURNED
+    ):  # a few units at a time: a line of the output is filled before it leaves the cache
+        u1 = min(units, u0 + TURNED)
+        for t in range(n_steps):
+            for lane in range(min(lanes, batch - first)):
+                at = (silent + t) * lanes + lane
+                for unit in range(u0, u1):
+                    out[unit * length * lanes + at] = x[t, first + lane, unit]
 
 
 @njit(cache=True, nogil=True)
