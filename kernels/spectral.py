@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from snnsim.kernels.matrix import DEPTH, pack_columns
 from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, aligned_empty, fma, lanes_of, load, splat, store, tile_product
 
 __all__ = ["complex_products"]
-
-DEPTH = 256
-"""Products summed in registers before the sums go to memory: a panel of columns of this depth fits the first level."""
 
 COLUMNS = 128
 """Columns of the right factor that are packed at a time."""
@@ -39,36 +37,18 @@ def _pack_columns(
     """
     lanes = lanes_of(out)
     width = TILE_VECTORS * lanes
-    panels = -(-n // width)
-    part = panels * width * depth
-    s = out.dtype.type(sign)
-    factor = splat(s)
+    columns = -(-n // width) * width
+    part = columns * depth
+    factor = splat(out.dtype.type(sign))
     for k0 in range(0, depth, DEPTH):
         deep = min(DEPTH, depth - k0)
-        for panel in range(panels):
-            x0 = panel * width
-            wide = min(width, n - x0)
-            to = k0 * panels * width + panel * width * deep
-            if across == 1 and wide == width:
-                for k in range(deep):
-                    at, o = x0 + (k0 + k) * along, to + k * width
-                    for v in range(TILE_VECTORS):
-                        x, y = load(source, re + at + v * lanes), factor * load(source, im + at + v * lanes)
-                        store(out, o + v * lanes, x)
-                        store(out, part + o + v * lanes, y)
-                        store(out, 2 * part + o + v * lanes, x + y)
-                continue
-            if wide < width:
-                for j in range(to, to + width * deep):
-                    out[j] = out[part + j] = 0
-            for j in range(wide):
-                at = (x0 + j) * across + k0 * along
-                for k in range(deep):
-                    out[to + j + k * width] = source[re + at + k * along]
-                for k in range(deep):
-                    out[part + to + j + k * width] = s * source[im + at + k * along]
-            for j in range(to, to + width * deep, lanes):
-                store(out, 2 * part + j, load(out, j) + load(out, part + j))
+        at, shift = k0 * columns, k0 * along
+        pack_columns(source, re + shift, across, along, n, deep, out[at:])
+        pack_columns(source, im + shift, across, along, n, deep, out[part + at :])
+    for j in range(0, part, lanes):
+        imaginary = factor * load(out, part + j)
+        store(out, part + j, imaginary)
+        store(out, 2 * part + j, load(out, j) + imaginary)
 
 
 @njit(cache=True, nogil=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import math
 
@@ -325,3 +326,22 @@ def test_fixed_delays_train_with_the_kernel_of_evaluation(per):
     y.square().sum().backward()
     assert layer.position.grad is None
     assert bool((layer.weight.grad != 0).all())
+
+
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "delays", "sigma"), [(140, 256, 25, 12.0), (256, 256, 25, 0.23), (256, 20, 25, 12.0)]
+)
+def test_float32_agrees_with_float64_at_the_width_of_published_networks(n_in, n_out, delays, sigma):
+    generator = torch.Generator().manual_seed(0)
+    layer = DelayedLinear(n_in, n_out, max_delay_steps=delays - 1, sigma=sigma, generator=generator).train()
+    wide = copy.deepcopy(layer).double()
+    x = (torch.rand(136, 64, n_in, generator=generator) < 0.1).float() / 0.6
+    upstream = torch.randn(136, 64, n_out, generator=generator)
+    results = []
+    for module, kind in ((layer, torch.float32), (wide, torch.float64)):
+        leaf = x.to(kind, copy=True).requires_grad_()
+        y, _ = module(leaf)
+        y.backward(upstream.to(kind))
+        results.append((y.detach(), leaf.grad, module.weight.grad, module.position.grad))
+    for got, wanted in zip(*results, strict=True):
+        assert float((got.double() - wanted).norm() / wanted.norm()) <= 1e-6

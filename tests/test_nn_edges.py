@@ -1,14 +1,15 @@
 """Edges of the fast paths: nothing at all, wrong shapes, other dtypes, frozen parts: numbers or a sentence."""
 
 import gc
-import time
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 import torch
 
 from snnsim.errors import InputError
-from snnsim.kernels.lanes import run_ranges
+from snnsim.kernels import lanes
 from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.frequency import frequency_delay
@@ -108,21 +109,49 @@ def test_memory_is_never_lent_twice_when_a_collection_runs_in_between() -> None:
     assert pool.lent_bytes == 0
 
 
-def test_after_an_error_no_piece_is_begun_and_all_have_ended() -> None:
+class Watched(Iterator[tuple[int, int]]):
+    """Ranges that say when nobody will get another one."""
+
+    def __init__(self, ranges: list[tuple[int, int]]) -> None:
+        self.left = iter(ranges)
+        self.exhausted = threading.Event()
+
+    def __next__(self) -> tuple[int, int]:
+        try:
+            return next(self.left)
+        except StopIteration:
+            self.exhausted.set()
+            raise
+
+
+class Pieces(list[tuple[int, int]]):
+    """A list whose iterator is watched."""
+
+    def __iter__(self) -> Watched:
+        self.watched = Watched(self[:])
+        return self.watched
+
+
+def test_after_an_error_no_piece_is_begun_and_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = Pieces([(k, k + 1) for k in range(1000)])
+    monkeypatch.setattr(lanes, "lane_ranges", lambda *_: pieces)
     begun: list[int] = []
+    ended: list[int] = []
+    other = threading.Event()
 
     def work(start: int, stop: int) -> None:
         begun.append(start)
         if start == 0:
+            assert other.wait(30)  # until the second thread is at work
             raise RuntimeError("the first piece fails")
-        time.sleep(0.02)
+        other.set()
+        assert pieces.watched.exhausted.wait(30)  # until nothing is left to begin
+        ended.append(start)
 
     with pytest.raises(RuntimeError, match="first piece"):
-        run_ranges(work, (), 1000, 2, 1)
-    count = len(begun)
-    assert count < 8
-    run_ranges(lambda start, stop: None, (), 10, 2, 1)
-    assert len(begun) == count
+        lanes.run_ranges(work, (), 1000, 2, 1)
+    assert sorted(begun) == [0, 1]
+    assert ended == [1]
 
 
 def test_samples_and_units_do_not_disturb_each_other() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,6 @@ from torch import Tensor
 from torch.optim import Adam
 
 from snnsim.learning.bptt import class_loss
-from snnsim.nn.blocks import run_blocks
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.frequency import frequency_delay
 from snnsim.nn.model import Output
@@ -185,30 +183,5 @@ def test_layers_and_their_optimiser(make: Callable[[], torch.nn.Module]) -> None
             optimiser.step()
         return [y.detach(), *gradients, *(value.detach() for value in layer.state_dict().values())]
 
-    compute()  # Numba's threads set OpenMP's number when they start
+    compute()  # compiled before it is compared
     same_for_all(compute)
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_blocks_cover_everything_once_and_pass_errors_on(threads: int) -> None:
-    seen: list[tuple[int, int, int]] = []
-    fresh: list[int] = []
-
-    def fail(start: int, stop: int) -> None:
-        raise ValueError(f"block {start}")
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        run_blocks(fail, 0, 4)
-        run_blocks(lambda start, stop: seen.append((start, stop, torch.get_num_threads())), 10, 4)
-        with pytest.raises(ValueError, match=r"block \d"):
-            run_blocks(fail, 10, 4)
-        assert torch.get_num_threads() == threads
-        other = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
-        other.start()
-        other.join()
-    finally:
-        torch.set_num_threads(before)
-    assert sorted(seen) == [(0, 4, 1), (4, 8, 1), (8, 10, 1)]
-    assert fresh == [threads]

@@ -21,6 +21,10 @@ def test_everything_comes_in_order_from_another_thread() -> None:
     assert list(ahead(numbers(20, seen))) == list(range(20))
     assert all(name.startswith("snnsim-ahead") for name in seen)
     assert list(ahead(iter(()))) == []
+    waits: list[float] = []
+    assert list(ahead(iter(range(3)), waits)) == [0, 1, 2]
+    assert len(waits) == 4
+    assert min(waits) >= 0
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:

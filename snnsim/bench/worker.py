@@ -76,10 +76,9 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() != "step":
             break
-        wall, processor = time.perf_counter(), time.process_time()
+        begin = time.perf_counter()
         step()
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        print(json.dumps({"seconds": wall, "cpu_seconds": processor}), file=answers)
+        print(json.dumps({"seconds": time.perf_counter() - begin}), file=answers)
 
 
 if __name__ == "__main__":

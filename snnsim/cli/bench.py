@@ -157,12 +157,14 @@ def recipe_speed(
     loaded = load_recipe(recipe, [*(changes or []), f"train.epochs={epochs}"])
     opened = open_dataset(dataset)
     speeds: list[float] = []
+    shares: list[float] = []
     display = Display()
 
     def watch(kind: str, facts: dict[str, object]) -> None:
         display(kind, facts)
         if kind == "epoch":
             speeds.append(float(str(facts["samples_per_second"])))
+            shares.append(float(str(facts["waiting_share"])))
 
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="snnsim-bench-") as folder:
@@ -171,12 +173,15 @@ def recipe_speed(
         finally:
             display.close()
     median = statistics.median(speeds[1:])
+    share = statistics.median(shares[1:])
     result = {
         "n_samples": len(opened.train),
         "engine": "torch",
         "seconds": time.perf_counter() - begin,
         "samples_per_second": median,
         "first_epoch_samples_per_second": speeds[0],
+        "waiting_share": share,
     }
     text = f"{median:.0f} samples/s in training (median of {len(speeds) - 1} epochs; the first one {speeds[0]:.0f})"
+    text += f", {100 * share:.1f} % of the time waiting for batches"
     emit(result, json, text)

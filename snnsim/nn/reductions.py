@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnsim.nn.blocks import run_blocks
+from snnsim.kernels.lanes import run_ranges
 
 __all__ = ["add_bias", "softmax", "sum_first"]
 
@@ -76,18 +77,30 @@ def add_bias(y: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
+def _by_blocks(work: Callable[[slice], None], n: int) -> None:
+    """Call ``work`` for every block of :data:`ROWS` rows, on any number of threads: they follow from ``n`` alone."""
+
+    def some(start: int, stop: int) -> None:
+        for first in range(start, stop, ROWS):
+            work(slice(first, min(stop, first + ROWS)))
+
+    run_ranges(some, (), n, torch.get_num_threads(), ROWS)
+
+
 class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             y = torch.softmax(x, dim=1)
         else:
-            source, y = x.detach(), torch.empty_like(x)
+            y = torch.empty_like(x)
+            source, out = x.detach().numpy(), y.numpy()
 
-            def one(start: int, stop: int) -> None:
-                torch.softmax(source[start:stop], dim=1, out=y[start:stop])
+            def one(rows: slice) -> None:
+                part = np.exp(source[rows] - source[rows].max(axis=1, keepdims=True))
+                np.divide(part, part.sum(axis=1, keepdims=True), out=out[rows])
 
-            run_blocks(one, x.shape[0], ROWS)
+            _by_blocks(one, x.shape[0])
         ctx.save_for_backward(y)
         return y
 
@@ -96,17 +109,16 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (y,) = ctx.saved_tensors
         (upstream,) = gradients
+        if y.device.type != "cpu":
+            return y * (upstream - (y * upstream).sum(dim=1, keepdim=True))
         dx = torch.empty_like(y)
+        share, up, out = y.numpy(), upstream.numpy(), dx.numpy()
 
-        def one(start: int, stop: int) -> None:
-            share, up, out = y[start:stop], upstream[start:stop], dx[start:stop]
-            torch.mul(share, up, out=out)
-            torch.mul(share, up - out.sum(dim=1, keepdim=True), out=out)
+        def one(rows: slice) -> None:
+            mean = (share[rows] * up[rows]).sum(axis=1, keepdims=True)
+            np.multiply(share[rows], up[rows] - mean, out=out[rows])
 
-        if y.device.type == "cpu":
-            run_blocks(one, y.shape[0], ROWS)
-        else:
-            one(0, y.shape[0])
+        _by_blocks(one, y.shape[0])
         return dx
 
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +41,7 @@ from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.finish import TrainResult, finish
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
+from snnsim.training.interrupt import TrainingInterrupted, stop_on_signal
 from snnsim.training.prefetch import ahead
 from snnsim.training.prepare import Prepared, input_density, prepare, stream
 from snnsim.training.run_folder import RunFolder, versions
@@ -53,10 +51,6 @@ __all__ = ["Callback", "Trainer", "TrainingInterrupted", "train"]
 
 Callback = Callable[[str, dict[str, Any]], None]
 """``callback(kind, facts)`` with kind ``start``, ``batch``, ``epoch``, ``warning`` or ``result``."""
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """The run was stopped by a signal; a checkpoint was written and the run can be resumed."""
 
 
 @dataclass
@@ -274,27 +268,6 @@ def _selection_key(record: dict[str, Any], selection: str) -> tuple[float, float
     return (accuracy, -loss) if selection == "accuracy" else (-loss, accuracy)
 
 
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a flag, so that a batch is finished; the second one interrupts."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped.is_set
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped.is_set
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
 def train(
     recipe: Recipe | str | Path,
     dataset: Dataset,
@@ -332,7 +305,7 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     tell = callback or _silent
-    with process_group() as world, _stop_on_signal() as stopped:
+    with process_group() as world, stop_on_signal() as stopped:
         folder = RunFolder(out)
         if world.leads:
             folder.lock()
@@ -389,7 +362,8 @@ def _train(
         trainer.begin_epoch()
         first_sample = trainer.totals.samples
         known = len(trainer.totals.warnings)
-        for batch in ahead(trainer.batches.epoch(trainer.epoch, trainer.batch)):
+        waits: list[float] = []
+        for batch in ahead(trainer.batches.epoch(trainer.epoch, trainer.batch), waits):
             sums = trainer.train_batch(batch)
             for sentence in trainer.totals.warnings[known:]:
                 tell("warning", {"text": sentence})
@@ -417,6 +391,7 @@ def _train(
             "epoch": record["epoch"],
             "seconds": time.perf_counter() - start,
             "samples_per_second": samples / max(train_seconds, 1e-9),
+            "waiting_share": sum(waits) / max(train_seconds, 1e-9),
         }
         if world.leads:
             folder.append_timing(timing)
