@@ -13,9 +13,9 @@ import numpy.typing as npt
 from numba import njit
 
 from snnsim.kernels.lanes import run_ranges
-from snnsim.kernels.simd import count_bits, fma, lanes_of, load, lowest_bit, nonzero_bits, splat, store
+from snnsim.kernels.simd import aligned_empty, count_bits, fma, lanes_of, load, lowest_bit, nonzero_bits, splat, store
 
-__all__ = ["EventRows", "by_column", "event_product", "list_events"]
+__all__ = ["EventRows", "event_gradient", "event_product", "list_events"]
 
 Floats = npt.NDArray[np.floating[Any]]
 ROWS = 128
@@ -83,13 +83,13 @@ def event_product(
     start: int,
     stop: int,
 ) -> None:
-    """Write rows ``start .. stop - 1`` of ``x weight``; with the list of :func:`by_column`, of ``x^T weight``.
+    """Write rows ``start .. stop - 1`` of ``x weight``.
 
     Args:
-        first: From :func:`list_events` or :func:`by_column`, like the following.
-        column: Column of every entry (or its row).
+        first: From :func:`list_events`, like the following.
+        column: Column of every entry.
         value: Entries.
-        weight: Shape (n_in, n_out), flat; for ``x^T weight`` (rows, n_out).
+        weight: Shape (n_in, n_out), flat.
         n_out: Columns of the result.
         out: Output, shape (rows, n_out), flat.
         start: First row.
@@ -98,9 +98,10 @@ def event_product(
     lanes = lanes_of(out)
     wide = VECTORS * lanes
     zero = splat(out.dtype.type(0))
-    for r in range(start, stop):
-        j = 0
-        while j + wide <= n_out:
+    whole = n_out - n_out % wide
+    some = n_out - n_out % lanes
+    for j in range(0, whole, wide):  # outermost: these columns of the weights stay in the cache for all rows
+        for r in range(start, stop):
             a, b, c, d = zero, zero, zero, zero
             for k in range(first[r], first[r + 1]):
                 v, at = splat(value[k]), column[k] * n_out + j
@@ -113,30 +114,85 @@ def event_product(
             store(out, o + lanes, b)
             store(out, o + 2 * lanes, c)
             store(out, o + 3 * lanes, d)
-            j += wide
-        for rest in range(j, n_out):
-            out[r * n_out + rest] = 0
-        for k in range(first[r], first[r + 1]):
-            for rest in range(j, n_out):
-                out[r * n_out + rest] += value[k] * weight[column[k] * n_out + rest]
+    for j in range(whole, some, lanes):
+        for r in range(start, stop):
+            a = zero
+            for k in range(first[r], first[r + 1]):
+                a = fma(splat(value[k]), load(weight, column[k] * n_out + j), a)
+            store(out, r * n_out + j, a)
+    if some < n_out:
+        for r in range(start, stop):
+            for rest in range(some, n_out):
+                out[r * n_out + rest] = 0
+            for k in range(first[r], first[r + 1]):
+                for rest in range(some, n_out):
+                    out[r * n_out + rest] += value[k] * weight[column[k] * n_out + rest]
 
 
 @njit(cache=True, nogil=True)
-def by_column(
-    first: npt.NDArray[np.int64], column: npt.NDArray[np.int32], value: Floats, n_in: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats]:
-    """Order entries by column, then row: first entry of every column (and the end), row and value of every entry."""
-    start = np.zeros(n_in + 1, np.int64)
-    for k in range(column.shape[0]):
-        start[column[k] + 1] += 1
-    for k in range(n_in):
-        start[k + 1] += start[k]
-    at = start[:n_in].copy()
-    row, sorted_value = np.empty(column.shape[0], np.int32), np.empty(column.shape[0], value.dtype)
-    for r in range(first.shape[0] - 1):
-        for k in range(first[r], first[r + 1]):
-            o = at[column[k]]
-            row[o] = r
-            sorted_value[o] = value[k]
-            at[column[k]] = o + 1
-    return start, row, sorted_value
+def event_gradient(
+    first: npt.NDArray[np.int64],
+    column: npt.NDArray[np.int32],
+    value: Floats,
+    upstream: Floats,
+    n_in: int,
+    n_out: int,
+    out: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Write columns ``start .. stop - 1`` of ``x^T upstream``, summed row after row of ``x``.
+
+    The rows of ``upstream`` pass by once; the few columns that they are added to lie together and stay in the cache.
+
+    Args:
+        first: From :func:`list_events`, like the following.
+        column: Column of every entry.
+        value: Entries.
+        upstream: Shape (rows, n_out), flat.
+        n_in: Columns of ``x``.
+        n_out: Columns of the result.
+        out: Output, shape (n_in, n_out), flat.
+        start: First column.
+        stop: Column after the last.
+    """
+    lanes = lanes_of(out)
+    wide = VECTORS * lanes
+    rows = first.shape[0] - 1
+    sums = aligned_empty(n_in * wide, out)
+    some = start + (stop - start) // lanes * lanes
+    j = start
+    while j < some:
+        width = wide if j + wide <= some else lanes
+        sums[: n_in * width] = 0
+        if width == wide:
+            for r in range(rows):
+                if first[r] == first[r + 1]:
+                    continue
+                at = r * n_out + j
+                a, b = load(upstream, at), load(upstream, at + lanes)
+                c, d = load(upstream, at + 2 * lanes), load(upstream, at + 3 * lanes)
+                for k in range(first[r], first[r + 1]):
+                    v, o = splat(value[k]), column[k] * wide
+                    store(sums, o, fma(v, a, load(sums, o)))
+                    store(sums, o + lanes, fma(v, b, load(sums, o + lanes)))
+                    store(sums, o + 2 * lanes, fma(v, c, load(sums, o + 2 * lanes)))
+                    store(sums, o + 3 * lanes, fma(v, d, load(sums, o + 3 * lanes)))
+        else:
+            for r in range(rows):
+                a = load(upstream, r * n_out + j)
+                for k in range(first[r], first[r + 1]):
+                    o = column[k] * lanes
+                    store(sums, o, fma(splat(value[k]), a, load(sums, o)))
+        for i in range(n_in):
+            for lane in range(0, width, lanes):
+                store(out, i * n_out + j + lane, load(sums, i * width + lane))
+        j += width
+    if some < stop:
+        for i in range(n_in):
+            for rest in range(some, stop):
+                out[i * n_out + rest] = 0
+        for r in range(rows):
+            for k in range(first[r], first[r + 1]):
+                for rest in range(some, stop):
+                    out[column[k] * n_out + rest] += value[k] * upstream[r * n_out + rest]

@@ -64,7 +64,8 @@ def test_ratios_are_round_by_round() -> None:
 
 def test_the_least_operations_of_a_task() -> None:
     plain = Task("a", "", "plain", "train", (10, 20, 5), 100, 4, 1.0)
-    assert plain.least_operations() == 2 * 100 * 4 * (2 * 10 * 20 + 3 * 20 * 5)
+    assert plain.least_operations() == 2 * 100 * 4 * (2 * 10 * 20 + 20 * 5)
+    assert replace(plain, rate=0.1).least_operations() == pytest.approx(2 * 100 * 4 * (0.2 * 10 * 20 + 20 * 5))
     evaluation = replace(plain, kind="delay", what="evaluate", n_delays=1)
     assert evaluation.least_operations() == 2 * 100 * 4 * (10 * 20 + 20 * 5)
     assert TASKS["shd-delay"].least_operations() == pytest.approx(35.2e9, rel=0.01)

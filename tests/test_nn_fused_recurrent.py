@@ -28,7 +28,7 @@ def test_equals_the_step_by_step_neurons(reset: str, detach: bool, delay: int, u
     generator = torch.Generator().manual_seed(2)
     x = torch.rand(STEPS, BATCH, units, dtype=torch.float64, generator=generator) * 0.8
     upstream = torch.randn(STEPS, BATCH, units, dtype=torch.float64, generator=generator)
-    assert module._steps_in_one_kernel()
+    assert module.has_kernel
     results = []
     for run in (module.forward, module.reference_forward):
         leaf = x.clone().requires_grad_()
@@ -62,6 +62,5 @@ def test_bits_do_not_depend_on_threads() -> None:
 
 
 def test_what_goes_step_by_step() -> None:
-    assert not layer(5, 1, t_ref=0.02)._steps_in_one_kernel()
-    assert not layer(5, 1, learn=("tau_mem",))._steps_in_one_kernel()
-    assert not layer(5, 1).eval()._steps_in_one_kernel()
+    assert not layer(5, 1, t_ref=0.02).has_kernel
+    assert not layer(5, 1, learn=("tau_mem",)).has_kernel

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from snnsim.errors import InputError
-from snnsim.kernels.event_product import by_column, list_events
+from snnsim.kernels.event_product import list_events
 from snnsim.nn.delays import DelayedLinear, Linear
-from snnsim.nn.formulation import EVENT_DENSITY, choose_formulations
+from snnsim.nn.formulation import EVENT_DENSITY, choose_formulations, set_formulations
 from snnsim.nn.model import build_model
 from snnsim.nn.products import event_row_product, product, row_product
 from snnsim.recipes import load_recipe
@@ -30,7 +30,9 @@ def test_products_of_every_layout(m: int, depth: int, n: int, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("rows", "n_in", "n_out"), [(1, 1, 1), (50, 30, 7), (300, 70, 130), (5, 3, 64), (0, 4, 3)])
+@pytest.mark.parametrize(
+    ("rows", "n_in", "n_out"), [(1, 1, 1), (50, 30, 7), (300, 70, 150), (5, 3, 64), (40, 9, 20), (0, 4, 3)]
+)
 def test_event_products_are_products(rows: int, n_in: int, n_out: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.poisson(torch.full((rows, n_in), 0.1), generator=generator).to(dtype)
@@ -60,14 +62,9 @@ def test_lists_of_events_hold_every_entry_in_order() -> None:
     assert np.array_equal(np.repeat(np.arange(300), np.diff(first)), rows)
     assert np.array_equal(column, columns)
     assert np.array_equal(value, x[rows, columns])
-    start, row, turned = by_column(first, column, value, 40)
-    columns, rows = np.nonzero(x.T)
-    assert np.array_equal(np.repeat(np.arange(40), np.diff(start)), columns)
-    assert np.array_equal(row, rows)
-    assert np.array_equal(turned, x[rows, columns])
 
 
-def test_only_the_first_layer_lists_events_and_only_where_they_are_few() -> None:
+def test_the_first_layer_lists_events_where_the_data_are_sparse() -> None:
     recipe = load_recipe("shd-lif", ["model.hidden=[8,8]"])
     model = build_model(recipe.model, 12, 3, recipe.data.dt)
     few = choose_formulations(model, EVENT_DENSITY / 2)
@@ -80,6 +77,39 @@ def test_only_the_first_layer_lists_events_and_only_where_they_are_few() -> None
         choose_formulations(model, 1.5)
 
 
+def test_rates_of_the_epoch_before_choose_for_the_layers_behind() -> None:
+    recipe = load_recipe("shd-lif", ["model.hidden=[8,8]", "model.dropout=0.5"])
+    model = build_model(recipe.model, 12, 3, recipe.data.dt)
+    chosen = choose_formulations(model, 1.0, [1.9 * EVENT_DENSITY, 2.1 * EVENT_DENSITY])  # half of it is dropped
+    assert chosen == {"layer1": "dense", "layer2": "events", "readout": "dense"}
+    assert [layer.connection.formulation for layer in model.layers()] == list(chosen.values())
+    assert set(choose_formulations(model, 1.0, wish="events").values()) == {"events"}
+    assert set(choose_formulations(model, 0.0, [0.0, 0.0], "dense").values()) == {"dense"}
+    with pytest.raises(InputError, match="one a hidden layer"):
+        choose_formulations(model, 1.0, [0.1])
+    with pytest.raises(InputError, match="expected one of auto"):
+        choose_formulations(model, 1.0, wish="fast")  # type: ignore[arg-type]
+
+
+def test_a_residual_layer_hands_on_what_it_got() -> None:
+    recipe = load_recipe("shd-lif", ["model.hidden=[8,8,8]", "model.dropout=0.0", "model.residual=true"])
+    model = build_model(recipe.model, 12, 3, recipe.data.dt)
+    share = 0.6 * EVENT_DENSITY
+    chosen = choose_formulations(model, 1.0, [share, share, share])
+    assert chosen == {"layer1": "dense", "layer2": "events", "layer3": "dense", "readout": "dense"}
+
+
+def test_formulations_of_a_checkpoint_must_fit_the_model() -> None:
+    recipe = load_recipe("shd-lif", ["model.hidden=[8]", "model.recurrent=true"])
+    model = build_model(recipe.model, 12, 3, recipe.data.dt)
+    chosen = choose_formulations(model, 1.0, [EVENT_DENSITY / 2])
+    assert chosen == {"layer1": "dense", "layer1 recurrence": "events", "readout": "events"}
+    with pytest.raises(InputError, match="expected those of layer1, layer1 recurrence, readout"):
+        set_formulations(model, {"layer1": "dense"})
+    with pytest.raises(InputError, match="expected one of dense, events, got 'frequency'"):
+        set_formulations(model, {**chosen, "layer1": "frequency"})
+
+
 def test_a_layer_of_events_gives_the_input_its_gradient_by_the_dense_product() -> None:
     layer = Linear(6, 5)
     layer.formulation = "events"
@@ -87,6 +117,22 @@ def test_a_layer_of_events_gives_the_input_its_gradient_by_the_dense_product() -
     layer(x)[0].sum().backward()
     assert x.grad is not None
     torch.testing.assert_close(x.grad[0, 0], layer.weight.sum(dim=0).detach())
+
+
+def test_a_model_of_events_has_the_gradients_of_the_dense_one() -> None:
+    recipe = load_recipe("shd-lif", ["model.hidden=[40,24]", "model.recurrent=true", "model.dropout=0.0"])
+    x = torch.poisson(torch.full((30, 4, 70), 0.3), generator=torch.Generator().manual_seed(0))
+    seen = []
+    for wish in ("dense", "events"):
+        model = build_model(recipe.model, 70, 5, recipe.data.dt)
+        assert set(choose_formulations(model, 0.5, wish=wish).values()) == {wish}
+        output = model(x)
+        output.logits.square().sum().backward()
+        assert float(output.rates.min()) > 0
+        seen.append([parameter.grad for parameter in model.parameters()])
+    for got, wanted in zip(*seen, strict=True):
+        assert wanted is not None
+        assert float((got - wanted).norm()) <= 1e-5 * float(wanted.norm())
 
 
 def test_the_state_of_a_delay_layer_does_not_keep_its_whole_input() -> None:

@@ -389,6 +389,7 @@ def test_display_prints_plain_lines_and_a_table() -> None:
         "mean_delay": 0.012,
         "synaptic_operations": 1234.0,
         "samples_per_second": 99.0,
+        "formulations": {"layer1": "dense", "readout": "events"},
     }
     stream = io.StringIO()
     display = Display(stream)
@@ -396,6 +397,8 @@ def test_display_prints_plain_lines_and_a_table() -> None:
     display("warning", {"text": "hidden layer 1 [silent]"})
     assert stream.getvalue().splitlines()[0].startswith("epoch 1/2  loss 0.5000  train % 25.00  valid % -")
     assert "delay ms 12.0" in stream.getvalue()
+    display("epoch", facts)  # what has not changed is not said again
+    assert stream.getvalue().count("products: layer1 dense, readout events") == 1
     assert "hidden layer 1 [silent]" in stream.getvalue()
     table = io.StringIO()
     Console(file=table, width=80).print(display._table())

@@ -27,7 +27,7 @@ from snnsim.nn.frequency import frequency_delay
 from snnsim.nn.products import event_row_product, row_product
 from snnsim.nn.reductions import add_bias
 
-__all__ = ["DelayedLinear", "Linear", "delay_kernel"]
+__all__ = ["DelayedLinear", "Formulation", "Linear", "delay_kernel"]
 
 Version = Literal["v0", "v1", "max", "gauss"]
 Per = Literal["synapse", "axon", "dendrite"]
@@ -110,7 +110,7 @@ class Linear(nn.Module):
         if not torch.is_grad_enabled() and not self.training:
             y = self._exact(x)
         else:
-            sparse = self.formulation == "events" and not x.requires_grad and x.device.type == "cpu"
+            sparse = self.formulation == "events" and x.device.type == "cpu"
             y = (event_row_product if sparse else row_product)(x.flatten(0, 1), self.weight)
             y = y.view(x.shape[0], x.shape[1], self.n_out)
         return (y if self.bias is None else add_bias(y, self.bias)), None

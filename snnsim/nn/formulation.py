@@ -1,46 +1,106 @@
-"""Which way a layer computes the same numbers, chosen before training by sizes and by how full the data are.
+"""Which way a layer computes the same numbers: chosen before an epoch from sizes and from how full the data are.
 
-Nothing here looks at a batch, a clock or the number of threads: a run that is repeated or resumed chooses the same.
+Before the first epoch only the training data are known, so only the first layer can list its input's events; from the
+second epoch on the firing rates of the epoch before say which hidden layers are sparse enough too. Nothing here looks
+at a batch, a clock or the number of threads: a run that is repeated or resumed chooses the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast, get_args
+
 from snnsim.errors import InputError
-from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.delays import DelayedLinear, Formulation, Linear
 from snnsim.nn.model import SpikingModel
+from snnsim.nn.recurrent import Recurrent
 
-__all__ = ["EVENT_DENSITY", "choose_formulations"]
+__all__ = ["EVENT_DENSITY", "Wish", "choose_formulations", "set_formulations"]
 
-EVENT_DENSITY = 0.08
+EVENT_DENSITY = 0.2
 """Share of entries that are not zero below which listing them beats a dense product.
 
-Measured with 12 800 rows of 700 inputs, product and weight gradient together: the two are equal at 12 % for 256
-targets and at 9 % for 1024.
+Measured by ``snnsim bench products``: product and weight gradient together take equally long at about 21 % for 1024
+sources and targets and at 25 % for 256.
 """
 
+Wish = Literal["auto", "dense", "events"]
+"""``auto`` chooses by density; the others hold for every connection without delays."""
 
-def choose_formulations(model: SpikingModel, density: float) -> dict[str, str]:
+
+def choose_formulations(
+    model: SpikingModel, density: float, rates: Sequence[float] = (), wish: Wish = "auto"
+) -> dict[str, str]:
     """Set how the model's connections compute, and return it by layer.
 
-    The first layer without delays lists the events of its input where these are few; other layers without delays use
-    dense products. Layers with delays train in the frequency domain.
+    Layers without delays, and the weight gradient of recurrent LIF layers with one common delay, touch the events of
+    their input only where these are few, else they use dense products. Layers with delays train in the frequency
+    domain.
 
     Args:
         model: Model.
         density: Share of (step, channel) pairs of the training data that hold an event.
+        rates: Spikes a neuron-step of every hidden layer, before dropout; empty while none are known.
+        wish: ``dense`` or ``events`` for all connections without delays instead of the choice.
 
     Raises:
-        InputError: The density is not a share.
+        InputError: The density is not a share, or there is a number of rates that is not that of hidden layers.
     """
     if not 0 <= density <= 1:
         raise InputError(f"density: expected a share between 0 and 1, got {density!r}")
+    if wish not in get_args(Wish):
+        raise InputError(f"formulation: expected one of {', '.join(get_args(Wish))}, got {wish!r}")
+    if len(rates) not in (0, len(model.blocks)):
+        raise InputError(f"rates: expected one a hidden layer ({len(model.blocks)}), got {len(rates)}")
+
+    def choice(share: float) -> Formulation:
+        if wish == "auto":
+            return "events" if share < EVENT_DENSITY else "dense"
+        return wish
+
+    fired = list(rates) or [1.0] * len(model.blocks)
+    shares = [density]
+    for rate, block in zip(fired, model.blocks, strict=True):
+        kept = rate * (1 - _dropped(block))
+        shares.append(min(1.0, kept + shares[-1]) if block.residual else kept)
     chosen: dict[str, str] = {}
-    for index, layer in enumerate(model.layers()):
-        connection = layer.connection
-        name = "readout" if layer is model.readout else f"layer{index + 1}"
-        if isinstance(connection, Linear):
-            connection.formulation = "events" if index == 0 and density < EVENT_DENSITY else "dense"
-            chosen[name] = connection.formulation
-        elif isinstance(connection, DelayedLinear):
-            chosen[name] = "frequency"
+    for name, module, share in _connections(model, shares, fired):
+        chosen[name] = "frequency" if isinstance(module, DelayedLinear) else choice(share)
+    set_formulations(model, chosen)
     return chosen
+
+
+def set_formulations(model: SpikingModel, chosen: Mapping[str, str]) -> None:
+    """Set what :func:`choose_formulations` returned for this model or an equal one.
+
+    Raises:
+        InputError: The layers are others, or one of them cannot compute so.
+    """
+    layers = len(model.layers())
+    known = {name: module for name, module, _ in _connections(model, [1.0] * layers, [1.0] * layers)}
+    if set(known) != set(chosen):
+        raise InputError(f"formulations: expected those of {', '.join(known)}, got {', '.join(chosen)}")
+    for name, module in known.items():
+        way, possible = chosen[name], ("frequency",) if isinstance(module, DelayedLinear) else get_args(Formulation)
+        if way not in possible:
+            raise InputError(f"formulations: {name}: expected one of {', '.join(possible)}, got {way!r}")
+        if not isinstance(module, DelayedLinear):
+            module.formulation = cast(Formulation, way)
+
+
+def _dropped(block: Any) -> float:
+    return 0.0 if block.dropout is None else float(block.dropout.p)
+
+
+def _connections(
+    model: SpikingModel, shares: Sequence[float], fired: Sequence[float]
+) -> list[tuple[str, Linear | DelayedLinear | Recurrent, float]]:
+    """Return name, module and share of input entries that are not zero, of every connection that has a choice."""
+    found: list[tuple[str, Linear | DelayedLinear | Recurrent, float]] = []
+    for index, layer in enumerate(model.layers()):
+        name = "readout" if layer is model.readout else f"layer{index + 1}"
+        found.append((name, layer.connection, shares[index]))
+        neuron = getattr(layer, "neuron", None)
+        if isinstance(neuron, Recurrent) and neuron.has_kernel:
+            found.append((f"{name} recurrence", neuron, fired[index]))
+    return found

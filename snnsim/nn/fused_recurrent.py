@@ -10,19 +10,22 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import recurrent_lif as kernels
+from snnsim.kernels.event_product import list_events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import TILE_VECTORS, vector_lanes
 from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
-from snnsim.nn.products import product
+from snnsim.nn.products import event_weight_gradient, product
 
 __all__ = ["recurrent_lif"]
 
 
 class _RecurrentLIF(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, current: Tensor, weight: Tensor, neuron: Tensor, delay: int, rule: SpikeRule) -> Any:
+    def forward(
+        ctx: Any, current: Tensor, weight: Tensor, neuron: Tensor, delay: int, rule: SpikeRule, sparse: bool
+    ) -> Any:
         shape = tuple(current.shape)
         spikes, membrane = buffers.take(shape, current.dtype), buffers.take(shape, current.dtype)
         v = torch.empty(shape[1:], dtype=current.dtype)
@@ -34,14 +37,14 @@ class _RecurrentLIF(torch.autograd.Function):
         run_ranges(kernels.recurrent_forward, arguments, shape[1], torch.get_num_threads(), 1)
         ctx.save_for_backward(membrane, spikes, weight, neuron)
         ctx.set_materialize_grads(False)
-        ctx.numbers = delay, rule
+        ctx.numbers = delay, rule, sparse
         return spikes, v
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None) -> Any:
         membrane, spikes, weight, neuron = ctx.saved_tensors
-        delay, rule = ctx.numbers
+        delay, rule, sparse = ctx.numbers
         n_steps, batch, units = membrane.shape
         dtype = membrane.numpy().dtype
         up = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
@@ -59,12 +62,21 @@ class _RecurrentLIF(torch.autograd.Function):
         grad_weight = None
         if ctx.needs_input_grad[1]:
             later, earlier = grad[delay:].flatten(0, 1), spikes[: max(0, n_steps - delay)].flatten(0, 1)
-            grad_weight = product(later.t(), earlier)
-        return (grad if ctx.needs_input_grad[0] else None), grad_weight, None, None, None
+            if sparse:
+                rows = list_events(earlier.numpy(), torch.get_num_threads())
+                grad_weight = event_weight_gradient(rows, later, units)
+            else:
+                grad_weight = product(later.t(), earlier)
+        return (grad if ctx.needs_input_grad[0] else None), grad_weight, None, None, None, None
 
 
 def recurrent_lif(
-    current: Tensor, weight: Tensor, neuron: tuple[Tensor, ...], delay: int, rule: SpikeRule
+    current: Tensor,
+    weight: Tensor,
+    neuron: tuple[Tensor, ...],
+    delay: int,
+    rule: SpikeRule,
+    sparse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run recurrent LIF neurons from the zero state; differentiable in ``current`` and ``weight``.
 
@@ -74,12 +86,13 @@ def recurrent_lif(
         neuron: beta, threshold, v_reset and reset_amount, shape (unit,) each; constants.
         delay: Steps from a spike to its arrival, at least 1.
         rule: Reset and surrogate; no refractory period.
+        sparse: Sum the gradient of the weights over the spikes that occurred, instead of a dense product.
 
     Returns:
         Spikes (time, batch, unit) and the last membrane (batch, unit).
     """
     numbers = torch.stack([value.detach() for value in neuron])
     out: tuple[Tensor, Tensor] = _RecurrentLIF.apply(  # type: ignore[no-untyped-call]
-        current.contiguous(), weight.to(current.dtype), numbers, delay, rule
+        current.contiguous(), weight.to(current.dtype), numbers, delay, rule, sparse
     )
     return out

@@ -18,7 +18,7 @@ from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.matrix import matrix_product
 from snnsim.nn.memory import buffers
 
-__all__ = ["event_row_product", "product", "row_product"]
+__all__ = ["event_row_product", "event_weight_gradient", "product", "row_product"]
 
 SMALL = 1 << 21
 """Multiplications below which a product stays on one thread: waking another costs as much."""
@@ -29,8 +29,8 @@ ROWS = 128
 COLUMNS = 32
 """Columns of the result in a piece of work, where it has more columns than rows."""
 
-SOURCES = 16
-"""Sources whose weights get their gradient from events in one piece of work."""
+EVENT_COLUMNS = 64
+"""Columns of the weights' gradient from events in a piece of work: whole vectors in every precision."""
 
 
 def _strided(x: Tensor) -> tuple[Any, int, int]:
@@ -99,30 +99,45 @@ class _EventRowProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         threads = torch.get_num_threads()
-        ctx.rows = events.list_events(x.contiguous().numpy(), threads)
+        ctx.rows = events.list_events(x.detach().contiguous().numpy(), threads)
         out = buffers.take((x.shape[0], weight.shape[0]), x.dtype)
         by_source = weight.detach().t().contiguous().numpy().reshape(-1)
         arguments = (*ctx.rows, by_source, weight.shape[0], out.numpy().reshape(-1))
         run_ranges(events.event_product, arguments, x.shape[0], threads, events.ROWS)
-        ctx.shape = weight.shape
+        ctx.save_for_backward(weight)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        upstream = gradients[0].contiguous()
-        n_out, n_in = ctx.shape
-        by_source = torch.empty(n_in, n_out, dtype=upstream.dtype)
-        columns = events.by_column(*ctx.rows, n_in)
-        arguments = (*columns, upstream.numpy().reshape(-1), n_out, by_source.numpy().reshape(-1))
-        run_ranges(events.event_product, arguments, n_in, torch.get_num_threads(), SOURCES)
-        return None, by_source.t()
+        (upstream,) = gradients
+        (weight,) = ctx.saved_tensors
+        dx = product(upstream, weight) if ctx.needs_input_grad[0] else None
+        dweight = event_weight_gradient(ctx.rows, upstream, weight.shape[1]) if ctx.needs_input_grad[1] else None
+        return dx, dweight
+
+
+def event_weight_gradient(rows: events.EventRows, upstream: Tensor, n_in: int) -> Tensor:
+    """Return ``upstream^T x``, shape (n_out, n_in), for a listed ``x``; the same bits for any number of threads.
+
+    Args:
+        rows: ``x``, shape (rows, n_in), from :func:`snnsim.kernels.event_product.list_events`.
+        upstream: Shape (rows, n_out), on the CPU.
+        n_in: Columns of ``x``.
+    """
+    upstream = upstream.detach().contiguous()
+    n_out = upstream.shape[1]
+    by_source = torch.empty(n_in, n_out, dtype=upstream.dtype)
+    arguments = (*rows, upstream.numpy().reshape(-1), n_in, n_out, by_source.numpy().reshape(-1))
+    run_ranges(events.event_gradient, arguments, n_out, torch.get_num_threads(), EVENT_COLUMNS)
+    return by_source.t()
 
 
 def event_row_product(x: Tensor, weight: Tensor) -> Tensor:
-    """Return ``x weight^T`` for an input that is mostly zero and needs no gradient; ``weight`` gets one.
+    """Return ``x weight^T`` for an input that is mostly zero; differentiable in both.
 
-    Equal to :func:`row_product` within rounding, the same bits for any number of threads.
+    Equal to :func:`row_product` within rounding, the same bits for any number of threads. The product and the gradient
+    of the weights touch the entries of ``x`` that are not zero; the gradient of ``x`` is a dense product.
 
     Args:
         x: Shape (rows, n_in), on the CPU.
@@ -131,5 +146,5 @@ def event_row_product(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Shape (rows, n_out).
     """
-    y: Tensor = _EventRowProduct.apply(x.detach(), weight.to(x.dtype))  # type: ignore[no-untyped-call]
+    y: Tensor = _EventRowProduct.apply(x, weight.to(x.dtype))  # type: ignore[no-untyped-call]
     return y

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from snnsim.errors import InputError
 from snnsim.nn.context import Context
-from snnsim.nn.delays import Version, delay_kernel
+from snnsim.nn.delays import Formulation, Version, delay_kernel
 from snnsim.nn.fused_recurrent import recurrent_lif
 from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF, LIFState
 from snnsim.nn.products import row_product
@@ -57,6 +57,8 @@ class Recurrent(nn.Module):
         recurrent_weight: Parameter, shape (unit, unit).
         position: Parameter of learned delays, shape (unit, unit, 1): delay = 1 + n_delays // 2 - position.
         sigma: Buffer of learned delays, shape ().
+        formulation: How the gradient of common-delay weights is computed in training: "dense", or "events" where spikes
+            are few (see :mod:`snnsim.nn.formulation`).
 
     Raises:
         InputError: A shape or a delay is not acceptable.
@@ -97,6 +99,7 @@ class Recurrent(nn.Module):
         if not np.all(given == np.rint(given)) or np.any(given < 1):
             raise InputError("Recurrent: expected delays of whole steps, at least 1")
         steps = torch.from_numpy(given.astype(np.int64))
+        self.formulation: Formulation = "dense"
         self.learn_delay = learn_delay
         self.delays_fixed = False
         self.version: Version = version
@@ -195,7 +198,7 @@ class Recurrent(nn.Module):
         self, current: Tensor, state: RecurrentState | None, *, fused: bool, smooth: bool
     ) -> tuple[Tensor, RecurrentState]:
         self.neuron._check_input(current)
-        if fused and state is None and self._steps_in_one_kernel():
+        if fused and state is None and self.training and self.has_kernel:
             return self._run_in_one_kernel(current)
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state
@@ -218,12 +221,12 @@ class Recurrent(nn.Module):
         spikes = torch.stack(rows[longest:]) if current.shape[0] else torch.zeros_like(current)
         return spikes, RecurrentState(cells, torch.stack(rows[len(rows) - longest :]))
 
-    def _steps_in_one_kernel(self) -> bool:
-        """Return whether one call takes all steps: in training, LIF of constant parameters, one common delay."""
+    @property
+    def has_kernel(self) -> bool:
+        """Whether one call takes all steps in training: LIF of constant parameters, one common delay."""
         neuron = self.neuron
         return (
-            self.training
-            and type(neuron) in (LIF, IF)
+            type(neuron) in (LIF, IF)
             and not any(parameter.requires_grad for parameter in neuron.parameters())
             and not bool(cast(LIF, neuron).refractory_steps.any())
             and not self.learn_delay
@@ -232,8 +235,8 @@ class Recurrent(nn.Module):
 
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
         delay, neuron = int(self.delay_steps), cast(LIF, self.neuron)
-        prepared = neuron.prepare(current.dtype)
-        spikes, v = recurrent_lif(current, self.recurrent_weight, prepared.vectors, delay, prepared.rule)
+        prepared, sparse = neuron.prepare(current.dtype), self.formulation == "events"
+        spikes, v = recurrent_lif(current, self.recurrent_weight, prepared.vectors, delay, prepared.rule, sparse)
         cells, history = self.initial_state(current.shape[1], current.dtype)
         past = torch.cat([history, spikes[-delay:]])[-delay:]
         return spikes, RecurrentState(LIFState(v, cells.refractory), past)

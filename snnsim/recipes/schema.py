@@ -398,6 +398,8 @@ class TrainSpec(Spec):
             delay code, and every sample has the steps of the longest training sample).
         clip_norm: Largest gradient norm, or none.
         checkpoint_steps: Steps of a stretch that the backward pass computes again instead of keeping it, or none.
+        formulation: How connections without delays compute: ``auto`` (by how full the data and the spikes of the epoch
+            before are), ``dense`` or ``events``. The numbers are the same within rounding.
         weights: Weights, biases and batch norm (the last without weight decay).
         positions: Delay positions.
         neuron: Learned neuron parameters.
@@ -415,6 +417,7 @@ class TrainSpec(Spec):
     padding: Literal["masked", "counted"] = "masked"
     clip_norm: float | None = Field(default=None, gt=0)
     checkpoint_steps: int | None = Field(default=None, ge=1)
+    formulation: Literal["auto", "dense", "events"] = "auto"
     weights: GroupSpec = GroupSpec()
     positions: GroupSpec = GroupSpec(lr=0.1)
     neuron: GroupSpec = GroupSpec()

@@ -58,6 +58,7 @@ class Display:
         self.layers = 0
         self.batch = ""
         self.shown = 0.0
+        self.formulations: dict[str, str] = {}
 
     def __call__(self, kind: str, facts: dict[str, Any]) -> None:
         """Show one piece of news."""
@@ -102,13 +103,17 @@ class Display:
                     f"hidden layer {index} scaled by {rate.factor:.3g} before the first update: "
                     f"{rate.before:.2g} -> {rate.after:.2g} spikes a neuron and step"
                 )
-        ways = ", ".join(f"{layer} {how}" for layer, how in facts["formulations"].items())
-        self.line(f"products: {ways}")
+        self._formulations(facts["formulations"])
         if self.first_epoch:
             self.line(f"resumed after epoch {self.first_epoch}")
         if self.console.is_terminal and self.first_epoch < self.epochs:
             self.live = Live(self._table(), console=self.console, auto_refresh=False, transient=False)
             self.live.start()
+
+    def _formulations(self, chosen: dict[str, str]) -> None:
+        if chosen != self.formulations:
+            self.formulations = chosen
+            self.line("products: " + ", ".join(f"{layer} {how}" for layer, how in chosen.items()))
 
     def _batch(self, facts: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -138,9 +143,11 @@ class Display:
         self.batch = ""
         if self.live is not None:
             self.live.update(self._table(), refresh=True)
+            self._formulations(facts["formulations"])
             return
         names = ("epoch", "loss", "train %", "valid %", "rate", "delay ms", "operations", "samples/s", "left")
         self.line("  ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)))
+        self._formulations(facts["formulations"])
 
     def _table(self) -> Table:
         table = Table(caption=self.batch or None, box=None, pad_edge=False, padding=(0, 1, 0, 0))

@@ -23,7 +23,7 @@ from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
 from snnsim.learning.bptt import training_loss
 from snnsim.nn.context import Context
-from snnsim.nn.formulation import choose_formulations
+from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
 from snnsim.nn.memory import keep_freed_memory
 from snnsim.nn.model import SpikingModel, build_model
@@ -82,7 +82,8 @@ class Trainer:
         self.seed = seed
         self.world = world or World()
         self.model: SpikingModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
-        self.formulations = choose_formulations(self.model, input_density(data, recipe, self.model.tail_steps))
+        self.density = input_density(data, recipe, self.model.tail_steps)
+        self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
         self.batches = stream(data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True)
         self.world.check_batches(len(data.train), recipe.train.batch_size)
         self.optimisers = build_optimisers(self.model, recipe.train, len(self.batches))
@@ -224,6 +225,7 @@ class Trainer:
             }
         for group in self.optimisers:
             group.advance("epoch")
+        self.formulations = choose_formulations(self.model, self.density, rates, self.recipe.train.formulation)
         self.epoch += 1
         self.batch = 0
         self.totals = Totals()
@@ -249,6 +251,7 @@ class Trainer:
             "best": self.best,
             "best_test": self.best_test,
             "named": self.named,
+            "formulations": self.formulations,
             "metrics_length": self.metrics_length,
             "optimisers": optimisers,
         }
@@ -260,6 +263,8 @@ class Trainer:
         self.epoch, self.batch = int(values["epoch"]), int(values["batch"])
         self.totals = Totals(**values["totals"])
         self.best, self.best_test, self.named = values["best"], values["best_test"], list(values["named"])
+        self.formulations = dict(values["formulations"])
+        set_formulations(self.model, self.formulations)
         self.metrics_length = int(values["metrics_length"])
 
 
@@ -396,7 +401,7 @@ def _train(
         if world.leads:
             folder.append_timing(timing)
         checkpoint()
-        tell("epoch", {**record, **timing, "epochs": epochs})
+        tell("epoch", {**record, **timing, "epochs": epochs, "formulations": trainer.formulations})
     result = finish(folder, trainer.model, recipe, data, trainer.best, trainer.best_test, world)
     tell("result", result.to_dict())
     return result

@@ -65,8 +65,12 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
         model.set_sigma(task["sigma"])
     optimisers = build_optimisers(model, recipe.train, 100)
     x, labels = _inputs(task, model.tail_steps)
-    choose_formulations(model, float((x != 0).float().mean()))
     context = Context(None, torch.arange(task["batch"]), 0, 0)
+    density = float((x != 0).float().mean())
+    choose_formulations(model, density)
+    with torch.no_grad():  # as after an epoch
+        rates = model(x, None, context).rates.tolist()
+    choose_formulations(model, density, rates)
 
     def train() -> object:
         output = model(x, None, context, checkpoint_steps=task["checkpoint_steps"] or None)
@@ -92,12 +96,14 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
 
 def _layer(task: dict[str, Any]) -> Callable[[], object]:
     from snnsim.nn.delays import Linear
+    from snnsim.nn.formulation import EVENT_DENSITY
     from snnsim.nn.model import Block
     from snnsim.nn.neurons import LIF
 
     n_in, n_out = task["sizes"]
     connection, neuron = Linear(n_in, n_out), LIF(n_out, dt=0.001, tau_mem=0.02)
     x, _ = _inputs(task)
+    connection.formulation = "events" if float((x != 0).float().mean()) < EVENT_DENSITY else "dense"
     block = Block(connection, neuron).train()
 
     def step() -> object:
