@@ -15,15 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, where_not_less
+from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, turn, where_not_less
 
 __all__ = ["PASS", "layer", "pack", "unpack"]
 
 CHUNK = 34
 """Steps whose sums are made together."""
-
-TURNED = 16
-"""Units that are turned from neighbours of a sample into rows of lanes together."""
 
 PASS = 8
 """Synapses of a target added in one pass; their number is filled up to a multiple of it with weight 0."""
@@ -41,15 +38,17 @@ def pack(x: Floats, first: int, silent: int, out: Floats) -> None:
     for unit in range(units):
         for t in range(silent if batch - first >= lanes else length):
             store(out, (unit * length + t) * lanes, zero)
-    for u0 in range(
-        0, units, TURNED
-    ):  # a few units at a time: a line of the output is filled before it leaves the cache
-        u1 = min(units, u0 + TURNED)
+    samples = min(lanes, batch - first)
+    flat = x.reshape(-1)
+    whole = units - units % lanes if samples == lanes else 0
+    for u0 in range(0, whole, lanes):  # squares of units and samples are turned in registers
         for t in range(n_steps):
-            for lane in range(min(lanes, batch - first)):
-                at = (silent + t) * lanes + lane
-                for unit in range(u0, u1):
-                    out[unit * length * lanes + at] = x[t, first + lane, unit]
+            turn(flat, (t * batch + first) * units + u0, units, out, (u0 * length + silent + t) * lanes, length * lanes)
+    for t in range(n_steps):
+        for lane in range(samples):
+            at = (silent + t) * lanes + lane
+            for unit in range(whole, units):
+                out[unit * length * lanes + at] = x[t, first + lane, unit]
 
 
 @njit(cache=True, nogil=True)

@@ -38,6 +38,7 @@ __all__ = [
     "splat",
     "store",
     "tile_product",
+    "turn",
     "vector_lanes",
     "where_greater",
     "where_not_less",
@@ -222,6 +223,38 @@ def where_not_less(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">=", left, right), chosen, other)
 
     return a(a, b, yes, no), generate
+
+
+@intrinsic
+def turn(typing: Any, source: Any, start: Any, stride: Any, out: Any, out_start: Any, out_stride: Any) -> Any:
+    """Transpose a square of as many rows as a vector has lanes: ``out``'s row k holds element k of every source row.
+
+    ``source`` and ``out`` are flat arrays of one dtype; rows begin at ``start + k stride`` and at
+    ``out_start + k out_stride``.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, first, step, y, out_first, out_step = arguments
+        lanes = _vector_ir(source.dtype).count
+        size = source.dtype.bitwidth // 8
+        rows = []
+        for k in range(lanes):
+            at = builder.add(first, builder.mul(step, ir.Constant(step.type, k)))
+            loaded = builder.load(_as_vector(builder, _pointer(context, builder, source, x, at), source.dtype))
+            loaded.align = size
+            rows.append(loaded)
+        mixed = [lane // 2 + lane % 2 * lanes for lane in range(2 * lanes)]
+        low, high = (ir.Constant(ir.VectorType(ir.IntType(32), lanes), part) for part in (mixed[:lanes], mixed[lanes:]))
+        for _ in range(lanes.bit_length() - 1):  # a perfect shuffle of the rows and of their elements
+            half = [(rows[k], rows[k + lanes // 2]) for k in range(lanes // 2)]
+            rows = [builder.shuffle_vector(a, b, part) for a, b in half for part in (low, high)]
+        for k, row in enumerate(rows):
+            at = builder.add(out_first, builder.mul(out_step, ir.Constant(out_step.type, k)))
+            pointer = _as_vector(builder, _pointer(context, builder, out, y, at), source.dtype)
+            builder.store(row, pointer).align = size
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, out, types.intp, types.intp), generate
 
 
 @intrinsic
