@@ -6,12 +6,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from snnsim.bench.pairs import Comparison, Side, compare, format_comparison
+from snnsim.bench.products import DENSITIES, BreakEven, format_break_evens, measure_break_evens
 from snnsim.bench.tasks import TASKS, Task, choose_tasks
 from snnsim.bench.worker import peak_rise
 from snnsim.cli.main import run
+from snnsim.datasets import open_dataset
+from snnsim.datasets.heidelberg_write import write_heidelberg
 from snnsim.errors import InputError
 
 SMALL = {
@@ -88,6 +92,7 @@ def test_tasks_are_chosen_by_kind_of_work() -> None:
     [
         (["train", "nonsense"], "expected one of shd-delay"),
         (["infer", "--python", "spyx"], "expected PEER=PATH"),
+        (["epoch", "--data", "/nowhere/x_train.h5"], "/nowhere/x_train.h5"),
         (["train", "plain", "--python", "spyx=/nowhere/python"], "expected PEER=PATH"),
     ],
 )
@@ -97,3 +102,42 @@ def test_mistakes_are_one_sentence(words: list[str], sentence: str, capsys: pyte
     assert caught.out == ""
     assert sentence in caught.err
     assert caught.err.strip().count("\n") == 0
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    toy = open_dataset("toy")
+    path = tmp_path / "x_train.h5"
+    write_heidelberg(path, toy.train.subset(np.arange(12)))
+    return path
+
+
+def test_an_epoch_reads_the_same_file_on_both_sides(digits: Path) -> None:
+    for library in ("spikingjelly", "DCLS", "h5py"):
+        pytest.importorskip(library)
+    task = replace(TASKS["shd-delay-epoch"], data=str(digits), sizes=(8, 8), batch=5, n_delays=5)
+    comparison = compare(task, rounds=2, threads=1)
+    assert [side.missing for side in comparison.sides] == ["", ""]
+    assert min(comparison.sides[0].seconds) > 0
+    assert "floor" not in format_comparison(comparison, 1e9)
+
+
+def test_memory_is_measured_without_rounds() -> None:
+    pytest.importorskip("norse")
+    comparison = compare(replace(SMALL["layer"], peers=("norse",)), rounds=0, threads=1)
+    assert [side.seconds for side in comparison.sides] == [(), ()]
+    text = format_comparison(comparison, 1e9)
+    assert " ms" not in text
+    assert "ours takes " in text
+    assert set(comparison.to_json()["sides"][1]) == {"side", "versions", "missing", "memory_rise"}
+
+
+def test_where_events_and_dense_products_take_equally_long() -> None:
+    rising = BreakEven(1, 1, (0.2, 0.4, 0.6, 0.8, 0.9, 1.1, 1.2, 1.5))
+    assert rising.density == pytest.approx(0.225)
+    assert BreakEven(1, 1, (0.1,) * len(DENSITIES)).density == DENSITIES[-1]
+    (row,) = measure_break_evens(1, [(40, 30)], rows=50, rounds=1)
+    assert len(row.ratios) == len(DENSITIES)
+    assert min(row.ratios) > 0
+    assert "40 -> 30" in format_break_evens([row])
+    assert json.loads(json.dumps(row.to_json()))["n_in"] == 40

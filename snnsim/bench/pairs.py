@@ -63,12 +63,13 @@ class Comparison:
         rows = []
         for side in self.sides:
             row: dict[str, Any] = {"side": side.name, "versions": side.versions, "missing": side.missing}
+            if not side.missing:
+                row["memory_rise"] = side.memory_rise
             if side.seconds:
                 ratios = self.ratios(side)
                 row |= {
                     "median_seconds": side.median,
                     "seconds": list(side.seconds),
-                    "memory_rise": side.memory_rise,
                     "ratio": statistics.median(ratios),
                     "ratio_range": [min(ratios), max(ratios)],
                 }
@@ -156,7 +157,7 @@ def compare(
 
     Args:
         task: What to do.
-        rounds: Steps of every side.
+        rounds: Steps of every side; 0 measures memory only.
         threads: Threads of every side.
         pythons: Interpreters of sides that live elsewhere.
         tell: Told what is being done.
@@ -176,7 +177,8 @@ def compare(
                 if name == "ours":
                     raise InputError(f"bench {task.name}: {error}") from error
                 missing[name] = str(error)
-        tell(f"{task.name}: {rounds} rounds in turn")
+        if rounds:
+            tell(f"{task.name}: {rounds} rounds in turn")
         seconds = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
@@ -202,19 +204,22 @@ def format_comparison(comparison: Comparison, multiply: float = 0.0) -> str:
         multiply: Operations a second that this machine reaches in a product, to show how far ours is from it.
     """
     task, ours = comparison.task, comparison.sides[0]
-    lines = [f"{task.name}: {task.summary}; {'-'.join(map(str, task.sizes))}, batch {task.batch}, T = {task.n_steps}"]
+    sizes = "-".join(map(str, task.sizes))
+    lines = [f"{task.name}: {task.summary}; {sizes}, batch {task.batch}"]
+    if task.n_steps:
+        lines[0] += f", T = {task.n_steps}"
     for side in comparison.sides:
         if side.missing:
             lines.append(f"  {side.name:<13} not measured: {side.missing}")
             continue
-        ratios = comparison.ratios(side)
-        memory = f"{side.memory_rise / 2**20:6.0f} MiB"
-        text = f"  {side.name:<13} {side.median * 1e3:9.1f} ms  {memory}"
+        text = f"  {side.name:<13} " + (f"{side.median * 1e3:9.1f} ms  " if side.seconds else "")
+        text += f"{side.memory_rise / 2**20:6.0f} MiB"
         if side is not ours:
-            share = ours.memory_rise / max(1, side.memory_rise)
-            text += f"   {statistics.median(ratios):5.2f} x ours ({min(ratios):.2f}-{max(ratios):.2f}), "
-            text += f"ours takes {share:.2f} of its memory"
-        elif multiply:
+            if side.seconds:
+                ratios = comparison.ratios(side)
+                text += f"   {statistics.median(ratios):5.2f} x ours ({min(ratios):.2f}-{max(ratios):.2f}),"
+            text += f" ours takes {ours.memory_rise / max(1, side.memory_rise):.2f} of its memory"
+        elif multiply and ours.seconds and task.least_operations():
             floor = task.least_operations() / multiply
             text += f"   {ours.median / floor:5.2f} x the floor of its products ({floor * 1e3:.1f} ms)"
         lines.append(text)

@@ -21,8 +21,9 @@ class Task:
         summary: One line.
         kind: ``delay`` (the delay paper's network), ``plain`` (LIF layers), ``recurrent``, or ``layer`` (one Linear
             and LIF, gradients of the weights).
-        what: ``train`` (forward, loss, backward, update) or ``evaluate``.
-        sizes: Units of every layer, inputs first.
+        what: ``train`` (forward, loss, backward, update), ``evaluate``, or ``epoch`` (all training samples of a
+            data set once, from the file's events to the last update).
+        sizes: Units of every layer, inputs first; of an epoch the hidden ones, the data give the rest.
         n_steps: Time steps; delay networks run longer by the steps that late spikes need.
         batch: Samples.
         rate: Mean events a channel and step (Poisson).
@@ -31,6 +32,8 @@ class Task:
         taps: Taps a synapse.
         checkpoint_steps: Steps of a stretch that our side computes again in the backward pass; 0 keeps everything.
         peers: Sides to compare with, files in ``peers/``.
+        data: Training file in the SHD layout of an epoch.
+        samples: First samples of the file that make the epoch; 0 means all.
     """
 
     name: str
@@ -46,18 +49,22 @@ class Task:
     taps: int = 1
     checkpoint_steps: int = 0
     peers: tuple[str, ...] = ("spikingjelly", "snntorch", "norse", "spyx")
+    data: str = ""
+    samples: int = 0
 
     def to_json(self, threads: int) -> dict[str, Any]:
         """Return what a worker wants: the fields, the threads, and a small task of the same kind to warm up with."""
         made = {**asdict(self), "threads": threads}
-        return {**made, "small": {**made, "n_steps": 8, "batch": 4, "small": {}}}
+        return {**made, "small": {**made, "n_steps": 8, "batch": 4, "samples": 8, "small": {}}}
 
     def least_operations(self) -> float:
         """Return the multiplications and additions that our formulation cannot do without: its dense products.
 
         Where the input is sparse its product and the weights' gradient count by its events; the spikes of hidden layers
-        without delays, few as they are in these tasks, do not count at all.
+        without delays, few as they are in these tasks, do not count at all. Of an epoch nothing is said: 0.
         """
+        if self.what == "epoch":
+            return 0.0
         steps, total = self.n_steps, 0.0
         if self.kind == "delay":
             steps += 3 * ((self.n_delays - 1) // 2)
@@ -120,6 +127,15 @@ TASKS: dict[str, Task] = {
         ),
         replace(
             _DELAY, name="shd-delay-eval", sigma=0.23, what="evaluate", summary="SHD network, evaluation of a batch"
+        ),
+        replace(
+            _DELAY,
+            name="shd-delay-epoch",
+            what="epoch",
+            sizes=(256, 256),
+            n_steps=0,
+            rate=0.0,
+            summary="SHD network, one epoch from events to updates",
         ),
     )
 }

@@ -6,12 +6,17 @@ import gzip
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from snnsim.cli.output import emit, note
+
+if TYPE_CHECKING:
+    from snnsim.bench.tasks import Task
 
 __all__ = ["app"]
 
@@ -32,15 +37,9 @@ def data(
     from dataclasses import asdict
 
     from snnsim.datasets.bench_data import bench_data, format_comparisons
-    from snnsim.datasets.dataset import BUILTIN
 
     begin = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="snnsim-bench-") as folder:
-        path = file
-        if path is None:
-            path = Path(folder) / "spoken_digits_train.h5"
-            with gzip.open(BUILTIN / f"{path.name}.gz") as packed, open(path, "wb") as plain:
-                shutil.copyfileobj(packed, plain)
+    with _plain_file(file) as path:
         note("reading samples in turn with tonic ...")
         rows = bench_data(path, dt=dt, rounds=rounds, samples=samples)
     result = {
@@ -92,10 +91,83 @@ def infer(
     _compare_all("evaluate", names, rounds, threads, pythons, json)
 
 
-def _compare_all(
-    what: str, names: list[str] | None, rounds: int, threads: int | None, pythons: list[str] | None, json: bool
+@app.command("memory", epilog="Example: snnsim bench memory plain plain-long")
+def memory(names: Names = None, threads: Threads = None, pythons: Pythons = None, json: Json = False) -> None:
+    """Measure how far the resident memory rises in training steps, beside other libraries."""
+    _compare_all("train", names, 0, threads, pythons, json)
+
+
+@app.command("epoch", epilog="Example: snnsim bench epoch --data shd_train.h5")
+def epoch(
+    dataset: Annotated[
+        Path | None, typer.Option("--data", help="Training file in the SHD layout; by default the built-in digits.")
+    ] = None,
+    rounds: Rounds = 3,
+    threads: Threads = None,
+    pythons: Pythons = None,
+    json: Json = False,
 ) -> None:
+    """Time whole epochs of the delay paper's network, data path included, against its libraries, in turn."""
+    from dataclasses import replace
+
+    from snnsim.bench.tasks import TASKS
+    from snnsim.datasets import open_dataset
+
+    with _plain_file(dataset) as path:
+        open_dataset(path)  # what is wrong with it is said here
+        task = replace(TASKS["shd-delay-epoch"], data=str(path.resolve()))
+        _compare_all("epoch", [task.name], rounds, threads, pythons, json, [task])
+
+
+@app.command("products", epilog="Example: snnsim bench products")
+def products(threads: Threads = None, json: Json = False) -> None:
+    """Measure up to which density listing an input's events beats a dense product; training chooses by it."""
+    from snnsim.bench.products import format_break_evens, measure_break_evens
+    from snnsim.nn.formulation import EVENT_DENSITY
+
+    begin = time.perf_counter()
+    note("products and weight gradients at several densities ...")
+    rows = measure_break_evens(_thread_count(threads))
+    result = {
+        "seconds": time.perf_counter() - begin,
+        "event_density": EVENT_DENSITY,
+        "break_evens": [row.to_json() for row in rows],
+    }
+    emit(result, json, format_break_evens(rows))
+
+
+@contextmanager
+def _plain_file(file: Path | None) -> Iterator[Path]:
+    """Give a file, or the built-in training file unpacked."""
+    from snnsim.datasets.dataset import BUILTIN
+
+    if file is not None:
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="snnsim-bench-") as folder:
+        path = Path(folder) / "spoken_digits_train.h5"
+        with gzip.open(BUILTIN / f"{path.name}.gz") as packed, open(path, "wb") as plain:
+            shutil.copyfileobj(packed, plain)
+        yield path
+
+
+def _thread_count(threads: int | None) -> int:
     import os
+
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _compare_all(
+    what: str,
+    names: list[str] | None,
+    rounds: int,
+    threads: int | None,
+    pythons: list[str] | None,
+    json: bool,
+    chosen: list[Task] | None = None,
+) -> None:
     import platform
 
     from snnsim.bench.pairs import compare, format_comparison
@@ -104,7 +176,7 @@ def _compare_all(
     from snnsim.errors import InputError
 
     begin = time.perf_counter()
-    tasks = choose_tasks(names or [], what)
+    tasks = chosen or choose_tasks(names or [], what)
     elsewhere = {}
     for entry in pythons or []:
         name, equals, path = entry.partition("=")
@@ -114,7 +186,7 @@ def _compare_all(
             known = sorted({peer for task in tasks for peer in task.peers})
             raise InputError(f"--python: expected one of the peers {', '.join(known)}, got {name!r}")
         elsewhere[name] = path
-    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or 1
+    count = _thread_count(threads)
     roof = measure_roofline(count)
     machine = f"{platform.machine()}, {count} threads"
     ceilings = f"{roof.operations / 1e9:.0f} GFLOP/s in float32, copies {roof.copy_bytes / 1e9:.0f} GB/s"

@@ -15,7 +15,7 @@ def versions() -> dict[str, str]:
 
 
 def build(task: dict[str, Any]) -> Callable[[], object]:
-    """Return one training step of the network, or one evaluation of a batch."""
+    """Return one training step of the network, one evaluation of a batch, or one epoch."""
     import numpy as np
     import torch
     from DCLS.construct.modules import Dcls1d
@@ -24,7 +24,9 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
-    sizes, length = task["sizes"], task["n_delays"]
+    frames = _Frames(task) if task["what"] == "epoch" else None
+    sizes = task["sizes"] if frames is None else [frames.channels, *task["sizes"], frames.classes]
+    length = task["n_delays"]
     connections, nodes = [], []
     for index, (n_in, n_out) in enumerate(pairwise(sizes)):
         made = Dcls1d(n_in, n_out, kernel_count=task["taps"], dilated_kernel_size=length, bias=False, version="gauss")
@@ -55,12 +57,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
         torch.optim.Adam(weights, lr=1e-3, weight_decay=1e-5),
         torch.optim.Adam(positions, lr=0.1, weight_decay=0),
     ]
-    generator = np.random.default_rng(0)
-    counts = generator.poisson(task["rate"], (task["n_steps"], task["batch"], sizes[0])).astype(np.float32)
-    x = torch.from_numpy(counts)
-    labels = torch.from_numpy(generator.integers(0, sizes[-1], task["batch"]))
 
-    def forward() -> torch.Tensor:
+    def forward(x: torch.Tensor) -> torch.Tensor:
         functional.reset_net(model)
         y = x
         for made, rest in zip(connections, nodes, strict=True):
@@ -72,8 +70,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
         scores: torch.Tensor = torch.softmax(trace, dim=2).sum(dim=0)
         return scores
 
-    def train() -> object:
-        loss = nn.functional.cross_entropy(forward(), labels)
+    def train_on(x: torch.Tensor, labels: torch.Tensor) -> float:
+        loss = nn.functional.cross_entropy(forward(x), labels)
         for optimiser in optimisers:
             optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -81,14 +79,25 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
             optimiser.step()
         for made in connections:
             made.clamp_parameters()
-        return loss.item()
+        return float(loss.item())
+
+    model.train()
+    if frames is not None:
+        batches = frames.loader(task["batch"])
+        return lambda: sum(train_on(x.transpose(0, 1), labels) for x, labels in batches)
+    generator = np.random.default_rng(0)
+    counts = generator.poisson(task["rate"], (task["n_steps"], task["batch"], sizes[0])).astype(np.float32)
+    x = torch.from_numpy(counts)
+    labels = torch.from_numpy(generator.integers(0, sizes[-1], task["batch"]))
+
+    def train() -> object:
+        return train_on(x, labels)
 
     def evaluate() -> object:
         with torch.no_grad():
-            return forward().argmax(dim=1)
+            return forward(x).argmax(dim=1)
 
     if task["what"] == "train":
-        model.train()
         return train
     train()
     for made in connections:  # as the paper's code evaluates: width 0, whole positions
@@ -99,3 +108,51 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
         made.version = made.DCK.version = "max"
     model.eval()
     return evaluate
+
+
+class _Frames:
+    """A training file as the paper's code reads it: one file of 10 ms frames a sample, made once, read every epoch.
+
+    Time starts at a sample's first event; five neighbouring channels are summed; a batch is padded to its longest
+    sample.
+    """
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        import tempfile
+        from pathlib import Path
+
+        import h5py
+        import numpy as np
+
+        self.folder = tempfile.TemporaryDirectory(prefix="frames-")
+        with h5py.File(task["data"]) as file:
+            self.labels = file["labels"][:]
+            spikes = file["spikes"]
+            many = len(self.labels) if not task["samples"] else min(task["samples"], len(self.labels))
+            last = max(int(spikes["units"][k].max(initial=0)) for k in range(len(self.labels)))
+            self.channels = (last + 5) // 5
+            self.classes = int(self.labels.max()) + 1
+            self.files = []
+            for k in range(many):
+                times, units = spikes["times"][k].astype(np.float64), spikes["units"][k].astype(np.int64)
+                steps = np.floor((times - times.min()) / 0.01).astype(np.int64) if times.size else np.zeros(0, np.int64)
+                counts = np.zeros((steps.max(initial=0) + 1, self.channels), np.float64)
+                np.add.at(counts, (steps, units // 5), 1)
+                self.files.append(Path(self.folder.name) / f"{k}.npz")
+                np.savez_compressed(self.files[-1], frames=counts)
+
+    def loader(self, batch: int) -> Any:
+        """Return the batches of an epoch in random order: frames (batch, time, channel) and labels."""
+        import numpy as np
+        import torch
+        from torch.utils.data import DataLoader
+
+        def read(index: int) -> tuple[torch.Tensor, int]:
+            with np.load(self.files[index]) as arrays:
+                return torch.from_numpy(arrays["frames"].astype(np.float32)), int(self.labels[index])
+
+        def collate(indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            frames, labels = zip(*(read(index) for index in indices), strict=True)
+            return torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True), torch.tensor(labels)
+
+        return DataLoader(range(len(self.files)), batch_size=batch, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]

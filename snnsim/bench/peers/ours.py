@@ -14,7 +14,7 @@ def versions() -> dict[str, str]:
 
 
 def build(task: dict[str, Any]) -> Callable[[], object]:
-    """Return one training step, one evaluation of a batch, or one pass through a layer and back."""
+    """Return one training step, one evaluation of a batch, one pass through a layer and back, or one epoch."""
     import os
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
@@ -24,6 +24,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
 
     torch.set_num_threads(task["threads"])
     keep_freed_memory()
+    if task["what"] == "epoch":
+        return _epoch(task)
     return _layer(task) if task["kind"] == "layer" else _model(task)
 
 
@@ -113,3 +115,34 @@ def _layer(task: dict[str, Any]) -> Callable[[], object]:
         return spikes
 
     return step
+
+
+def _epoch(task: dict[str, Any]) -> Callable[[], object]:
+    from dataclasses import replace
+
+    import numpy as np
+
+    from snnsim.datasets import open_dataset
+    from snnsim.recipes import load_recipe
+    from snnsim.training.loop import Totals, Trainer
+    from snnsim.training.prefetch import ahead
+    from snnsim.training.prepare import prepare
+
+    recipe = load_recipe(
+        "shd-dcls",
+        [f"model.hidden={list(task['sizes'])}", f"train.batch_size={task['batch']}", "train.validation.how=none"],
+    )
+    dataset = open_dataset(task["data"])
+    if task["samples"]:
+        dataset = replace(dataset, train=dataset.train.subset(np.arange(min(task["samples"], len(dataset.train)))))
+    trainer = Trainer(recipe, prepare(recipe, dataset, 0), 0)
+
+    def epoch() -> object:
+        trainer.begin_epoch()
+        for batch in ahead(trainer.batches.epoch(trainer.epoch), []):
+            trainer.train_batch(batch)
+        loss = trainer.totals.loss
+        trainer.epoch, trainer.batch, trainer.totals = trainer.epoch + 1, 0, Totals()
+        return loss
+
+    return epoch
