@@ -17,10 +17,13 @@ from numba import njit
 
 from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, turn, where_not_less
 
-__all__ = ["PASS", "layer", "pack", "unpack"]
+__all__ = ["ADAPTIVE", "CUBA", "LIF", "PASS", "layer", "pack", "unpack"]
 
 CHUNK = 34
 """Steps whose sums are made together."""
+
+LIF, CUBA, ADAPTIVE = 0, 1, 2
+"""What a neuron is: membrane alone, with a synaptic current, or with an adaptation."""
 
 PASS = 8
 """Synapses of a target added in one pass; their number is filled up to a multiple of it with weight 0."""
@@ -68,6 +71,7 @@ def layer(
     weight: Floats,
     place: npt.NDArray[np.int64],
     neuron: Floats,
+    dynamics: int,
     spiking: bool,
     reset_zero: bool,
     valid: Floats,
@@ -82,7 +86,10 @@ def layer(
         x: Input, (source, silent steps + time, lane), flat.
         weight: Shape (target, synapse), zero for the synapses that only fill a pass.
         place: Where in ``x`` the step that arrives at step 0 begins, in vectors, shape (target, synapse).
-        neuron: beta, threshold, v_reset, reset_amount, scale and shift of the current, shape (6, target).
+        neuron: beta, threshold, v_reset, reset_amount, scale and shift of the current; then, of the second state,
+            decay, gain on the membrane (kappa, or 0 where the adaptation moves the threshold), adapt_v, adapt_spike
+            and adapt_threshold; shape (11, target).
+        dynamics: ``LIF``, ``CUBA`` or ``ADAPTIVE``, see :mod:`snnsim.kernels.neurons` and its neighbours.
         spiking: Whether targets fire; otherwise they integrate and ``out`` is their membrane.
         reset_zero: Kind of reset.
         valid: 1 for valid steps, shape (time, lane), flat.
@@ -96,7 +103,7 @@ def layer(
     n_out, synapses = weight.shape
     zero, one = splat(kind(0)), splat(kind(1))
     sums = aligned_empty(n_out * CHUNK * lanes, x)
-    state = aligned_empty(n_out * lanes, x)
+    state = aligned_empty(2 * n_out * lanes, x)  # the membrane, then the current or the adaptation
     state[:] = 0
     total = aligned_empty(lanes, x)
     total[:] = 0
@@ -128,20 +135,34 @@ def layer(
         for j in range(n_out):
             beta, threshold, low = splat(neuron[0, j]), splat(neuron[1, j]), splat(neuron[2, j])
             amount, scale, shift = splat(neuron[3, j]), splat(neuron[4, j]), splat(neuron[5, j])
-            v = load(state, j * lanes)
+            decay, gain = splat(neuron[6, j]), splat(neuron[7, j])
+            by_v, by_spike, on_threshold = splat(neuron[8, j]), splat(neuron[9, j]), splat(neuron[10, j])
+            v, second = load(state, j * lanes), load(state, (n_out + j) * lanes)
             for t in range(steps):
-                h = beta * v + (load(sums, (j * CHUNK + t) * lanes) * scale + shift)
+                arriving = load(sums, (j * CHUNK + t) * lanes) * scale + shift
+                bar = threshold
+                if dynamics == CUBA:
+                    h = beta * v + gain * second
+                    second = decay * second + arriving
+                elif dynamics == ADAPTIVE:
+                    h = (beta * v + arriving) - gain * second
+                    bar = threshold + on_threshold * second
+                else:
+                    h = beta * v + arriving
                 o = (j * length + silent + t0 + t) * lanes
                 if spiking:
                     after = low if reset_zero else h - amount
-                    v = where_not_less(h, threshold, after, h)
-                    fired = where_not_less(h, threshold, one, zero)
+                    v = where_not_less(h, bar, after, h)
+                    fired = where_not_less(h, bar, one, zero)
                     store(out, o, fired)
                     store(total, 0, fma(fired, load(valid, (t0 + t) * lanes), load(total, 0)))
+                    if dynamics == ADAPTIVE:
+                        second = (decay * second + by_v * v) + by_spike * fired
                 else:
                     v = h
                     store(out, o, h)
             store(state, j * lanes, v)
+            store(state, (n_out + j) * lanes, second)
         for lane in range(lanes):
             counts[lane] += total[lane]
             total[lane] = 0

@@ -11,6 +11,8 @@ from snnsim.nn.model import SpikingModel, build_model
 from snnsim.recipes import load_recipe
 
 STEPS, BATCH, INPUTS = 60, 37, 21
+ALIF = "model.neuron.adapt_spike=0.5"
+LOW = "model.neuron.v_threshold=0.3"
 
 
 def trained(recipe: str, *changes: str) -> tuple[SpikingModel, torch.Tensor, torch.Tensor]:
@@ -32,6 +34,11 @@ def trained(recipe: str, *changes: str) -> tuple[SpikingModel, torch.Tensor, tor
         ("shd-dcls", ["model.hidden=[40,33]"]),
         ("shd-dcls", ["model.hidden=[19]", "model.connection.taps=3", "model.neuron.reset=subtract"]),
         ("shd-lif", ["model.hidden=[24,24]"]),
+        ("speech-dcls", ["model.hidden=[40,33]"]),
+        ("shd-adlif", ["model.hidden=[20,30]", "model.recurrent=false", "model.neuron.adapt_v=0.05"]),
+        ("shd-dcls", ["model.hidden=[20,9]", "model.neuron.kind=alif", "model.neuron.adapt_threshold=0.2", ALIF]),
+        ("shd-rsnn", ["model.hidden=[30,20]", "model.recurrent=false", "model.readout.neuron=cubali", LOW]),
+        ("shd-rsnn", ["model.hidden=[21]", "model.recurrent=false", "model.neuron.learn=['tau_mem','tau_syn']", LOW]),
     ],
 )
 def test_equals_the_modules_within_rounding(recipe: str, changes: list[str]) -> None:
@@ -66,15 +73,15 @@ def test_bits_depend_on_neither_batch_nor_threads() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"neuron": "adlif"},
+        {"recurrent": True},
         {"t_ref": 0.02},
         {"dtype": torch.float64},
     ],
 )
 def test_other_models_stay_with_the_modules(changes: dict[str, Any]) -> None:
     sets = ["model.hidden=[8]"]
-    if "neuron" in changes:
-        sets.append("model.neuron.kind=adlif")
+    if "recurrent" in changes:
+        sets.append("model.recurrent=true")
     if "t_ref" in changes:
         sets.append("model.neuron.t_ref=0.02")
     model, _, _ = trained("shd-dcls", *sets)

@@ -22,8 +22,9 @@ from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.memory import buffers
 from snnsim.nn.model import Block, Output, SpikingModel
-from snnsim.nn.neurons import IF, LI, LIF
+from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.readouts import reduce_trace
+from snnsim.nn.spiking import SpikingModule
 
 __all__ = ["infer", "infers"]
 
@@ -39,6 +40,7 @@ class _Layer:
     source: npt.NDArray[np.int64]
     silent: int
     neuron: Floats
+    dynamics: int
     spiking: bool
     reset_zero: bool
 
@@ -47,18 +49,31 @@ class _Layer:
         return self.source * (self.silent + n_steps) + self.silent - self.delay
 
 
+_DYNAMICS: dict[type, int] = {
+    LIF: interleaved.LIF,
+    IF: interleaved.LIF,
+    LI: interleaved.LIF,
+    CubaLIF: interleaved.CUBA,
+    CubaLI: interleaved.CUBA,
+    AdaptiveLIF: interleaved.ADAPTIVE,
+}
+
+_ROWS = {interleaved.LIF: (0,), interleaved.CUBA: (0, 6, 7), interleaved.ADAPTIVE: (0, 6, 8, 9, 10)}
+"""Rows of the kernel's parameters that decays, gain and couplings go to, in the modules' order."""
+
+
 def infers(model: SpikingModel) -> bool:
-    """Return whether :func:`infer` knows the model: LIF layers and a leaky integrator, float32 on the CPU."""
+    """Return whether :func:`infer` knows the model: feed-forward, float32 on the CPU, no refractory periods."""
     blocks = cast(list[Block], list(model.blocks))
     known = all(
-        type(block.neuron) in (LIF, IF)
+        type(block.neuron) in (LIF, IF, CubaLIF, AdaptiveLIF)
         and not block.residual
         and block.connection.bias is None
         and not bool(cast(LIF, block.neuron).refractory_steps.any())
         for block in blocks
     )
     weight = model.readout.connection.weight
-    readout = type(model.readout.neuron) is LI and model.readout.connection.bias is None
+    readout = type(model.readout.neuron) in (LI, CubaLI) and model.readout.connection.bias is None
     return known and readout and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
@@ -75,18 +90,24 @@ def _synapses(connection: Linear | DelayedLinear) -> tuple[Floats, npt.NDArray[n
 def _layer(block: Any) -> _Layer:
     weight, delay, source = _synapses(block.connection)
     neuron = block.neuron
-    rows = np.zeros((6, weight.shape[0]), dtype=np.float32)
+    rows = np.zeros((11, weight.shape[0]), dtype=np.float32)
     rows[4] = 1
+    dynamics, spiking = _DYNAMICS[type(neuron)], isinstance(neuron, SpikingModule)
     if isinstance(neuron, LI):
-        rows[0] = neuron.beta().detach().numpy()
+        vectors: dict[int, Any] = {0: neuron.beta()}
+    elif isinstance(neuron, CubaLI):
+        vectors = dict(zip(_ROWS[dynamics], neuron.decays(torch.float32), strict=True))
     else:
-        for row, vector in zip(rows, neuron.prepare(torch.float32).vectors, strict=False):
-            row[:] = vector.detach().numpy()
-        if block.norm is not None:
-            rows[4], rows[5] = (value.numpy() for value in block.norm.affine(torch.float32))
-    spiking = not isinstance(neuron, LI)
+        *own, threshold, v_reset, amount = neuron.prepare(torch.float32).vectors
+        vectors = dict(zip((*_ROWS[dynamics], 1, 2, 3), (*own, threshold, v_reset, amount), strict=True))
+    for row, vector in vectors.items():
+        rows[row] = vector.detach().numpy()
+    if dynamics == interleaved.ADAPTIVE:
+        rows[7] = rows[10] <= 0
+    if spiking and block.norm is not None:
+        rows[4], rows[5] = (value.numpy() for value in block.norm.affine(torch.float32))
     silent = int(delay.max(initial=0))
-    return _Layer(weight, delay, source, silent, rows, spiking, spiking and neuron.reset == "zero")
+    return _Layer(weight, delay, source, silent, rows, dynamics, spiking, spiking and neuron.reset == "zero")
 
 
 @torch.no_grad()
@@ -128,8 +149,8 @@ def infer(model: SpikingModel, x: Tensor, context: Context | None = None) -> Out
             interleaved.pack(source, group * lanes, before[0], rows[0])
             for k, layer in enumerate(layers):
                 interleaved.layer(
-                    *(rows[k], layer.weight, places[k], layer.neuron, layer.spiking, layer.reset_zero),
-                    *(valid[group], n_steps, before[k + 1], rows[k + 1], counts[k, group]),
+                    *(rows[k], layer.weight, places[k], layer.neuron, layer.dynamics, layer.spiking),
+                    *(layer.reset_zero, valid[group], n_steps, before[k + 1], rows[k + 1], counts[k, group]),
                 )
             interleaved.unpack(rows[-1], group * lanes, out)
 
