@@ -15,15 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from snnsim.kernels.dynamics import ADAPTIVE, CUBA
 from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, turn, where_not_less
 
-__all__ = ["ADAPTIVE", "CUBA", "LIF", "PASS", "layer", "pack", "unpack"]
+__all__ = ["PASS", "layer", "pack", "unpack"]
 
 CHUNK = 34
 """Steps whose sums are made together."""
-
-LIF, CUBA, ADAPTIVE = 0, 1, 2
-"""What a neuron is: membrane alone, with a synaptic current, or with an adaptation."""
 
 PASS = 8
 """Synapses of a target added in one pass; their number is filled up to a multiple of it with weight 0."""
@@ -86,10 +84,9 @@ def layer(
         x: Input, (source, silent steps + time, lane), flat.
         weight: Shape (target, synapse), zero for the synapses that only fill a pass.
         place: Where in ``x`` the step that arrives at step 0 begins, in vectors, shape (target, synapse).
-        neuron: beta, threshold, v_reset, reset_amount, scale and shift of the current; then, of the second state,
-            decay, gain on the membrane (kappa, or 0 where the adaptation moves the threshold), adapt_v, adapt_spike
-            and adapt_threshold; shape (11, target).
-        dynamics: ``LIF``, ``CUBA`` or ``ADAPTIVE``, see :mod:`snnsim.kernels.neurons` and its neighbours.
+        neuron: Parameters as in :mod:`snnsim.kernels.dynamics`, then scale and shift of the current, shape
+            (11, target).
+        dynamics: Kind of neuron.
         spiking: Whether targets fire; otherwise they integrate and ``out`` is their membrane.
         reset_zero: Kind of reset.
         valid: 1 for valid steps, shape (time, lane), flat.
@@ -134,9 +131,9 @@ def layer(
                     store(sums, at + t * lanes, a)
         for j in range(n_out):
             beta, threshold, low = splat(neuron[0, j]), splat(neuron[1, j]), splat(neuron[2, j])
-            amount, scale, shift = splat(neuron[3, j]), splat(neuron[4, j]), splat(neuron[5, j])
-            decay, gain = splat(neuron[6, j]), splat(neuron[7, j])
-            by_v, by_spike, on_threshold = splat(neuron[8, j]), splat(neuron[9, j]), splat(neuron[10, j])
+            amount, decay, gain = splat(neuron[3, j]), splat(neuron[4, j]), splat(neuron[5, j])
+            by_v, by_spike, on_threshold = splat(neuron[6, j]), splat(neuron[7, j]), splat(neuron[8, j])
+            scale, shift = splat(neuron[9, j]), splat(neuron[10, j])
             v, second = load(state, j * lanes), load(state, (n_out + j) * lanes)
             for t in range(steps):
                 arriving = load(sums, (j * CHUNK + t) * lanes) * scale + shift

@@ -1,18 +1,19 @@
-"""Recurrent LIF neurons in one kernel: the spikes and gradients of the step-by-step modules."""
+"""Recurrent neurons in one kernel: the spikes and gradients of the step-by-step modules."""
 
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from snnsim.nn.neurons import LIF
+from snnsim.nn.neurons import LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.recurrent import Recurrent
 
 STEPS, BATCH = 40, 37
 
 
-def layer(units: int, delay: int, **options: Any) -> Recurrent:
+def layer(units: int, delay: Any, **options: Any) -> Recurrent:
     made = Recurrent(
         LIF(units, dt=0.01, tau_mem=0.03, **options), delay_steps=delay, generator=torch.Generator().manual_seed(1)
     )
@@ -61,6 +62,43 @@ def test_bits_do_not_depend_on_threads() -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+KINDS: list[tuple[Any, dict[str, Any]]] = [
+    (LIF, {"learn": ("tau_mem", "v_threshold")}),
+    (CubaLIF, {"tau_syn": 0.02, "learn": ("tau_mem", "tau_syn", "v_threshold")}),
+    (CubaLIF, {"tau_syn": 0.02}),
+    (AdaptiveLIF, {"adapt_v": 0.1, "adapt_spike": 0.3, "learn": ("tau_mem", "tau_adapt", "adapt_v", "adapt_spike")}),
+    (AdaptiveLIF, {"adapt_threshold": 0.4, "adapt_spike": 0.3, "learn": ("adapt_threshold", "v_threshold")}),
+    (AdaptiveLIF, {"adapt_v": 0.1, "adapt_spike": 0.3}),
+]
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+@pytest.mark.parametrize(
+    ("reset", "detach", "delay"), list(itertools.product(("zero", "subtract"), (True, False), (1, 4)))
+)
+def test_every_kind_of_neuron_and_all_it_learns(kind: int, reset: str, detach: bool, delay: int) -> None:
+    units, (neuron, options) = 21, KINDS[kind]
+    made = neuron(units, dt=0.01, tau_mem=0.03, reset=reset, detach_reset=detach, **options)
+    module = Recurrent(made, delay_steps=delay, generator=torch.Generator().manual_seed(1)).double().train()
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(STEPS, BATCH, units, dtype=torch.float64, generator=generator) * 1.6
+    upstream = torch.randn(STEPS, BATCH, units, dtype=torch.float64, generator=generator)
+    assert module.has_kernel
+    results = []
+    for run in (module.forward, module.reference_forward):
+        leaf = x.clone().requires_grad_()
+        spikes, state = run(leaf)
+        last = sum((part * upstream[k]).sum() for k, part in enumerate(state.neuron[:-1]))
+        ((spikes * upstream).sum() + last).backward()
+        gradients = [leaf.grad, *(parameter.grad for parameter in module.parameters())]
+        module.zero_grad(set_to_none=True)
+        results.append([spikes.detach(), *(part.detach() for part in state.neuron), *gradients])
+    assert 0 < results[0][0].sum() < results[0][0].numel()
+    for got, wanted in zip(*results, strict=True):
+        assert got is not None
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
+
+
 def test_what_goes_step_by_step() -> None:
     assert not layer(5, 1, t_ref=0.02).has_kernel
-    assert not layer(5, 1, learn=("tau_mem",)).has_kernel
+    assert not layer(5, np.ones((5, 5), int)).has_kernel

@@ -1,4 +1,4 @@
-"""Recurrent LIF neurons with one common delay as one autograd function over all time steps."""
+"""Recurrent neurons with one common delay as one autograd function over all time steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnsim.kernels import recurrent_lif as kernels
+from snnsim.kernels import dynamics
+from snnsim.kernels import recurrent as kernels
 from snnsim.kernels.event_product import list_events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import TILE_VECTORS, vector_lanes
@@ -17,46 +18,61 @@ from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
 from snnsim.nn.products import event_weight_gradient, product
+from snnsim.nn.spiking import stack_rows, vector_rows
 
-__all__ = ["recurrent_lif"]
+__all__ = ["recurrent_spikes"]
 
 
-class _RecurrentLIF(torch.autograd.Function):
+class _Recurrent(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, weight: Tensor, neuron: Tensor, delay: int, rule: SpikeRule, sparse: bool
+        ctx: Any,
+        current: Tensor,
+        weight: Tensor,
+        delay: int,
+        kind: int,
+        rule: SpikeRule,
+        sparse: bool,
+        *vectors: Tensor,
     ) -> Any:
         shape = tuple(current.shape)
+        learn = any(ctx.needs_input_grad[6:])
+        keep = kind == dynamics.ADAPTIVE or (learn and kind == dynamics.CUBA)
         spikes, membrane = buffers.take(shape, current.dtype), buffers.take(shape, current.dtype)
-        v = torch.empty(shape[1:], dtype=current.dtype)
+        second = buffers.take(shape if keep else (0, *shape[1:]), current.dtype)
+        v, w = (torch.empty(shape[1:], dtype=current.dtype) for _ in range(2))
+        neuron = stack_rows(kind, vectors)
         by_source = weight.detach().t().contiguous().numpy().reshape(-1)
         arguments = (
-            *(current.detach().numpy(), by_source, delay, neuron.numpy(), rule.reset_zero),
-            *(membrane.numpy(), spikes.numpy(), v.numpy()),
+            *(current.detach().numpy(), by_source, delay, neuron.numpy(), kind, rule.reset_zero),
+            *(membrane.numpy(), second.numpy(), spikes.numpy(), v.numpy(), w.numpy()),
         )
         run_ranges(kernels.recurrent_forward, arguments, shape[1], torch.get_num_threads(), 1)
-        ctx.save_for_backward(membrane, spikes, weight, neuron)
+        ctx.save_for_backward(membrane, second, spikes, weight, neuron)
         ctx.set_materialize_grads(False)
-        ctx.numbers = delay, rule, sparse
-        return spikes, v
+        ctx.numbers = delay, kind, rule, sparse, learn
+        return spikes, v, w
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None) -> Any:
-        membrane, spikes, weight, neuron = ctx.saved_tensors
-        delay, rule, sparse = ctx.numbers
+    def backward(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, grad_w: Tensor | None) -> Any:
+        membrane, second, spikes, weight, neuron = ctx.saved_tensors
+        delay, kind, rule, sparse, learn = ctx.numbers
         n_steps, batch, units = membrane.shape
         dtype = membrane.numpy().dtype
         up = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
-        d = membrane.new_zeros(batch, units) if grad_v is None else grad_v.clone(memory_format=torch.contiguous_format)
+        d, c = (membrane.new_zeros(batch, units) if grad is None else grad.contiguous() for grad in (grad_v, grad_w))
         width = TILE_VECTORS * vector_lanes(dtype)
         packed = np.empty(units * (-(-units // width) * width), dtype)
         kernels.pack_weight(weight.detach().contiguous().numpy().reshape(-1), units, packed)
         grad = buffers.take((n_steps, batch, units), membrane.dtype)
+        by_sample = np.empty((dynamics.PARAMETERS, batch if learn else 0, units), dtype)
         surrogate = rule.surrogate
         arguments = (
-            *(membrane.numpy(), packed, delay, neuron.numpy(), rule.reset_zero, rule.detach_reset, surrogate.code),
-            *(surrogate_numbers(surrogate.code, surrogate.parameters, dtype), up.numpy(), d.numpy(), grad.numpy()),
+            *(membrane.numpy(), second.numpy(), packed, delay, neuron.numpy(), kind),
+            *(rule.reset_zero, rule.detach_reset, surrogate.code),
+            *(surrogate_numbers(surrogate.code, surrogate.parameters, dtype), up.numpy(), d.numpy(), c.numpy()),
+            *(grad.numpy(), by_sample),
         )
         run_ranges(kernels.recurrent_backward, arguments, batch, torch.get_num_threads(), kernels.GROUP)
         grad_weight = None
@@ -67,32 +83,39 @@ class _RecurrentLIF(torch.autograd.Function):
                 grad_weight = event_weight_gradient(rows, later, units)
             else:
                 grad_weight = product(later.t(), earlier)
-        return (grad if ctx.needs_input_grad[0] else None), grad_weight, None, None, None, None
+        by_vector: list[Tensor | None] = [None] * len(ctx.needs_input_grad[6:])
+        if learn:
+            total = torch.from_numpy(by_sample.sum(axis=1, dtype=np.float64).astype(dtype))
+            wanted = zip(ctx.needs_input_grad[6:], vector_rows(kind), strict=True)
+            by_vector = [total[row] if wants else None for wants, row in wanted]
+        return (grad if ctx.needs_input_grad[0] else None), grad_weight, None, None, None, None, *by_vector
 
 
-def recurrent_lif(
+def recurrent_spikes(
     current: Tensor,
     weight: Tensor,
-    neuron: tuple[Tensor, ...],
+    vectors: tuple[Tensor, ...],
     delay: int,
+    kind: int,
     rule: SpikeRule,
     sparse: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Run recurrent LIF neurons from the zero state; differentiable in ``current`` and ``weight``.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run recurrent neurons from the zero state; differentiable in ``current``, ``weight`` and ``vectors``.
 
     Args:
         current: Input without recurrence, shape (time, batch, unit), on the CPU.
         weight: Recurrent weights, shape (target, source).
-        neuron: beta, threshold, v_reset and reset_amount, shape (unit,) each; constants.
+        vectors: The neurons' parameters as their ``prepare`` gives them, shape (unit,) each.
         delay: Steps from a spike to its arrival, at least 1.
+        kind: Kind of neuron, see :mod:`snnsim.kernels.dynamics`.
         rule: Reset and surrogate; no refractory period.
         sparse: Sum the gradient of the weights over the spikes that occurred, instead of a dense product.
 
     Returns:
-        Spikes (time, batch, unit) and the last membrane (batch, unit).
+        Spikes (time, batch, unit), and the last membrane and the last synaptic current or adaptation (batch, unit),
+        the last zero for LIF.
     """
-    numbers = torch.stack([value.detach() for value in neuron])
-    out: tuple[Tensor, Tensor] = _RecurrentLIF.apply(  # type: ignore[no-untyped-call]
-        current.contiguous(), weight.to(current.dtype), numbers, delay, rule, sparse
+    out: tuple[Tensor, Tensor, Tensor] = _Recurrent.apply(  # type: ignore[no-untyped-call]
+        current.contiguous(), weight.to(current.dtype), delay, kind, rule, sparse, *vectors
     )
     return out

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from snnsim.kernels import interleaved
+from snnsim.kernels import dynamics, interleaved
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import vector_lanes
 from snnsim.nn.context import Context
@@ -24,7 +24,7 @@ from snnsim.nn.memory import buffers
 from snnsim.nn.model import Block, Output, SpikingModel
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.readouts import reduce_trace
-from snnsim.nn.spiking import SpikingModule
+from snnsim.nn.spiking import SpikingModule, stack_rows
 
 __all__ = ["infer", "infers"]
 
@@ -47,19 +47,6 @@ class _Layer:
     def place(self, n_steps: int) -> npt.NDArray[np.int64]:
         """Return where the step that arrives at step 0 begins for every synapse."""
         return self.source * (self.silent + n_steps) + self.silent - self.delay
-
-
-_DYNAMICS: dict[type, int] = {
-    LIF: interleaved.LIF,
-    IF: interleaved.LIF,
-    LI: interleaved.LIF,
-    CubaLIF: interleaved.CUBA,
-    CubaLI: interleaved.CUBA,
-    AdaptiveLIF: interleaved.ADAPTIVE,
-}
-
-_ROWS = {interleaved.LIF: (0,), interleaved.CUBA: (0, 6, 7), interleaved.ADAPTIVE: (0, 6, 8, 9, 10)}
-"""Rows of the kernel's parameters that decays, gain and couplings go to, in the modules' order."""
 
 
 def infers(model: SpikingModel) -> bool:
@@ -90,24 +77,19 @@ def _synapses(connection: Linear | DelayedLinear) -> tuple[Floats, npt.NDArray[n
 def _layer(block: Any) -> _Layer:
     weight, delay, source = _synapses(block.connection)
     neuron = block.neuron
-    rows = np.zeros((11, weight.shape[0]), dtype=np.float32)
-    rows[4] = 1
-    dynamics, spiking = _DYNAMICS[type(neuron)], isinstance(neuron, SpikingModule)
-    if isinstance(neuron, LI):
-        vectors: dict[int, Any] = {0: neuron.beta()}
-    elif isinstance(neuron, CubaLI):
-        vectors = dict(zip(_ROWS[dynamics], neuron.decays(torch.float32), strict=True))
+    rows = np.zeros((dynamics.PARAMETERS + 2, weight.shape[0]), dtype=np.float32)
+    rows[-2] = 1
+    kind, spiking = neuron.dynamics, isinstance(neuron, SpikingModule)
+    if spiking:
+        rows[: dynamics.PARAMETERS] = stack_rows(kind, neuron.prepare(torch.float32).vectors).numpy()
     else:
-        *own, threshold, v_reset, amount = neuron.prepare(torch.float32).vectors
-        vectors = dict(zip((*_ROWS[dynamics], 1, 2, 3), (*own, threshold, v_reset, amount), strict=True))
-    for row, vector in vectors.items():
-        rows[row] = vector.detach().numpy()
-    if dynamics == interleaved.ADAPTIVE:
-        rows[7] = rows[10] <= 0
+        own = neuron.decays(torch.float32) if isinstance(neuron, CubaLI) else (neuron.beta(),)
+        for row, vector in zip(dynamics.ROWS[kind], own, strict=True):
+            rows[row] = vector.numpy()
     if spiking and block.norm is not None:
-        rows[4], rows[5] = (value.numpy() for value in block.norm.affine(torch.float32))
+        rows[-2], rows[-1] = (value.numpy() for value in block.norm.affine(torch.float32))
     silent = int(delay.max(initial=0))
-    return _Layer(weight, delay, source, silent, rows, dynamics, spiking, spiking and neuron.reset == "zero")
+    return _Layer(weight, delay, source, silent, rows, kind, spiking, spiking and neuron.reset == "zero")
 
 
 @torch.no_grad()

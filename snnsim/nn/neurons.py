@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from snnsim import neurons as records
+from snnsim.kernels import dynamics
 from snnsim.nn import fused
 from snnsim.nn.context import Context
 from snnsim.nn.neurons_adaptive import AdaptiveLIF, AdaptiveLIFState
@@ -93,6 +94,7 @@ class LIF(SpikingModule[LIFState]):
     """
 
     kind = "LIF"
+    dynamics = dynamics.LIF
     learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "v_threshold")
 
     def __init__(
@@ -239,6 +241,7 @@ class LI(NeuronModule):
     """
 
     kind = "LI"
+    dynamics = dynamics.LIF
     learnable: ClassVar[tuple[str, ...]] = ("tau_mem",)
 
     def __init__(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snnsim import neurons as records
+from snnsim.kernels import dynamics
 from snnsim.nn import fused_adaptive
 from snnsim.nn.parameters import Heterogeneous, Values
 from snnsim.nn.spiking import Prepared, SpikingModule
@@ -64,6 +65,7 @@ class AdaptiveLIF(SpikingModule[AdaptiveLIFState]):
     """
 
     kind = "AdaptiveLIF"
+    dynamics = dynamics.ADAPTIVE
     learnable: ClassVar[tuple[str, ...]] = (
         "tau_mem",
         "tau_adapt",

@@ -12,6 +12,7 @@ from torch import Tensor
 from snnsim import grid
 from snnsim import neurons as records
 from snnsim.errors import InputError
+from snnsim.kernels import dynamics
 from snnsim.nn import fused_cuba
 from snnsim.nn.context import Context
 from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
@@ -141,6 +142,7 @@ class CubaLIF(_Current, SpikingModule[CubaLIFState]):
     """
 
     kind = "CubaLIF"
+    dynamics = dynamics.CUBA
     learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn", "v_threshold")
 
     def __init__(
@@ -241,6 +243,7 @@ class CubaLI(_Current, NeuronModule):
     """
 
     kind = "CubaLI"
+    dynamics = dynamics.CUBA
     learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn")
 
     def __init__(

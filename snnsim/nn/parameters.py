@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from snnsim.errors import InputError
 from snnsim.grid import check_dt, decay
+from snnsim.kernels import dynamics
 from snnsim.neurons import Neuron
 
 __all__ = ["Heterogeneous", "NeuronModule", "Values", "draw_time_constants"]
@@ -55,6 +56,7 @@ class NeuronModule(nn.Module, ABC):
     """Abstract base of the trainable neurons: size, step, exact and learned parameters."""
 
     kind: ClassVar[str] = ""
+    dynamics: ClassVar[int] = dynamics.LIF
     learnable: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, size: int, dt: float) -> None:

@@ -10,7 +10,7 @@ over the delay slots 1 .. ``max_delay_steps`` by a kernel of width sigma; in eva
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from snnsim.errors import InputError
+from snnsim.kernels import dynamics
 from snnsim.nn.context import Context
 from snnsim.nn.delays import Formulation, Version, delay_kernel
-from snnsim.nn.fused_recurrent import recurrent_lif
-from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF, LIFState
+from snnsim.nn.fused_recurrent import recurrent_spikes
+from snnsim.nn.neurons import LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.products import row_product
 
 __all__ = ["Recurrent", "RecurrentState"]
@@ -223,20 +224,17 @@ class Recurrent(nn.Module):
 
     @property
     def has_kernel(self) -> bool:
-        """Whether one call takes all steps in training: LIF of constant parameters, one common delay."""
-        neuron = self.neuron
-        return (
-            type(neuron) in (LIF, IF)
-            and not any(parameter.requires_grad for parameter in neuron.parameters())
-            and not bool(cast(LIF, neuron).refractory_steps.any())
-            and not self.learn_delay
-            and self.delay_steps.dim() == 0
-        )
+        """Whether one call takes all steps in training: one common delay, no refractory period."""
+        return not self.learn_delay and self.delay_steps.dim() == 0 and not bool(self.neuron.refractory_steps.any())
 
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
-        delay, neuron = int(self.delay_steps), cast(LIF, self.neuron)
+        delay, neuron = int(self.delay_steps), self.neuron
         prepared, sparse = neuron.prepare(current.dtype), self.formulation == "events"
-        spikes, v = recurrent_lif(current, self.recurrent_weight, prepared.vectors, delay, prepared.rule, sparse)
+        weight = self.recurrent_weight
+        spikes, v, w = recurrent_spikes(
+            current, weight, prepared.vectors, delay, neuron.dynamics, prepared.rule, sparse
+        )
         cells, history = self.initial_state(current.shape[1], current.dtype)
         past = torch.cat([history, spikes[-delay:]])[-delay:]
-        return spikes, RecurrentState(LIFState(v, cells.refractory), past)
+        second = () if neuron.dynamics == dynamics.LIF else (w,)
+        return spikes, RecurrentState(type(cells)(v, *second, cells.refractory), past)

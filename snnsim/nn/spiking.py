@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
+from snnsim.kernels import dynamics
 from snnsim.nn import fused
 from snnsim.nn.context import Context
 from snnsim.nn.parameters import NeuronModule, Values
 from snnsim.nn.surrogates import Surrogate, spike
 
-__all__ = ["Prepared", "SpikingModule", "SpikingState"]
+__all__ = ["Prepared", "SpikingModule", "SpikingState", "stack_rows", "vector_rows"]
 
 
 class SpikingState(Protocol):
@@ -39,6 +40,29 @@ class Prepared(NamedTuple):
 
     vectors: tuple[Tensor, ...]
     rule: fused.SpikeRule
+
+
+def stack_rows(kind: int, vectors: tuple[Tensor, ...]) -> Tensor:
+    """Return the vectors of a :class:`Prepared` as kernels for several kinds want them, without gradient.
+
+    Args:
+        kind: Kind of neuron, see :mod:`snnsim.kernels.dynamics`.
+        vectors: Decays, gain and couplings, then threshold, v_reset and reset_amount, shape (unit,) each.
+
+    Returns:
+        Shape (9, unit).
+    """
+    rows = vectors[0].new_zeros(dynamics.PARAMETERS, vectors[0].shape[0])
+    for row, vector in zip(vector_rows(kind), vectors, strict=True):
+        rows[row] = vector.detach()
+    if kind == dynamics.ADAPTIVE:
+        rows[5] = (rows[8] <= 0).to(rows.dtype)
+    return rows
+
+
+def vector_rows(kind: int) -> tuple[int, ...]:
+    """Return the row of every vector of a :class:`Prepared`."""
+    return (*dynamics.ROWS[kind], 1, 2, 3)
 
 
 class SpikingModule(NeuronModule, Generic[State]):
