@@ -19,8 +19,8 @@ from snnsim.nn import surrogates
 from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
-from snnsim.nn.fused_norm import norm_lif
-from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF, LIFState
+from snnsim.nn.fused_norm import norm_neurons
+from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
 from snnsim.nn.recurrent import Recurrent
@@ -107,15 +107,14 @@ class Block(nn.Module):
         return y, spikes, (connection_state, neuron_state)
 
     def fuses(self, x: Tensor) -> bool:
-        """Return whether :meth:`run_fused` may stand for :meth:`forward`: in training, LIF of constant parameters."""
+        """Return whether :meth:`run_fused` may stand for :meth:`forward`: in training, feed-forward neurons."""
         neuron = self.neuron
         return (
             self.training
             and neuron.training
             and (self.norm is None or self.norm.training)
             and not self.residual
-            and type(neuron) in (LIF, IF)
-            and not any(parameter.requires_grad for parameter in neuron.parameters())
+            and type(neuron) in (LIF, IF, CubaLIF, AdaptiveLIF)
             and not bool(cast(LIF, neuron).refractory_steps.any())
             and x.device.type == "cpu"
             and not any(has_hooks(module) for module in (self, self.norm, neuron, self.dropout) if module is not None)
@@ -128,23 +127,25 @@ class Block(nn.Module):
         connection_state, old = (None, None) if state is None else state
         current, connection_state = self.connection(x, connection_state, context)
         current = current.contiguous()
-        neuron = cast(LIF, self.neuron)
+        neuron: Any = self.neuron
         neuron._check_input(current)
         start = neuron.initial_state(current.shape[1], current.dtype) if old is None else old
+        *begin, waiting = start
         prepared = neuron.prepare(current.dtype)
         norm = self.norm
-        y, v, counts = norm_lif(
+        y, end, counts = norm_neurons(
             current,
             None if norm is None else norm.weight.to(current.dtype),
             None if norm is None else norm.bias.to(current.dtype),
-            start.v,
+            tuple(begin),
             prepared.vectors,
             None if self.dropout is None else self.dropout.factors(context, current),
+            neuron.dynamics,
             prepared.rule,
             None if norm is None else norm.statistics(current, context),
             None if context is None else context.mask,
         )
-        return y, counts, (connection_state, LIFState(v, start.refractory))
+        return y, counts, (connection_state, type(start)(*end, waiting))
 
 
 class ReadoutBlock(nn.Module):
