@@ -230,6 +230,7 @@ class ModelSpec(Spec):
         residual: Add the input of a hidden layer to its output where the sizes agree.
         readout: The output layer.
         tail_steps: Empty steps appended at the input; none means ``L // 2`` for every delayed layer.
+        tail_layers: Count at most this many delayed layers for it; none means all.
     """
 
     hidden: list[int] = Field(min_length=1)
@@ -243,6 +244,7 @@ class ModelSpec(Spec):
     residual: bool = False
     readout: ReadoutSpec = ReadoutSpec()
     tail_steps: int | None = Field(default=None, ge=0)
+    tail_layers: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> ModelSpec:
@@ -250,6 +252,8 @@ class ModelSpec(Spec):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
         if self.recurrent_delay is not None and not self.recurrent:
             raise ValueError("recurrent_delay needs recurrent = true")
+        if self.tail_steps is not None and self.tail_layers is not None:
+            raise ValueError("tail_steps and tail_layers both say how many empty steps there are; give one of them")
         return self
 
     def readout_connection(self) -> ConnectionSpec:
@@ -265,7 +269,7 @@ class ModelSpec(Spec):
         half = self.connection.kernel_steps(dt) // 2
         layers = len(self.hidden) if self.connection.kind == "delayed" else 0
         layers += self.readout_connection().kind == "delayed"
-        return half * layers
+        return half * (layers if self.tail_layers is None else min(layers, self.tail_layers))
 
 
 class DataSpec(Spec):
