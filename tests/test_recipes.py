@@ -61,8 +61,7 @@ def test_shd_recipe_has_the_hyper_parameters_of_the_paper() -> None:
     assert model.neuron.beta(0.01) == pytest.approx(1 - 1 / 1.005, abs=1e-15)
     assert model.connection.kernel_steps(0.01) == 25
     assert model.connection.first_sigma(0.01) == 12
-    assert model.tail(0.01) == 12
-    assert model.model_copy(update={"tail_layers": None}).tail(0.01) == 36
+    assert model.tail(0.01) == 36
     assert recipe.data.pool(700) == 5
     assert (train.weights.lr * train.weights.schedule.max_factor, train.weights.weight_decay) == (5e-3, 1e-5)
     assert (train.positions.lr, train.positions.weight_decay, train.positions.schedule.kind) == (0.1, 0.0, "cosine")
@@ -85,12 +84,6 @@ def test_published_rows_name_source_and_protocol() -> None:
             assert row.source
             assert row.protocol
     assert load_recipe("ssc-dcls:3L-2KC").published_row().accuracy == 0.8069
-
-
-def test_the_tail_is_said_in_one_way() -> None:
-    with pytest.raises(InputError, match="give one of them"):
-        load_recipe("shd-dcls", ["model.tail_steps=3"])
-    assert load_recipe("ssc-dcls", ["model.tail_layers=2"]).model.tail(0.01) == 30
 
 
 def test_one_change_gives_the_same_network_without_delays() -> None:

@@ -230,7 +230,6 @@ class ModelSpec(Spec):
         residual: Add the input of a hidden layer to its output where the sizes agree.
         readout: The output layer.
         tail_steps: Empty steps appended at the input; none means ``L // 2`` for every delayed layer.
-        tail_layers: Count at most this many delayed layers for it; none means all.
     """
 
     hidden: list[int] = Field(min_length=1)
@@ -244,7 +243,6 @@ class ModelSpec(Spec):
     residual: bool = False
     readout: ReadoutSpec = ReadoutSpec()
     tail_steps: int | None = Field(default=None, ge=0)
-    tail_layers: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> ModelSpec:
@@ -252,8 +250,6 @@ class ModelSpec(Spec):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
         if self.recurrent_delay is not None and not self.recurrent:
             raise ValueError("recurrent_delay needs recurrent = true")
-        if self.tail_steps is not None and self.tail_layers is not None:
-            raise ValueError("tail_steps and tail_layers both say how many empty steps there are; give one of them")
         return self
 
     def readout_connection(self) -> ConnectionSpec:
@@ -269,7 +265,7 @@ class ModelSpec(Spec):
         half = self.connection.kernel_steps(dt) // 2
         layers = len(self.hidden) if self.connection.kind == "delayed" else 0
         layers += self.readout_connection().kind == "delayed"
-        return half * (layers if self.tail_layers is None else min(layers, self.tail_layers))
+        return half * layers
 
 
 class DataSpec(Spec):
