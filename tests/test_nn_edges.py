@@ -49,7 +49,7 @@ def test_shapes_that_do_not_fit_are_sentences() -> None:
     block = Block(Linear(6, 8), LIF(8, dt=0.01)).train()
     x = torch.rand(5, 40, 6)
     state = (None, LIF(8, dt=0.01).initial_state(2))
-    with pytest.raises(InputError, match=r"expected a membrane of shape \(40, 8\), got \(2, 8\)"):
+    with pytest.raises(InputError, match=r"state: expected shape \(40, 8\), got \(2, 8\)"):
         block.run_fused(x, state)
     with pytest.raises(InputError, match=r"mask: expected shape \(5, 40\), got \(4, 40\)"):
         block.run_fused(x, None, Context(torch.ones(4, 40, dtype=torch.bool)))
