@@ -29,7 +29,7 @@ class Side:
 
     Attributes:
         name: File in ``peers/``; ``ours`` is this package.
-        seconds: Wall seconds of every step.
+        seconds: Wall seconds of a step in every turn.
         memory_rise: How far resident memory rose in its first two steps, bytes.
         versions: Of the library and what it computes with.
         missing: Why it could not be measured, or empty.
@@ -123,7 +123,7 @@ class _Worker:
         return answer
 
     def step(self) -> float:
-        """Do one step and return its seconds."""
+        """Take a turn and return the seconds of a step in it."""
         assert self.process.stdin is not None
         self.process.send_signal(signal.SIGCONT)
         try:
@@ -153,11 +153,11 @@ def compare(
     pythons: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Measure a task on this package and on every peer that is there, one step each in turn.
+    """Measure a task on this package and on every peer that is there, in turns of a step or more.
 
     Args:
         task: What to do.
-        rounds: Steps of every side; 0 measures memory only.
+        rounds: Turns of every side; 0 measures memory only.
         threads: Threads of every side.
         pythons: Interpreters of sides that live elsewhere.
         tell: Told what is being done.

@@ -5,7 +5,9 @@ and ``versions()``. ``TASK`` is a JSON object, see :mod:`snnsim.bench.tasks`. Th
 live in another interpreter that has no snnsim: this file imports the standard library only.
 
 It first does a small task, so that code is loaded and compiled, then reports how far the resident memory rises in the
-first steps of the real one. Each line ``step`` on its input is answered by the seconds of one step.
+first steps of the real one. Each line ``step`` on its input is answered by the seconds of one step: the mean of as many
+as fill a turn, so that a short step is measured in the midst of others, as it runs in training, and not with the caches
+that another side has left.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 STEPS_FOR_MEMORY = 2
+TURN_SECONDS = 0.3
 
 
 def load(path: str) -> Any:
@@ -76,9 +79,11 @@ def main() -> None:
     for line in sys.stdin:
         if line.strip() != "step":
             break
-        begin = time.perf_counter()
-        step()
-        print(json.dumps({"seconds": time.perf_counter() - begin}), file=answers)
+        begin, steps = time.perf_counter(), 0
+        while time.perf_counter() - begin < TURN_SECONDS:
+            step()
+            steps += 1
+        print(json.dumps({"seconds": (time.perf_counter() - begin) / steps}), file=answers)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help="Which tasks, by name; all by default (some minutes). A wrong name lists them."),
 ]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Steps of every side, in turn; the range is over these.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Turns of every side; the range is over these.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of every side; all cores by default.")]
 Pythons = Annotated[
     list[str] | None,

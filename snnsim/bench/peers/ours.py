@@ -70,9 +70,6 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     context = Context(None, torch.arange(task["batch"]), 0, 0)
     density = float((x != 0).float().mean())
     choose_formulations(model, density)
-    with torch.no_grad():  # as after an epoch
-        rates = model(x, None, context).rates.tolist()
-    choose_formulations(model, density, rates)
 
     def train() -> object:
         output = model(x, None, context, checkpoint_steps=task["checkpoint_steps"] or None)
@@ -83,6 +80,7 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
         for group in optimisers:
             group.optimiser.step()
         model.clamp_()
+        choose_formulations(model, density, output.rates.tolist())  # as after an epoch
         return float(losses.sum())
 
     def evaluate() -> object:
