@@ -80,8 +80,9 @@ def simulate_reference(
     inputs: Sequence[npt.NDArray[np.int64]],
     n_steps: int,
     dtype: npt.DTypeLike = np.float64,
+    initial: Sequence[tuple[Array, Array, Array]] | None = None,
 ) -> ReferenceRun:
-    """Run one sample from the zero state.
+    """Run one sample from the zero state, or from given values one step before step 0.
 
     Args:
         populations: Numbers per step.
@@ -90,6 +91,7 @@ def simulate_reference(
         inputs: Counts of events of each input, int64 ``(time, unit)``.
         n_steps: Number of steps.
         dtype: float64 or float32; every operation is done in it.
+        initial: v, i and w of each population; none means zero.
 
     Returns:
         Spikes and, at the end of every step, v, i and w of each population.
@@ -98,6 +100,8 @@ def simulate_reference(
     v = [np.zeros(item.size, dtype) for item in populations]
     i = [np.zeros(item.size, dtype) for item in populations]
     w = [np.zeros(item.size, dtype) for item in populations]
+    if initial is not None:
+        v, i, w = ([np.array(parts[k], dtype) for parts in initial] for k in range(3))
     left = [np.zeros(item.size, np.int64) for item in populations]
     run = ReferenceRun(
         [np.zeros((n_steps, item.size), np.bool_) for item in populations],

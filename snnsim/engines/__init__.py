@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from snnsim.engines.initial import initial_state
 from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.grid import check_dt, time_to_step
@@ -270,6 +271,7 @@ def simulate(
     tail_steps: int = 0,
     batch: int | None = None,
     state: State | None = None,
+    initial: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Result:
     """Run a network on samples of events.
 
@@ -288,6 +290,8 @@ def simulate(
             depend on it.
         state: ``Result.state`` of an earlier run of the same network and samples, to go on from; step 0 of
             this run's events is the step after that run's last.
+        initial: Values before step 0 instead of zero, by ``"population.v"``, ``"population.i"`` or
+            ``"population.w"``: a number, one a neuron, or one a sample and neuron.
 
     Raises:
         InputError: Something does not fit; the sentence says what.
@@ -303,7 +307,11 @@ def simulate(
     names = (record,) if isinstance(record, str) else tuple(record)
     check_records(network, names)
     inputs = grid_inputs(network, events, n_steps, tail_steps)
-    if state is not None:
+    if initial and state is not None:
+        raise InputError("initial: a run that goes on from a state has its values already; give one of the two")
+    if initial:
+        state = initial_state(network, initial, len(inputs), dtype, engine)
+    elif state is not None:
         if state.digest != network.digest() or state.dtype != dtype or state.engine != engine:
             raise InputError("state: comes from another network, dtype or engine; start without it")
         if len(state.samples) != len(inputs):
@@ -312,14 +320,14 @@ def simulate(
     return runner.run(inputs, state=state, record=names, batch=batch)
 
 
-def check_records(network: Network, record: tuple[str, ...]) -> None:
+def check_records(network: Network, names: tuple[str, ...], what: str = "record") -> None:
     """Refuse names that are not ``"population.variable"`` of this network."""
-    for name in record:
+    for name in names:
         population, _, variable = str(name).rpartition(".")
         if variable not in ("v", "i", "w"):
-            raise InputError(f"record: expected 'population.v', 'population.i' or 'population.w', got {name!r}")
+            raise InputError(f"{what}: expected 'population.v', 'population.i' or 'population.w', got {name!r}")
         neuron = network.population(population).neuron
         if variable == "i" and not neuron.current:
-            raise InputError(f"record: {name!r}: {neuron.kind} has no synaptic current")
+            raise InputError(f"{what}: {name!r}: {neuron.kind} has no synaptic current")
         if variable == "w" and not hasattr(neuron, "tau_adapt"):
-            raise InputError(f"record: {name!r}: {neuron.kind} has no adaptation variable")
+            raise InputError(f"{what}: {name!r}: {neuron.kind} has no adaptation variable")

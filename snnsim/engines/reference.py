@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from snnsim.engines import Dtype, Inputs, Result, State
+from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.errors import InputError
 from snnsim.kernels.reference import ReferencePopulation, ReferenceProjection, simulate_reference
@@ -86,16 +86,18 @@ class ReferenceRunner:
         """Run every sample, one after the other.
 
         Raises:
-            InputError: A state was given; this engine always begins at zero.
+            InputError: A state in the midst of a run was given; this engine always begins at step 0.
         """
-        if state is not None:
+        if state is not None and any(sample.step for sample in state.samples):
             raise InputError("state: engine 'reference' cannot go on from a state; use engine 'clock'")
         started = time.perf_counter()
-        runs = [self._sample(inputs, b, record) for b in range(len(inputs))]
+        runs = [
+            self._sample(inputs, b, record, None if state is None else state.samples[b]) for b in range(len(inputs))
+        ]
         seconds = time.perf_counter() - started
         return collect(self.network, inputs, runs, record, None, engine="reference", dtype=self.dtype, seconds=seconds)
 
-    def _sample(self, inputs: Inputs, b: int, record: tuple[str, ...]) -> SampleRun:
+    def _sample(self, inputs: Inputs, b: int, record: tuple[str, ...], state: SampleState | None) -> SampleRun:
         network = self.network
         n_steps = int(inputs.n_steps[b])
         counts: list[npt.NDArray[np.int64]] = []
@@ -103,7 +105,11 @@ class ReferenceRunner:
             a, e = int(inputs.start[j][b]), int(inputs.start[j][b + 1])
             counts.append(np.zeros((n_steps, item.size), np.int64))
             counts[j][inputs.step[j][a:e], inputs.unit[j][a:e]] = inputs.count[j][a:e]
-        run = simulate_reference(self.populations, self.order, self.projections, counts, n_steps, self.dtype)
+        initial = None
+        if state is not None:
+            edges = np.cumsum([item.size for item in self.populations])[:-1]
+            initial = list(zip(*(np.split(values, edges) for values in (state.v, state.i, state.w)), strict=True))
+        run = simulate_reference(self.populations, self.order, self.projections, counts, n_steps, self.dtype, initial)
         index = {item.name: place for place, item in enumerate(network.populations)}
         spikes = {}
         for name, place in index.items():
