@@ -30,6 +30,7 @@ PURPOSES = {
     "report": "pictures and report.html",
     "log": "TensorBoard logs",
     "peers": "import of SpikingJelly models, comparisons in tests",
+    "nest": "comparisons of simulated spikes with NEST in tests",
     "dev": "tests, types and lint",
 }
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")
