@@ -58,6 +58,37 @@ def test_a_missing_peer_is_named_and_the_others_are_measured(tmp_path: Path) -> 
     assert "not measured: " in format_comparison(comparison)
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            'echo \'{"memory_rise": 1, "versions": {}}\'; read x; echo \'{"seconds": 0.1}\'; read x; exit 1',
+            "ended without",
+        ),
+        ('echo \'{"memory_rise": 1, "versions": {}}\'; read x; exit 1', "ended without"),
+        ("echo '{\"hello\": 1}'; read x", "which is not memory_rise and versions"),
+        ("echo hello", "it answered 'hello'"),
+    ],
+)
+def test_a_peer_that_fails_on_the_way_is_named_once(words: str, sentence: str, tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/bash\n{words}\n")
+    fake.chmod(0o755)
+    comparison = compare(replace(SMALL["layer"], peers=("spyx",)), rounds=2, threads=1, pythons={"spyx": str(fake)})
+    assert [side.name for side in comparison.sides] == ["ours", "spyx"]
+    assert sentence in comparison.sides[1].missing
+    assert len(comparison.to_json()["sides"]) == 2
+    assert "x ours" not in format_comparison(comparison)
+
+
+def test_a_peer_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    fake = tmp_path / "python"
+    fake.write_bytes(b"\0\1x")
+    fake.chmod(0o755)
+    comparison = compare(replace(SMALL["layer"], peers=("spyx",)), rounds=1, threads=1, pythons={"spyx": str(fake)})
+    assert "cannot be started" in comparison.sides[1].missing
+
+
 def test_ratios_are_round_by_round() -> None:
     task = SMALL["plain"]
     sides = (Side("ours", (1.0, 2.0), 1 << 20, {"snnsim": "1"}), Side("norse", (3.0, 4.0), 4 << 20, {"norse": "1"}))
@@ -92,7 +123,9 @@ def test_tasks_are_chosen_by_kind_of_work() -> None:
     [
         (["train", "nonsense"], "expected one of shd-delay"),
         (["infer", "--python", "spyx"], "expected PEER=PATH"),
-        (["epoch", "--data", "/nowhere/x_train.h5"], "/nowhere/x_train.h5"),
+        (["train", "plain", "--python", "spyx=/tmp"], "expected PEER=PATH"),
+        (["epoch", "--data", "/nowhere/x_train.h5"], "expected a plain .h5 file"),
+        (["epoch", "--data", "spoken-digits"], "expected a plain .h5 file"),
         (["train", "plain", "--python", "spyx=/nowhere/python"], "expected PEER=PATH"),
     ],
 )
@@ -119,6 +152,14 @@ def test_an_epoch_reads_the_same_file_on_both_sides(digits: Path) -> None:
     comparison = compare(task, rounds=2, threads=1)
     assert [side.missing for side in comparison.sides] == ["", ""]
     assert min(comparison.sides[0].seconds) > 0
+    assert "floor" not in format_comparison(comparison, 1e9)
+
+
+def test_a_simulation_runs_on_both_sides() -> None:
+    pytest.importorskip("nest")
+    comparison = compare(replace(TASKS["brunel"], samples=1, n_steps=20), rounds=2, threads=1)
+    assert [side.missing for side in comparison.sides] == ["", ""]
+    assert "nest-simulator" in comparison.sides[1].versions
     assert "floor" not in format_comparison(comparison, 1e9)
 
 

@@ -99,6 +99,19 @@ def test_every_kind_of_neuron_and_all_it_learns(kind: int, reset: str, detach: b
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
 
 
+class Deaf(LIF):
+    """Neurons that hear nothing: a kind of its own must not be run as the kind it is made from."""
+
+    def advance(self, current: Any, state: Any, prepared: Any) -> Any:
+        return super().advance(current * 0, state, prepared)
+
+
+def test_neurons_of_a_subclass_stay_what_they_are() -> None:
+    module = Recurrent(Deaf(4, dt=0.01)).train()
+    assert not module.has_kernel
+    assert module(torch.full((6, 2, 4), 3.0))[0].sum() == 0
+
+
 def test_what_goes_step_by_step() -> None:
     assert not layer(5, 1, t_ref=0.02).has_kernel
     assert not layer(5, np.ones((5, 5), int)).has_kernel

@@ -85,6 +85,9 @@ def test_rates_of_the_epoch_before_choose_for_the_layers_behind() -> None:
     assert [layer.connection.formulation for layer in model.layers()] == list(chosen.values())
     assert set(choose_formulations(model, 1.0, wish="events").values()) == {"events"}
     assert set(choose_formulations(model, 0.0, [0.0, 0.0], "dense").values()) == {"dense"}
+    loaded = load_recipe("shd-lif", ["model.hidden=[8,8]", "model.dropout=0.9"])
+    unknown = choose_formulations(build_model(loaded.model, 12, 3, loaded.data.dt), 1.0)
+    assert set(unknown.values()) == {"dense"}  # no rate is known yet, whatever dropout takes away
     with pytest.raises(InputError, match="one a hidden layer"):
         choose_formulations(model, 1.0, [0.1])
     with pytest.raises(InputError, match="expected one of auto"):

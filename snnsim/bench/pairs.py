@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -93,33 +94,39 @@ class _Worker:
         if name != "ours":  # the way of waiting that suits this package is not forced on others
             environment.pop("OMP_WAIT_POLICY", None)
         self.words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop a library that talks much
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.words,
-            text=True,
-            env=environment,
-        )
         try:
-            first = self._answer()
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.words,
+                text=True,
+                env=environment,
+            )
+        except OSError as error:
+            self.words.close()
+            raise InputError(f"{python} cannot be started ({error.strerror})") from None
+        try:
+            first = self._answer("memory_rise", "versions")
         except InputError:
             self.end()
             raise
         self.memory_rise, self.versions = int(first["memory_rise"]), dict(first["versions"])
         self.process.send_signal(signal.SIGSTOP)
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, *names: str) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             self.words.seek(0)
             words = self.words.read().decode(errors="replace").strip().splitlines()
-            raise InputError(words[-1] if words else "it ended without a word")
+            raise InputError(re.sub(r"^snnsim[\w.]*: ", "", words[-1]) if words else "it ended without a word")
         try:
-            answer: dict[str, Any] = json.loads(line)
+            answer = json.loads(line)
         except ValueError:
-            raise InputError(f"it answered {line.strip()[:60]!r}") from None
+            answer = None
+        if not isinstance(answer, dict) or any(name not in answer for name in names):
+            raise InputError(f"it answered {line.strip()[:60]!r}, which is not {' and '.join(names)}")
         return answer
 
     def step(self) -> float:
@@ -131,7 +138,7 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             raise InputError("it ended between two steps") from None
-        seconds = float(self._answer()["seconds"])
+        seconds = float(self._answer("seconds")["seconds"])
         self.process.send_signal(signal.SIGSTOP)
         return seconds
 
@@ -192,7 +199,11 @@ def compare(
     finally:
         for worker in workers.values():
             worker.end()
-    sides = [Side(name, tuple(seconds[name]), worker.memory_rise, worker.versions) for name, worker in workers.items()]
+    sides = [
+        Side(name, tuple(seconds[name]), worker.memory_rise, worker.versions)
+        for name, worker in workers.items()
+        if name not in missing
+    ]
     return Comparison(task, (*sides, *(Side(name, missing=why) for name, why in missing.items())))
 
 

@@ -91,6 +91,18 @@ def infer(
     _compare_all("evaluate", names, rounds, threads, pythons, json)
 
 
+@app.command("sim", epilog="Example: snnsim bench sim brunel --threads 1")
+def simulation(
+    names: Names = None,
+    rounds: Rounds = 5,
+    threads: Threads = 1,
+    pythons: Pythons = None,
+    json: Json = False,
+) -> None:
+    """Time the simulation of random networks against NEST, in turn; needs the extra "nest"."""
+    _compare_all("simulate", names, rounds, threads, pythons, json)
+
+
 @app.command("memory", epilog="Example: snnsim bench memory plain plain-long")
 def memory(names: Names = None, threads: Threads = None, pythons: Pythons = None, json: Json = False) -> None:
     """Measure how far the resident memory rises in training steps, beside other libraries."""
@@ -112,9 +124,12 @@ def epoch(
 
     from snnsim.bench.tasks import TASKS
     from snnsim.datasets import open_dataset
+    from snnsim.errors import InputError
 
     with _plain_file(dataset) as path:
-        open_dataset(path)  # what is wrong with it is said here
+        if not path.is_file() or path.suffix != ".h5":
+            raise InputError(f"--data: expected a plain .h5 file, which both sides can read, got {str(path)!r}")
+        open_dataset(path.resolve())  # what is wrong with it is said here
         task = replace(TASKS["shd-delay-epoch"], data=str(path.resolve()))
         _compare_all("epoch", [task.name], rounds, threads, pythons, json, [task])
 
@@ -168,6 +183,7 @@ def _compare_all(
     json: bool,
     chosen: list[Task] | None = None,
 ) -> None:
+    import os
     import platform
 
     from snnsim.bench.pairs import compare, format_comparison
@@ -180,7 +196,7 @@ def _compare_all(
     elsewhere = {}
     for entry in pythons or []:
         name, equals, path = entry.partition("=")
-        if not equals or not Path(path).exists():
+        if not equals or not os.access(path, os.X_OK) or not Path(path).is_file():
             raise InputError(f"--python: expected PEER=PATH of an interpreter, got {entry!r}")
         if not any(name in task.peers for task in tasks):
             known = sorted({peer for task in tasks for peer in task.peers})

@@ -33,7 +33,7 @@ def choose_formulations(
 ) -> dict[str, str]:
     """Set how the model's connections compute, and return it by layer.
 
-    Layers without delays, and the weight gradient of recurrent LIF layers with one common delay, touch the events of
+    Layers without delays, and the weight gradient of recurrent layers with one common delay, touch the events of
     their input only where these are few, else they use dense products. Layers with delays train in the frequency
     domain.
 
@@ -61,7 +61,7 @@ def choose_formulations(
     fired = list(rates) or [1.0] * len(model.blocks)
     shares = [density]
     for rate, block in zip(fired, model.blocks, strict=True):
-        kept = rate * (1 - _dropped(block))
+        kept = rate * (1 - _dropped(block)) if rates else 1.0
         shares.append(min(1.0, kept + shares[-1]) if block.residual else kept)
     chosen: dict[str, str] = {}
     for name, module, share in _connections(model, shares, fired):

@@ -22,7 +22,7 @@ from snnsim.kernels import dynamics
 from snnsim.nn.context import Context
 from snnsim.nn.delays import Formulation, Version, delay_kernel
 from snnsim.nn.fused_recurrent import recurrent_spikes
-from snnsim.nn.neurons import LIF, AdaptiveLIF, CubaLIF
+from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.products import row_product
 
 __all__ = ["Recurrent", "RecurrentState"]
@@ -224,8 +224,13 @@ class Recurrent(nn.Module):
 
     @property
     def has_kernel(self) -> bool:
-        """Whether one call takes all steps in training: one common delay, no refractory period."""
-        return not self.learn_delay and self.delay_steps.dim() == 0 and not bool(self.neuron.refractory_steps.any())
+        """Whether one call takes all steps in training: known neurons, one common delay, no refractory period."""
+        return (
+            type(self.neuron) in (LIF, IF, CubaLIF, AdaptiveLIF)
+            and not self.learn_delay
+            and self.delay_steps.dim() == 0
+            and not bool(self.neuron.refractory_steps.any())
+        )
 
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
         delay, neuron = int(self.delay_steps), self.neuron

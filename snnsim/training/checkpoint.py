@@ -33,7 +33,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def versions() -> dict[str, str]:
 
 
 def build(task: dict[str, Any]) -> Callable[[], object]:
-    """Return one training step, one evaluation of a batch, one pass through a layer and back, or one epoch."""
+    """Return a function that does the task once."""
     import os
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
@@ -26,6 +26,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
     keep_freed_memory()
     if task["what"] == "epoch":
         return _epoch(task)
+    if task["what"] == "simulate":
+        return _simulation(task)
     return _layer(task) if task["kind"] == "layer" else _model(task)
 
 
@@ -144,3 +146,41 @@ def _epoch(task: dict[str, Any]) -> Callable[[], object]:
         return loss
 
     return epoch
+
+
+def _simulation(task: dict[str, Any]) -> Callable[[], object]:
+    import numpy as np
+
+    from snnsim.engines import ENGINES, grid_inputs
+    from snnsim.engines.initial import initial_state
+    from snnsim.network import Network, Population, Projection, Sparse
+    from snnsim.neurons import LIF
+
+    size, inputs = (250, 25) if task["samples"] else task["sizes"]
+    excitatory = inputs * 4 // 5
+    draw = np.random.default_rng(1)
+    source = np.concatenate(
+        [
+            draw.integers(0, size * 4 // 5, (size, excitatory)),
+            draw.integers(size * 4 // 5, size, (size, inputs - excitatory)),
+        ],
+        axis=1,
+    ).reshape(-1)
+    weight = Sparse.from_triples(
+        source, np.repeat(np.arange(size), inputs), np.where(source < size * 4 // 5, 0.1, -0.5), (size, size)
+    )
+    neuron = LIF(tau_mem=0.02, v_threshold=20.0, v_reset=10.0, t_ref=0.002, drive=24.0 / 0.02)
+    network = Network((Population("n", size, neuron),), (Projection("n", "n", weight, 0.0015),), (), None, 1e-4)
+    potentials = np.random.default_rng(2).uniform(0, 20, size)
+    runner = ENGINES["clock"]().prepare(network, task["dtype"], task["threads"])
+    stretch = grid_inputs(network, None, task["n_steps"])
+    state = initial_state(network, {"n.v": potentials}, 1, task["dtype"], "clock")
+
+    def step() -> object:
+        nonlocal state
+        result = runner.run(stretch, state=state)
+        assert result.state is not None
+        state = result.state
+        return len(result.spikes["n"].times)
+
+    return step
