@@ -23,45 +23,45 @@ __all__ = ["norm_neurons_backward", "norm_neurons_forward"]
 Floats = npt.NDArray[np.floating[Any]]
 
 
-ROWS = 22
+ROWS = 24
 """Rows of one block of memory: nine parameters, then what a step works on. Loops over rows of one array need no
-aliasing checks."""
+aliasing checks; the rows are cut out once, because a slice counts references with atomic operations."""
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def _advance(dynamics, reset_zero, rows, n):  # type: ignore[no-untyped-def]
-    """One step of ``n`` neurons: from current (row 9), membrane (10) and second state (11) to the membrane before the
-    reset (12), the level it must reach (13), spikes (14) and the states after the step."""
-    one, zero = rows.dtype.type(1), rows.dtype.type(0)
-    beta, threshold, low, amount = rows[:W], rows[W : 2 * W], rows[2 * W : 3 * W], rows[3 * W : 4 * W]
-    decay, gain, by_v = rows[4 * W : 5 * W], rows[5 * W : 6 * W], rows[6 * W : 7 * W]
-    by_spike, on_level = rows[7 * W : 8 * W], rows[8 * W : 9 * W]
-    x, v, w = rows[9 * W : 10 * W], rows[10 * W : 11 * W], rows[11 * W : 12 * W]
-    h, bar, s = rows[12 * W : 13 * W], rows[13 * W : 14 * W], rows[14 * W : 15 * W]
+def _advance(  # type: ignore[no-untyped-def]
+    dynamics, reset_zero, beta, threshold, low, amount, decay, gain, by_v, by_spike, on_level,
+    current, mean, scale, shift, v, w, h, s, n,
+):  # fmt: skip
+    """One step of ``n`` neurons: from ``current``, membrane ``v`` and second state ``w`` to the membrane before the
+    reset ``h``, spikes ``s`` and the states after the step."""
+    one, zero = s.dtype.type(1), s.dtype.type(0)
     if dynamics == CUBA:
         for j in range(n):
-            h[j] = beta[j] * v[j] + gain[j] * w[j]
-            w[j] = decay[j] * w[j] + x[j]
-            bar[j] = threshold[j]
+            value = beta[j] * v[j] + gain[j] * w[j]
+            after = low[j] if reset_zero else value - amount[j]
+            w[j] = decay[j] * w[j] + ((current[j] - mean[j]) * scale[j] + shift[j])
+            v[j] = after if value >= threshold[j] else value
+            s[j] = one if value >= threshold[j] else zero
+            h[j] = value
     elif dynamics == ADAPTIVE:
         for j in range(n):
-            h[j] = (beta[j] * v[j] + x[j]) - gain[j] * w[j]
-            bar[j] = threshold[j] + on_level[j] * w[j]
+            value = (beta[j] * v[j] + ((current[j] - mean[j]) * scale[j] + shift[j])) - gain[j] * w[j]
+            level = threshold[j] + on_level[j] * w[j]
+            after = low[j] if reset_zero else value - amount[j]
+            after = after if value >= level else value
+            fired = one if value >= level else zero
+            w[j] = (decay[j] * w[j] + by_v[j] * after) + by_spike[j] * fired
+            v[j] = after
+            s[j] = fired
+            h[j] = value
     else:
         for j in range(n):
-            h[j] = beta[j] * v[j] + x[j]
-            bar[j] = threshold[j]
-    for j in range(n):
-        s[j] = one if h[j] >= bar[j] else zero
-    if reset_zero:
-        for j in range(n):
-            v[j] = low[j] if h[j] >= bar[j] else h[j]
-    else:
-        for j in range(n):
-            v[j] = h[j] - amount[j] if h[j] >= bar[j] else h[j]
-    if dynamics == ADAPTIVE:
-        for j in range(n):
-            w[j] = (decay[j] * w[j] + by_v[j] * v[j]) + by_spike[j] * s[j]
+            value = beta[j] * v[j] + ((current[j] - mean[j]) * scale[j] + shift[j])
+            after = low[j] if reset_zero else value - amount[j]
+            v[j] = after if value >= threshold[j] else value
+            s[j] = one if value >= threshold[j] else zero
+            h[j] = value
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -101,9 +101,12 @@ def norm_neurons_forward(
     one, zero = y.dtype.type(1), y.dtype.type(0)
     masked, thinned = mask.shape[0] > 0, factors.shape[0] > 0
     rows = np.empty(ROWS * W, y.dtype)
-    x, state, second = rows[9 * W : 10 * W], rows[10 * W : 11 * W], rows[11 * W : 12 * W]
-    s, factor, count = rows[14 * W : 15 * W], rows[15 * W : 16 * W], rows[16 * W : 17 * W]
-    mean, scale, shift = rows[17 * W : 18 * W], rows[18 * W : 19 * W], rows[19 * W : 20 * W]
+    beta, threshold, low, amount = rows[:W], rows[W : 2 * W], rows[2 * W : 3 * W], rows[3 * W : 4 * W]
+    decay, gain, by_v = rows[4 * W : 5 * W], rows[5 * W : 6 * W], rows[6 * W : 7 * W]
+    by_spike, on_level = rows[7 * W : 8 * W], rows[8 * W : 9 * W]
+    mean, scale, shift = rows[9 * W : 10 * W], rows[10 * W : 11 * W], rows[11 * W : 12 * W]
+    state, second = rows[12 * W : 13 * W], rows[13 * W : 14 * W]
+    h, s, factor, count = rows[14 * W : 15 * W], rows[15 * W : 16 * W], rows[16 * W : 17 * W], rows[17 * W : 18 * W]
     for first in range(0, units, W):
         n = min(W, units - first)
         last = first + n
@@ -115,13 +118,14 @@ def norm_neurons_forward(
             second[:n] = w[b, first:last]
             for j in range(n):
                 factor[j] = factors[b, first + j] if thinned else one
-                count[j] = 0
+                count[j] = zero
             for t in range(n_steps):
                 current, o = y[t, b, first:last], out[t, b, first:last]
                 counted = zero if masked and mask[t, b] == 0 else one
-                for j in range(n):
-                    x[j] = (current[j] - mean[j]) * scale[j] + shift[j]
-                _advance(dynamics, reset_zero, rows, n)
+                _advance(
+                    dynamics, reset_zero, beta, threshold, low, amount, decay, gain, by_v, by_spike, on_level,
+                    current, mean, scale, shift, state, second, h, s, n,
+                )  # fmt: skip
                 for j in range(n):
                     o[j] = s[j] * factor[j]
                     count[j] += s[j] * counted
@@ -186,26 +190,26 @@ def norm_neurons_backward(
     kind = y.dtype.type
     one, zero = kind(1), kind(0)
     thinned, learn = factors.shape[0] > 0, grad_neuron.shape[1] > 0
-    width = max(16, min(W, MEMBRANE // 3 // max(1, n_steps) // 16 * 16))
-    saved = np.empty((n_steps, 3, width), y.dtype)
+    width = max(16, min(W, MEMBRANE // 2 // max(1, n_steps) // 16 * 16))
+    deep = n_steps if dynamics == ADAPTIVE or learn else 0
+    membrane, seconds = np.empty((n_steps, width), y.dtype), np.empty((deep, width), y.dtype)
     rows = np.empty(ROWS * W, y.dtype)
-    beta, low, amount = rows[:W], rows[2 * W : 3 * W], rows[3 * W : 4 * W]
+    beta, threshold, low, amount = rows[:W], rows[W : 2 * W], rows[2 * W : 3 * W], rows[3 * W : 4 * W]
     decay, gain, by_v = rows[4 * W : 5 * W], rows[5 * W : 6 * W], rows[6 * W : 7 * W]
     by_spike, on_level = rows[7 * W : 8 * W], rows[8 * W : 9 * W]
-    x, d, c = rows[9 * W : 10 * W], rows[10 * W : 11 * W], rows[11 * W : 12 * W]
-    h, bar, s = rows[12 * W : 13 * W], rows[13 * W : 14 * W], rows[14 * W : 15 * W]
-    factor, g, e = rows[15 * W : 16 * W], rows[16 * W : 17 * W], rows[17 * W : 18 * W]
-    mean, dh = rows[18 * W : 19 * W], rows[19 * W : 20 * W]
-    total, product = rows[20 * W : 21 * W], rows[21 * W : 22 * W]
-    before = np.empty(W, y.dtype)
+    mean, scale, shift = rows[9 * W : 10 * W], rows[10 * W : 11 * W], rows[11 * W : 12 * W]
+    d, c, g, e = rows[12 * W : 13 * W], rows[13 * W : 14 * W], rows[14 * W : 15 * W], rows[15 * W : 16 * W]
+    dh, s, factor = rows[16 * W : 17 * W], rows[17 * W : 18 * W], rows[18 * W : 19 * W]
+    total, product, bar = rows[19 * W : 20 * W], rows[20 * W : 21 * W], rows[21 * W : 22 * W]
+    h, reached = rows[22 * W : 23 * W], rows[23 * W : 24 * W]
     learned = np.empty((9, W), y.dtype)
     for first in range(0, units, width):
         n = min(width, units - first)
         last = first + n
         for row in range(9):
             rows[row * W : row * W + n] = neuron[row, first:last]
-        mean[:n] = affine[0, first:last]
-        scale, shift = affine[1, first:last], affine[2, first:last]
+        mean[:n], scale[:n], shift[:n] = affine[0, first:last], affine[1, first:last], affine[2, first:last]
+        bar[:n] = threshold[:n]
         for b in range(start, stop):
             d[:n] = v[b, first:last]
             c[:n] = w[b, first:last]
@@ -217,89 +221,95 @@ def norm_neurons_backward(
                 sums[0, b, first + j] = 0.0
                 sums[1, b, first + j] = 0.0
             for t in range(n_steps):
-                current, kept, levels, i = y[t, b, first:last], saved[t, 0], saved[t, 1], saved[t, 2]
-                for j in range(n):
-                    x[j] = (current[j] - mean[j]) * scale[j] + shift[j]
-                    i[j] = c[j]
-                _advance(dynamics, reset_zero, rows, n)
+                current, kept = y[t, b, first:last], membrane[t]
+                if deep > 0:
+                    i = seconds[t]
+                    for j in range(n):
+                        i[j] = c[j]
+                _advance(
+                    dynamics, reset_zero, beta, threshold, low, amount, decay, gain, by_v, by_spike, on_level,
+                    current, mean, scale, shift, d, c, h, s, n,
+                )  # fmt: skip
                 for j in range(n):
                     kept[j] = h[j]
-                    levels[j] = bar[j]
             d[:n] = grad_v[b, first:last]
             c[:n] = grad_w[b, first:last]
             for back in range(n_steps):
                 t = n_steps - 1 - back
                 u, o, current = up[t, b, first:last], out[t, b, first:last], y[t, b, first:last]
-                i = saved[t, 2]
-                kept, levels = saved[t, 0], saved[t, 1]
+                kept = membrane[t]
+                i = seconds[t] if deep > 0 else kept
                 for j in range(n):
                     h[j] = kept[j]
-                    bar[j] = levels[j]
-                surrogate_block(code, numbers, h, bar, g, n)
-                for j in range(n):
-                    s[j] = one if h[j] >= bar[j] else zero
-                    e[j] = u[j] * factor[j]
                 if dynamics == ADAPTIVE:
-                    if learn:
-                        for j in range(n):
-                            after = low[j] if reset_zero else h[j] - amount[j]
-                            after = after if s[j] > zero else h[j]
-                            learned[4, j] += c[j] * i[j]
-                            learned[6, j] += c[j] * after
-                            learned[7, j] += c[j] * s[j]
+                    for j in range(n):
+                        bar[j] = threshold[j] + on_level[j] * i[j]
+                surrogate_block(code, numbers, h, bar, g, n)
+                if learn and dynamics == CUBA:
+                    for j in range(n):
+                        learned[4, j] += c[j] * i[j]
+                elif learn and dynamics == ADAPTIVE:
+                    for j in range(n):
+                        after = low[j] if reset_zero else h[j] - amount[j]
+                        learned[4, j] += c[j] * i[j]
+                        learned[6, j] += c[j] * (after if h[j] >= bar[j] else h[j])
+                        learned[7, j] += c[j] if h[j] >= bar[j] else zero
+                if dynamics == ADAPTIVE:
                     for j in range(n):
                         d[j] += by_v[j] * c[j]
-                        e[j] += by_spike[j] * c[j]
-                if not detach_reset:
-                    if reset_zero:
-                        for j in range(n):
-                            e[j] += d[j] * (low[j] - h[j])
-                    else:
-                        for j in range(n):
-                            e[j] -= d[j] * amount[j]
+                        e[j] = u[j] * factor[j] + by_spike[j] * c[j]
+                else:
+                    for j in range(n):
+                        e[j] = u[j] * factor[j]
+                if not detach_reset and reset_zero:
+                    for j in range(n):
+                        e[j] += d[j] * (low[j] - h[j])
+                elif not detach_reset:
+                    for j in range(n):
+                        e[j] -= d[j] * amount[j]
                 if reset_zero:
                     for j in range(n):
-                        e[j] = e[j] * g[j]
+                        e[j] *= g[j]
                         dh[j] = (zero if h[j] >= bar[j] else d[j]) + e[j]
                 else:
                     for j in range(n):
-                        e[j] = e[j] * g[j]
+                        e[j] *= g[j]
                         dh[j] = d[j] + e[j]
                 if learn:
                     if t > 0:
-                        q, r = saved[t - 1, 0], saved[t - 1, 1]
+                        q, r = membrane[t - 1], seconds[t - 1]
                         for j in range(n):
+                            level = threshold[j] + on_level[j] * r[j] if dynamics == ADAPTIVE else threshold[j]
                             after = low[j] if reset_zero else q[j] - amount[j]
-                            before[j] = after if q[j] >= r[j] else q[j]
+                            learned[0, j] += dh[j] * (after if q[j] >= level else q[j])
                     else:
-                        before[:n] = v[b, first:last]
+                        for j in range(n):
+                            learned[0, j] += dh[j] * v[b, first + j]
                     for j in range(n):
-                        learned[0, j] += dh[j] * before[j]
                         learned[1, j] -= e[j]
-                        learned[2, j] += s[j] * d[j]
+                        learned[2, j] += d[j] if h[j] >= bar[j] else zero
                     if dynamics == CUBA:
                         for j in range(n):
-                            learned[4, j] += c[j] * i[j]
                             learned[5, j] += dh[j] * i[j]
                     elif dynamics == ADAPTIVE:
                         for j in range(n):
                             learned[8, j] -= e[j] * i[j]
                 if dynamics == CUBA:
                     for j in range(n):
-                        x[j] = c[j]
+                        reached[j] = c[j]
                         c[j] = decay[j] * c[j] + gain[j] * dh[j]
                 elif dynamics == ADAPTIVE:
                     for j in range(n):
-                        x[j] = dh[j]
+                        reached[j] = dh[j]
                         c[j] = decay[j] * c[j] - (gain[j] * dh[j] + on_level[j] * e[j])
                 else:
                     for j in range(n):
-                        x[j] = dh[j]
+                        reached[j] = dh[j]
                 for j in range(n):
-                    o[j] = x[j]
+                    o[j] = reached[j]
                     d[j] = beta[j] * dh[j]
-                    total[j] += x[j]
-                    product[j] += x[j] * (current[j] - mean[j])
+                    total[j] += reached[j]
+                    product[j] += reached[j] * (current[j] - mean[j])
                 if t % FLUSH == 0:
                     for j in range(n):
                         sums[0, b, first + j] += total[j]

@@ -76,7 +76,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Time training steps and their memory against other libraries, in turn; peers that are missing are named."""
-    _compare_all("train", names, rounds, threads, pythons, json)
+    _compare_all(_tasks(names, "train"), rounds, threads, pythons, json)
 
 
 @app.command("infer", epilog="Example: snnsim bench infer")
@@ -88,7 +88,7 @@ def infer(
     json: Json = False,
 ) -> None:
     """Time the evaluation of a batch against other libraries, in turn."""
-    _compare_all("evaluate", names, rounds, threads, pythons, json)
+    _compare_all(_tasks(names, "evaluate"), rounds, threads, pythons, json)
 
 
 @app.command("sim", epilog="Example: snnsim bench sim brunel --threads 1")
@@ -100,13 +100,13 @@ def simulation(
     json: Json = False,
 ) -> None:
     """Time the simulation of random networks against NEST, in turn; needs the extra "nest"."""
-    _compare_all("simulate", names, rounds, threads, pythons, json)
+    _compare_all(_tasks(names, "simulate"), rounds, threads, pythons, json)
 
 
 @app.command("memory", epilog="Example: snnsim bench memory plain plain-long")
 def memory(names: Names = None, threads: Threads = None, pythons: Pythons = None, json: Json = False) -> None:
     """Measure how far the resident memory rises in training steps, beside other libraries."""
-    _compare_all("train", names, 0, threads, pythons, json)
+    _compare_all(_tasks(names, "train"), 0, threads, pythons, json)
 
 
 @app.command("epoch", epilog="Example: snnsim bench epoch --data shd_train.h5")
@@ -131,24 +131,31 @@ def epoch(
             raise InputError(f"--data: expected a plain .h5 file, which both sides can read, got {str(path)!r}")
         open_dataset(path.resolve())  # what is wrong with it is said here
         task = replace(TASKS["shd-delay-epoch"], data=str(path.resolve()))
-        _compare_all("epoch", [task.name], rounds, threads, pythons, json, [task])
+        _compare_all([task], rounds, threads, pythons, json)
 
 
 @app.command("products", epilog="Example: snnsim bench products")
 def products(threads: Threads = None, json: Json = False) -> None:
     """Measure up to which density listing an input's events beats a dense product; training chooses by it."""
     from snnsim.bench.products import format_break_evens, measure_break_evens
+    from snnsim.engines import available_threads
     from snnsim.nn.formulation import EVENT_DENSITY
 
     begin = time.perf_counter()
     note("products and weight gradients at several densities ...")
-    rows = measure_break_evens(_thread_count(threads))
+    rows = measure_break_evens(threads or available_threads())
     result = {
         "seconds": time.perf_counter() - begin,
         "event_density": EVENT_DENSITY,
         "break_evens": [row.to_json() for row in rows],
     }
     emit(result, json, format_break_evens(rows))
+
+
+def _tasks(names: list[str] | None, what: str) -> list[Task]:
+    from snnsim.bench.tasks import choose_tasks
+
+    return choose_tasks(names or [], what)
 
 
 @contextmanager
@@ -166,33 +173,16 @@ def _plain_file(file: Path | None) -> Iterator[Path]:
         yield path
 
 
-def _thread_count(threads: int | None) -> int:
-    import os
-
-    if threads:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
-def _compare_all(
-    what: str,
-    names: list[str] | None,
-    rounds: int,
-    threads: int | None,
-    pythons: list[str] | None,
-    json: bool,
-    chosen: list[Task] | None = None,
-) -> None:
+def _compare_all(tasks: list[Task], rounds: int, threads: int | None, pythons: list[str] | None, json: bool) -> None:
     import os
     import platform
 
     from snnsim.bench.pairs import compare, format_comparison
     from snnsim.bench.roofline import measure_roofline
-    from snnsim.bench.tasks import choose_tasks
+    from snnsim.engines import available_threads
     from snnsim.errors import InputError
 
     begin = time.perf_counter()
-    tasks = chosen or choose_tasks(names or [], what)
     elsewhere = {}
     for entry in pythons or []:
         name, equals, path = entry.partition("=")
@@ -202,7 +192,7 @@ def _compare_all(
             known = sorted({peer for task in tasks for peer in task.peers})
             raise InputError(f"--python: expected one of the peers {', '.join(known)}, got {name!r}")
         elsewhere[name] = path
-    count = _thread_count(threads)
+    count = threads or available_threads()
     roof = measure_roofline(count)
     machine = f"{platform.machine()}, {count} threads"
     ceilings = f"{roof.operations / 1e9:.0f} GFLOP/s in float32, copies {roof.copy_bytes / 1e9:.0f} GB/s"

@@ -64,7 +64,8 @@ def choose_formulations(
         kept = rate * (1 - _dropped(block)) if rates else 1.0
         shares.append(min(1.0, kept + shares[-1]) if block.residual else kept)
     chosen: dict[str, str] = {}
-    for name, module, share in _connections(model, shares, fired):
+    for name, module, index in _connections(model):
+        share = fired[index] if isinstance(module, Recurrent) else shares[index]
         chosen[name] = "frequency" if isinstance(module, DelayedLinear) else choice(share)
     set_formulations(model, chosen)
     return chosen
@@ -76,8 +77,7 @@ def set_formulations(model: SpikingModel, chosen: Mapping[str, str]) -> None:
     Raises:
         InputError: The layers are others, or one of them cannot compute so.
     """
-    layers = len(model.layers())
-    known = {name: module for name, module, _ in _connections(model, [1.0] * layers, [1.0] * layers)}
+    known = {name: module for name, module, _ in _connections(model)}
     if set(known) != set(chosen):
         raise InputError(f"formulations: expected those of {', '.join(known)}, got {', '.join(chosen)}")
     for name, module in known.items():
@@ -92,15 +92,12 @@ def _dropped(block: Any) -> float:
     return 0.0 if block.dropout is None else float(block.dropout.p)
 
 
-def _connections(
-    model: SpikingModel, shares: Sequence[float], fired: Sequence[float]
-) -> list[tuple[str, Linear | DelayedLinear | Recurrent, float]]:
-    """Return name, module and share of input entries that are not zero, of every connection that has a choice."""
-    found: list[tuple[str, Linear | DelayedLinear | Recurrent, float]] = []
+def _connections(model: SpikingModel) -> list[tuple[str, Linear | DelayedLinear | Recurrent, int]]:
+    """Return name, module and place of the layer, of every connection that has a formulation."""
+    found: list[tuple[str, Linear | DelayedLinear | Recurrent, int]] = []
     for index, layer in enumerate(model.layers()):
         name = "readout" if layer is model.readout else f"layer{index + 1}"
-        found.append((name, layer.connection, shares[index]))
-        neuron = getattr(layer, "neuron", None)
-        if isinstance(neuron, Recurrent) and neuron.has_kernel:
-            found.append((f"{name} recurrence", neuron, fired[index]))
+        found.append((name, layer.connection, index))
+        if isinstance(layer.neuron, Recurrent) and layer.neuron.has_kernel:
+            found.append((f"{name} recurrence", layer.neuron, index))
     return found

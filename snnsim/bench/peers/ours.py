@@ -124,7 +124,7 @@ def _epoch(task: dict[str, Any]) -> Callable[[], object]:
 
     from snnsim.datasets import open_dataset
     from snnsim.recipes import load_recipe
-    from snnsim.training.loop import Totals, Trainer
+    from snnsim.training.loop import Trainer
     from snnsim.training.prefetch import ahead
     from snnsim.training.prepare import prepare
 
@@ -141,9 +141,7 @@ def _epoch(task: dict[str, Any]) -> Callable[[], object]:
         trainer.begin_epoch()
         for batch in ahead(trainer.batches.epoch(trainer.epoch), []):
             trainer.train_batch(batch)
-        loss = trainer.totals.loss
-        trainer.epoch, trainer.batch, trainer.totals = trainer.epoch + 1, 0, Totals()
-        return loss
+        return trainer.end_epoch()["loss"]
 
     return epoch
 
