@@ -71,12 +71,7 @@ def count_operations(
     dense = 0
     steps = int(n_steps.sum())
     for projection in network.projections:
-        weight = projection.weight
-        if isinstance(weight, Sparse):
-            degree = np.bincount(weight.source[weight.weight != 0], minlength=weight.shape[1])
-        else:
-            degree = np.count_nonzero(weight, axis=0)
-        effective += int(degree.astype(np.int64) @ active[projection.source])
+        effective += int(projection.out_degree @ active[projection.source])
         dense += steps * projection.shape[0] * projection.shape[1]
     updates = 0
     for population in network.populations:

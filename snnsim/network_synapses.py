@@ -204,7 +204,16 @@ class Projection:
         return Synapses(indptr, targets, np.ascontiguousarray(weights), np.ascontiguousarray(delays), index)
 
     @cached_property
+    def out_degree(self) -> Integers:
+        """Number of synapses of every source whose weight is not zero, int64 ``(n_source,)``."""
+        if isinstance(self.weight, Sparse):
+            existing = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.weight.weight != 0, dtype=np.int64)))
+            degree: Integers = np.diff(existing[self.weight.indptr])
+        else:
+            degree = np.count_nonzero(self.weight, axis=0).astype(np.int64)
+        return degree
+
+    @property
     def n_synapses(self) -> int:
         """Number of synapses whose weight is not zero."""
-        weight = self.weight.weight if isinstance(self.weight, Sparse) else self.weight
-        return int(np.count_nonzero(weight))
+        return int(self.out_degree.sum())
