@@ -1,13 +1,15 @@
-"""Clock-driven simulation of one sample of any network, event-driven inside a step.
+"""Clock-driven simulation of one sample of any network, event-driven inside a step, on any number of threads.
 
-Arrivals wait in one ring of steps a population, one slot a neuron and step. Slots are filled at the end of the
-step in which the events are emitted, projection by projection, source by source, synapse by synapse, so each
-slot holds the sum in canonical order without sorting anything. Synapses with delay 0 are delivered apart, when
-all their sources have fired: to a delta population just before it is updated, to a current population after
-all have fired; their emission step is the last one, so they are the last terms of the sum.
+Arrivals wait in rings of steps, one a population and receptor, a slot a step, a number a neuron. Threads own
+targets: a thread moves its neurons on and adds to its columns of the rings, nobody else touches them. Steps are taken
+in windows no longer than the shortest delay: in a window no neuron can feel another's spike, so the threads meet once
+a window, to read each other's spikes, and not once a step.
 
-The same bits as :func:`snnsim.kernels.reference.simulate_reference` for any split of a run into windows. No
-fastmath: products and sums are rounded one by one, as NumPy does.
+A slot is filled in the order of semantics: emission step, path, source, synapse. Within a window all neurons move
+first and what they sent is added afterwards, step by step; synapses with delay 0 are added when all their sources have
+fired, just before a delta population is updated or after the current populations have fired, and they are the last
+terms of the sum. So each slot holds the sum in canonical order without sorting anything, and the result has the same
+bits as :func:`snnsim.kernels.reference.simulate_reference` for any window, any split of a run, any number of threads.
 """
 
 from __future__ import annotations
@@ -18,358 +20,312 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["ADAPTIVE", "CURRENT", "REFRACTORY", "RESET_ZERO", "SPIKING", "STRICT", "Plan", "Sample", "run_window"]
+from snnsim.kernels.clock_laws import adaptive, current, hold, membrane, receive, reset, two_currents
+from snnsim.kernels.clock_rows import LIVE, NOW, OWNER, PORT, PORT_SIZE, RING, SLOTS, SOURCE, deliver, slot_of
+from snnsim.kernels.memory import array_at, wait_for_all
 
-SPIKING = 1
-CURRENT = 2
-ADAPTIVE = 4
-RESET_ZERO = 8
-STRICT = 16  # only looked at with ADAPTIVE; other thresholds are moved to the next float beforehand
-REFRACTORY = 32
+__all__ = [
+    *("ADAPTIVE", "CURRENT", "MEMBRANE", "TWO_CURRENTS"),
+    *("LATE", "OWN", "REFRACTORY", "RESET_ZERO", "STRICT"),
+    *("EACH", "FIRST_PORT", "FLAGS", "LAST_PORT", "LAW", "OFFSET", "POPULATION_COLUMNS", "REFRACTORY_STEPS", "SIZE"),
+    *("START", "STOP", "NUMBERS", "Plan", "Sample", "run_steps"),
+]
 
-BLOCK = 64  # neurons looked at together for a spike
+MEMBRANE, CURRENT, ADAPTIVE, TWO_CURRENTS = range(4)
+"""Laws."""
+
+RESET_ZERO = 1
+STRICT = 2  # only looked at by ADAPTIVE; other thresholds are moved to the next float beforehand
+REFRACTORY = 4
+OWN = 8  # parameters are one a neuron
+LATE = 16  # arrivals with delay 0 come from other populations: currents take them after all have fired
+
+OFFSET, SIZE, LAW, FLAGS, START, STOP, FIRST_PORT, LAST_PORT, EACH, REFRACTORY_STEPS, POPULATION_COLUMNS = range(11)
+"""Columns of the table of populations: first neuron; neurons; law; sum of flags; first step; first step after the last;
+first receptor and one past the last; where its neurons' own numbers begin; refractory steps."""
+
+NUMBERS = (
+    *("beta", "drive_step", "alpha", "kappa", "alpha_inh", "kappa_inh", "drive_syn_step", "drive_syn_to_v"),
+    *("v_threshold", "v_reset", "reset_amount", "adapt_decay", "adapt_v", "adapt_spike", "adapt_threshold"),
+)
+"""Numbers per step, names as in :class:`snnsim.neurons.StepParameters`; alpha and kappa of the first receptor."""
+
+BETA, DRIVE, ALPHA, KAPPA, ALPHA_INH, KAPPA_INH, SYN_STEP, SYN_TO_V = range(8)
+THRESHOLD, V_RESET, AMOUNT, ADAPT_DECAY, ADAPT_V, ADAPT_SPIKE, ADAPT_THRESHOLD = range(8, 15)
 
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
 
 class Plan(NamedTuple):
-    """A network as flat arrays. P populations, N neurons, Q projections, R rows (sources of projections).
+    """A network as tables. P populations, N neurons, S receptors, Q paths, T threads a sample.
 
     Attributes:
         order: Population places in their order of updating, int64 ``(P,)``.
-        offset: First neuron of each population, int64 ``(P + 1,)``.
-        flags: Sum of the flags above, int64 ``(P,)``.
-        start: First step of a population, int64 ``(P,)``.
-        stop: First step after its last, int64 ``(P,)``.
-        ring_offset: Where a population's ring begins, int64 ``(P + 1,)``.
-        ring_length: Its number of steps, the longest delay plus one, int64 ``(P,)``.
-        beta: And the following: numbers per step in the dtype of the run, ``(N,)``.
-        drive_step: Added to v.
-        alpha: Decay of i.
-        kappa: Gain from i to v.
-        drive_syn_step: Added to i.
-        drive_syn_to_v: Added to v.
-        v_threshold: Threshold.
-        v_reset: Value after a zero reset.
-        reset_amount: Taken off by a subtract reset.
-        refractory_steps: int64.
-        adapt_decay: Decay of w.
-        adapt_v: From v to w.
-        adapt_spike: Jump of w at a spike.
-        adapt_threshold: From w to the threshold.
-        source: Place of a projection's source: inputs first, then populations, int64 ``(Q,)``.
-        target: Place of its target population, int64 ``(Q,)``.
-        first_row: Its first row, int64 ``(Q,)``.
-        uniform: 1 if each source has one delay and a weight for every target, int64 ``(Q,)``.
-        has_now: 1 if some synapse has delay 0, int64 ``(Q,)``.
-        has_later: 1 if some synapse has a longer delay, int64 ``(Q,)``.
-        into: Projections by target population, each in ascending order, int64 ``(Q,)``.
+        populations: int64 ``(P, POPULATION_COLUMNS)``.
+        ports: int64 ``(S, PORT_COLUMNS)``.
+        paths: int64 ``(Q, PATH_COLUMNS)``, see :mod:`snnsim.kernels.clock_rows`; in the order of summation.
+        into: Paths by target population, each in ascending order, int64 ``(Q,)``.
         into_start: Where a population's entries of ``into`` begin, int64 ``(P + 1,)``.
-        row_start: First synapse of a row, int64 ``(R,)``.
-        row_later: Its first synapse with a delay above 0; of a uniform row: its delay, int64 ``(R,)``.
-        row_end: One past its last synapse, int64 ``(R,)``.
-        place: ``delay * size + target`` of each synapse, ascending within a row, int32 or int64.
-        weight: Weight of each synapse.
-        uniform_weight: Weights of uniform rows.
+        own_edge: First unit of each thread's share of a population, int64 ``(P, T + 1)``.
+        one: Numbers per step of populations in the dtype of the run, ``(P, len(NUMBERS))``.
+        each: Those of the neurons of populations with OWN, ``(len(NUMBERS), neurons)``.
+        refractory: Their refractory steps, int64 ``(neurons,)``.
+        window: Most steps in which no neuron feels another's spike.
     """
 
     order: Ints
-    offset: Ints
-    flags: Ints
-    start: Ints
-    stop: Ints
-    ring_offset: Ints
-    ring_length: Ints
-    beta: Array
-    drive_step: Array
-    alpha: Array
-    kappa: Array
-    drive_syn_step: Array
-    drive_syn_to_v: Array
-    v_threshold: Array
-    v_reset: Array
-    reset_amount: Array
-    refractory_steps: Ints
-    adapt_decay: Array
-    adapt_v: Array
-    adapt_spike: Array
-    adapt_threshold: Array
-    source: Ints
-    target: Ints
-    first_row: Ints
-    uniform: Ints
-    has_now: Ints
-    has_later: Ints
+    populations: Ints
+    ports: Ints
+    paths: Ints
     into: Ints
     into_start: Ints
-    row_start: Ints
-    row_later: Ints
-    row_end: Ints
-    place: Array
-    weight: Array
-    uniform_weight: Array
+    own_edge: Ints
+    one: Array
+    each: Array
+    refractory: Ints
+    window: int
 
 
 class Sample(NamedTuple):
-    """The changing state of one sample; :func:`run_window` works in place.
+    """The changing state of one sample; :func:`run_steps` works in place.
 
     Attributes:
-        v: ``(N,)``.
-        i: ``(N,)``.
-        w: ``(N,)``.
-        left: Refractory steps left, int64 ``(N,)``.
-        ring: Sums of what is on its way, ``(ring_offset[P],)``; a population has room for twice its
-            ``ring_length`` slots, so that a row of synapses never wraps around.
-        head: Slot of the next step in each ring, below ``ring_length``, int64 ``(P,)``.
+        values: Variable r of neuron n at ``r N + n``, ``(most variables * N,)``.
+        release: Step from which a neuron is not refractory, int64 ``(N,)``.
+        held: Lists of refractory neurons, a part a thread and population, int64 ``(N,)``.
+        kept: Their membranes, ``(N,)``.
+        n_held: Lengths of the lists, int64 ``(threads, P)``.
+        ring: Sums of what is on its way.
+        head: Slot of the next step in each ring, as each thread counts it, int64 ``(threads, S)``.
     """
 
-    v: Array
-    i: Array
-    w: Array
-    left: Ints
+    values: Array
+    release: Ints
+    held: Ints
+    kept: Array
+    n_held: Ints
     ring: Array
     head: Ints
 
 
-# In the loops below an index is unsigned, because a signed one is tested for being negative at every access, and
-# arrays are never sliced, because a slice counts references with atomic operations that all threads share.
+@njit(cache=True, nogil=True)
+def _send(ring, ports, paths, own_edge, head, origins, q, k, shift, events, spike_start, spike_unit, t):  # type: ignore[no-untyped-def]
+    """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head."""
+    event_start, event_unit, event_count, one = events
+    p, number, source = paths[q, OWNER], paths[q, PORT], paths[q, SOURCE]
+    low, high = own_edge[p, t], own_edge[p, t + 1]
+    now = head[t, number] + shift
+    if now >= ports[number, SLOTS]:
+        now -= ports[number, SLOTS]
+    n_inputs = event_start.shape[0]
+    if source < n_inputs:
+        first, last = event_start[source, k], event_start[source, k + 1]
+        if first < last:
+            port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
+            deliver(ring, port, now, origins, paths, q, event_unit, event_count, 1, first, last, t, low, high)
+        return
+    place = k * own_edge.shape[0] + source - n_inputs
+    for other in range(spike_start.shape[0]):
+        first, last = spike_start[other, place], spike_start[other, place + 1]
+        if first < last:
+            port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
+            deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)
 
 
 @njit(cache=True, nogil=True)
-def _add_rows(ring, slot, row_place, row_weight, begins, ends, row, units, counts, first, last):  # type: ignore[no-untyped-def]
-    """Add the synapses ``begins[r]:ends[r]`` of the rows of ``units[first:last]`` at ``slot + place``."""
-    origin = np.uint64(slot)
-    for event in range(np.uint64(first), np.uint64(last)):
-        count = counts[event]
-        r = row + units[event]
-        for synapse in range(np.uint64(begins[r]), np.uint64(ends[r])):
-            ring[origin + np.uint64(row_place[synapse])] += count * row_weight[synapse]
+def _place(ports, head, port, shift, t):  # type: ignore[no-untyped-def]
+    """Return where a receptor's slot of the step ``shift`` after the head begins."""
+    size, begin = ports[port, PORT_SIZE], ports[port, RING]
+    return np.int64(slot_of(head[t, port] + shift, ports[port, SLOTS], size, begin))
 
 
 @njit(cache=True, nogil=True)
-def _add_uniform(ring, slot, size, weight, begins, delays, row, units, counts, first, last, now):  # type: ignore[no-untyped-def]
-    """Add whole rows of weights, those with delay 0 (``now``) or the others."""
-    for event in range(np.uint64(first), np.uint64(last)):
-        r = row + units[event]
-        if now == (delays[r] == 0):
-            count = counts[event]
-            origin = np.uint64(slot + delays[r] * size)
-            begin = np.uint64(begins[r])
-            for n in range(np.uint64(size)):
-                ring[origin + n] += count * weight[begin + n]
+def _numbers(each, row, first, size):  # type: ignore[no-untyped-def]
+    """Return one number per step of ``size`` neurons from ``first`` on; counts no references."""
+    place = (row * each.shape[1] + first) * each.itemsize
+    return array_at(np.int64(each.ctypes.data) + place, size, each.dtype)
 
 
 @njit(cache=True, nogil=True)
-def _charge(v, beta, drive, ring, slot, a, size):  # type: ignore[no-untyped-def]
-    first, origin = np.uint64(a), np.uint64(slot)
-    for n in range(np.uint64(size)):
-        v[first + n] = (beta[first + n] * v[first + n] + drive[first + n]) + ring[origin + n]
-
-
-@njit(cache=True, nogil=True)
-def _charge_free(v, beta, drive, ring, slot, a, size, left):  # type: ignore[no-untyped-def]
-    first, origin = np.uint64(a), np.uint64(slot)
-    for n in range(np.uint64(size)):
-        moved = (beta[first + n] * v[first + n] + drive[first + n]) + ring[origin + n]
-        v[first + n] = moved if left[first + n] == 0 else v[first + n]
-
-
-@njit(cache=True, nogil=True)
-def _charge_current(v, i, beta, kappa, drive, to_v, alpha, syn_step, a, size, left):  # type: ignore[no-untyped-def]
-    for n in range(np.uint64(a), np.uint64(a + size)):
-        moved = ((beta[n] * v[n] + kappa[n] * i[n]) + drive[n]) + to_v[n]
-        v[n] = moved if left[n] == 0 else v[n]
-        i[n] = alpha[n] * i[n] + syn_step[n]
-
-
-@njit(cache=True, nogil=True)
-def _receive(i, ring, slot, a, size):  # type: ignore[no-untyped-def]
-    first, origin = np.uint64(a), np.uint64(slot)
-    for n in range(np.uint64(size)):
-        i[first + n] += ring[origin + n]
-
-
-@njit(cache=True, nogil=True)
-def _fire(v, threshold, left, spikes, a, size):  # type: ignore[no-untyped-def]
-    """Write the units that fire to ``spikes[a:]``, ascending, and return their number."""
-    fired = 0
-    for block in range(a, a + size, BLOCK):
-        end = min(block + BLOCK, a + size)
-        ready = np.int64(0)
-        for n in range(np.uint64(block), np.uint64(end)):  # few fire: this loop is the fast one, it has no branch
-            ready += np.int64(v[n] >= threshold[n]) & np.int64(left[n] == 0)
-        if ready:
-            for n in range(block, end):
-                if v[n] >= threshold[n] and left[n] == 0:
-                    spikes[a + fired] = n - a
-                    fired += 1
-    return fired
-
-
-@njit(cache=True, nogil=True)
-def _count_down(left, a, size):  # type: ignore[no-untyped-def]
-    for n in range(np.uint64(a), np.uint64(a + size)):
-        left[n] -= left[n] > 0
-
-
-@njit(cache=True, nogil=True)
-def _reset(v, left, spikes, fired, zero, v_reset, amount, refractory, a):  # type: ignore[no-untyped-def]
-    for event in range(a, a + fired):
-        n = a + spikes[event]
-        v[n] = v_reset[n] if zero else v[n] - amount[n]
-        left[n] = refractory[n]
-
-
-@njit(cache=True, nogil=True)
-def _adaptive(plan, sample, p, spikes):  # type: ignore[no-untyped-def]
-    """Finish the step of an adaptive population whose ``v`` lacks only ``- w``; return the number of spikes."""
-    a = plan.offset[p]
-    flags = plan.flags[p]
-    fired = 0
-    for n in range(a, plan.offset[p + 1]):
-        w = sample.w[n]
-        spike = False
-        if sample.left[n] == 0:
-            theta = plan.v_threshold[n]
-            if plan.adapt_threshold[n] > 0:
-                theta = theta + plan.adapt_threshold[n] * w
-            else:
-                sample.v[n] = sample.v[n] - w
-            spike = sample.v[n] > theta if flags & STRICT else sample.v[n] >= theta
-            if spike:
-                sample.v[n] = plan.v_reset[n] if flags & RESET_ZERO else sample.v[n] - plan.reset_amount[n]
-                sample.left[n] = plan.refractory_steps[n]
-                spikes[a + fired] = n - a
-                fired += 1
-        else:
-            sample.left[n] -= 1
-        w = plan.adapt_decay[n] * w + plan.adapt_v[n] * sample.v[n]
-        if spike:
-            w = w + plan.adapt_spike[n]
-        sample.w[n] = w
-    return fired
-
-
-@njit(cache=True, nogil=True)
-def run_window(  # type: ignore[no-untyped-def]
-    plan, sample, first_step, n_steps, event_start, event_unit, event_count, recorded, record, spike_start, spike_unit
+def _laws(  # type: ignore[no-untyped-def]
+    sample, p, a, n_neurons, size, o, q, law, flags, numbers, refractory, take, step, low, spikes, t, total
 ):
-    """Advance one sample by a window of steps.
+    """Move neurons on by every law but the adaptive one, reset those that fire and put refractory ones back."""
+    values, ring, release = sample.values, sample.ring, sample.release
+    beta, drive, alpha, kappa, alpha_inh, kappa_inh, syn_step, to_v, theta, v_reset, amount = numbers
+    first = total
+    if law == MEMBRANE:
+        total = membrane(values, a, size, ring, o, beta, drive, theta, release, step, low, spikes, total)
+    elif law == CURRENT:
+        total = current(
+            *(values, a, a + n_neurons, size, ring, o, beta, kappa, drive, to_v, alpha, syn_step, theta, take),
+            *(release, step, low, spikes, total),
+        )
+    else:
+        total = two_currents(
+            *(values, a, a + n_neurons, a + 2 * n_neurons, size, ring, o, q, beta, kappa, kappa_inh, drive),
+            *(alpha, alpha_inh, theta, take, release, step, low, spikes, total),
+        )
+    refractory_some = flags & REFRACTORY != 0
+    if refractory_some:
+        sample.n_held[t, p] = hold(values, a, sample.held, sample.kept, sample.n_held[t, p], release, step)
+    if total > first:
+        zero = flags & RESET_ZERO != 0
+        reset(values, a, low, zero, v_reset, amount, refractory, release, step, spikes, first, total)
+        if refractory_some:
+            for event in range(first, total):
+                n = a + spikes[event] - low
+                if release[n] > step + 1:
+                    entry = a + sample.n_held[t, p]
+                    sample.held[entry] = n
+                    sample.kept[entry] = values[n]
+                    sample.n_held[t, p] += 1
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _update(  # type: ignore[no-untyped-def]
+    populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, step, spikes, t, total
+):
+    """Move a thread's ``size`` neurons from unit ``low`` of population ``p`` on; return where its next spike goes."""
+    law, flags = populations[p, LAW], populations[p, FLAGS]
+    a = populations[p, OFFSET] + low
+    if flags & OWN == 0:
+        numbers = (
+            *(one[p, BETA], one[p, DRIVE], one[p, ALPHA], one[p, KAPPA], one[p, ALPHA_INH], one[p, KAPPA_INH]),
+            *(one[p, SYN_STEP], one[p, SYN_TO_V], one[p, THRESHOLD], one[p, V_RESET], one[p, AMOUNT]),
+        )
+        return _laws(
+            *(sample, p, a, n_neurons, size, o, q, law, flags, numbers, populations[p, REFRACTORY_STEPS]),
+            *(take, step, low, spikes, t, total),
+        )
+    e = populations[p, EACH] + low
+    beta, drive = _numbers(each, BETA, e, size), _numbers(each, DRIVE, e, size)
+    theta, v_reset = _numbers(each, THRESHOLD, e, size), _numbers(each, V_RESET, e, size)
+    amount = _numbers(each, AMOUNT, e, size)
+    steps = array_at(np.int64(refractory.ctypes.data) + e * refractory.itemsize, size, np.int64)
+    if law == ADAPTIVE:
+        return adaptive(
+            *(sample.values, a, a + n_neurons, size, sample.ring, o, beta, drive, theta, v_reset, amount),
+            *(_numbers(each, ADAPT_DECAY, e, size), _numbers(each, ADAPT_V, e, size)),
+            *(_numbers(each, ADAPT_SPIKE, e, size), _numbers(each, ADAPT_THRESHOLD, e, size), steps),
+            *(flags & RESET_ZERO != 0, flags & STRICT != 0, sample.release, step, low, spikes, total),
+        )
+    numbers_of = (
+        *(beta, drive, _numbers(each, ALPHA, e, size), _numbers(each, KAPPA, e, size)),
+        *(_numbers(each, ALPHA_INH, e, size), _numbers(each, KAPPA_INH, e, size)),
+        *(_numbers(each, SYN_STEP, e, size), _numbers(each, SYN_TO_V, e, size), theta, v_reset, amount),
+    )
+    return _laws(
+        *(sample, p, a, n_neurons, size, o, q, law, flags, numbers_of, steps, take, step, low, spikes, t, total),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _drop(ring, first, size):  # type: ignore[no-untyped-def]
+    for n in range(np.uint64(first), np.uint64(first + size)):
+        ring[n] = 0
+
+
+@njit(cache=True, nogil=True)
+def _step(  # type: ignore[no-untyped-def]
+    plan, sample, origins, k, shift, step, events, spike_start, spike_unit, t, total
+):
+    """Move a thread's neurons on by one step, ``shift`` slots after the head; return where its next spike goes."""
+    order, populations, ports, paths, own_edge = plan.order, plan.populations, plan.ports, plan.paths, plan.own_edge
+    into, into_start, one, each, refractory = plan.into, plan.into_start, plan.one, plan.each, plan.refractory
+    ring, head = sample.ring, sample.head
+    n_populations = order.shape[0]
+    n_neurons = populations[n_populations - 1, OFFSET] + populations[n_populations - 1, SIZE]
+    for stage in range(2):
+        for rank in range(n_populations):
+            p = order[rank]
+            late = populations[p, FLAGS] & LATE != 0
+            if stage == 1 and not late:
+                continue
+            low, high = own_edge[p, t], own_edge[p, t + 1]
+            active = populations[p, START] <= step < populations[p, STOP]
+            if late == (stage == 1):
+                for entry in range(into_start[p], into_start[p + 1]):
+                    q = into[entry]
+                    if paths[q, NOW]:
+                        _send(
+                            *(ring, ports, paths, own_edge, head, origins, q, k, shift, events),
+                            *(spike_start, spike_unit, t),
+                        )
+            port = populations[p, FIRST_PORT]
+            last = populations[p, LAST_PORT] - 1
+            if stage == 0:
+                if active:
+                    o = _place(ports, head, port, shift, t) + low
+                    other = _place(ports, head, last, shift, t) + low
+                    total = _update(
+                        *(populations, one, each, refractory, sample, p, n_neurons, low, high - low, o, other),
+                        *(not late, step, spike_unit, t, total),
+                    )
+                spike_start[t, k * n_populations + rank + 1] = total
+            if late == (stage == 0) or (active and not late):
+                continue  # currents wait for stage 1; the others have taken what arrived
+            for receptor in range(port, last + 1):
+                o = _place(ports, head, receptor, shift, t) + low
+                if active:
+                    i = (1 + receptor - port) * n_neurons + populations[p, OFFSET] + low
+                    receive(sample.values, i, high - low, ring, o)
+                else:
+                    _drop(ring, o, high - low)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def run_steps(  # type: ignore[no-untyped-def]
+    plan, sample, t, threads, counter, first_step, n_steps, events, columns, column_edge, record, spike_start, spike_unit
+):
+    """Advance one sample by some steps: the part of thread ``t``; every thread calls this with the same arrays.
 
     Args:
         plan: The network, :class:`Plan`.
         sample: The state, :class:`Sample`, changed in place.
-        first_step: Step number of the window's first step (start_step and stop_step count from 0).
-        n_steps: Steps in the window.
-        event_start: Where each input's events of each step begin, int64 ``(n_inputs, n_steps + 1)``.
-        event_unit: Units, ascending within a step, int64.
-        event_count: Coincident events of the unit, in the dtype of the run.
-        recorded: Per recorded column its neuron and variable (0 v, 1 i, 2 w), int64 ``(n_columns, 2)``.
+        t: Which thread.
+        threads: Of how many.
+        counter: int64 ``(1,)``, 0.
+        first_step: Step number of the first step (start and stop count from 0).
+        n_steps: Steps.
+        events: Where each input's events of each step begin, int64 ``(n_inputs, n_steps + 1)``; their units, ascending
+            within a step, int32; how many of the unit coincide, in the dtype of the run; the number 1 in it, ``(1,)``.
+        columns: Per recorded column its neuron, its variable and its place in ``record``, by thread, int64 ``(., 3)``.
+        column_edge: First column of each thread, int64 ``(threads + 1,)``.
         record: Filled with the values at the end of each step, ``(n_steps, n_columns)``.
-        spike_start: Filled: where the spikes of each step and population begin, int64 ``(n_steps * P + 1,)``.
-        spike_unit: Filled with spiking units, ascending within a population, int32, room for all.
+        spike_start: Filled: where each thread's spikes of each step and population (in ``order``) begin, int64
+            ``(threads, n_steps P + 1)``; the first column says where its part of ``spike_unit`` begins.
+        spike_unit: Filled with spiking units, ascending within a step and population, int32.
     """
-    n_inputs = event_start.shape[0]
+    populations, ports, paths, own_edge = plan.populations, plan.ports, plan.paths, plan.own_edge
+    ring, head, window = sample.ring, sample.head, plan.window
     n_populations = plan.order.shape[0]
-    n_neurons = plan.offset[n_populations]
-    offset, flags, length, source, uniform = plan.offset, plan.flags, plan.ring_length, plan.source, plan.uniform
-    row_start, row_later, row_end = plan.row_start, plan.row_later, plan.row_end
-    place, weight, uniform_weight = plan.place, plan.weight, plan.uniform_weight
-    v, i, w, left, ring = sample.v, sample.i, sample.w, sample.left, sample.ring
-    spikes = np.empty(n_neurons, np.int64)
-    fired = np.zeros(n_populations, np.int64)
-    slot = np.empty(n_populations, np.int64)  # where the arrivals of this step lie in the ring
-    ones = np.ones(n_neurons, event_count.dtype)
-    total = 0
-    spike_start[0] = 0
-    for k in range(n_steps):
-        step = first_step + k
-        fired[:] = 0
-        for p in range(n_populations):
-            slot[p] = plan.ring_offset[p] + sample.head[p] * (offset[p + 1] - offset[p])
-        # Three rounds. 0: each delta population receives what has delay 0 and is updated, current populations
-        # are updated. 1: current populations receive what has delay 0. 2: everything else is sent on its way.
-        for stage in range(3):
-            for entry in range(n_populations):
-                p = plan.order[entry]
-                a = offset[p]
-                size = offset[p + 1] - a
-                current = flags[p] & CURRENT != 0
-                active = plan.start[p] <= step < plan.stop[p]
-                if stage == 2 or current == (stage == 1):
-                    for into in range(plan.into_start[p], plan.into_start[p + 1]):
-                        q = plan.into[into]
-                        if plan.has_later[q] if stage == 2 else plan.has_now[q]:
-                            s = source[q]
-                            row = plan.first_row[q]
-                            if s < n_inputs:
-                                units, counts = event_unit, event_count
-                                first, last = event_start[s, k], event_start[s, k + 1]
-                            else:
-                                units, counts = spikes, ones
-                                first = offset[s - n_inputs]
-                                last = first + fired[s - n_inputs]
-                            if first == last:
-                                continue
-                            if uniform[q]:
-                                _add_uniform(
-                                    *(ring, slot[p], size, uniform_weight, row_start, row_later, row),
-                                    *(units, counts, first, last, stage < 2),
-                                )
-                            elif stage < 2:
-                                _add_rows(
-                                    *(ring, slot[p], place, weight, row_start, row_later, row),
-                                    *(units, counts, first, last),
-                                )
-                            else:
-                                _add_rows(
-                                    *(ring, slot[p], place, weight, row_later, row_end, row),
-                                    *(units, counts, first, last),
-                                )
-                if stage == 0 and active:
-                    if current:
-                        _charge_current(
-                            *(v, i, plan.beta, plan.kappa, plan.drive_step, plan.drive_syn_to_v),
-                            *(plan.alpha, plan.drive_syn_step, a, size, left),
-                        )
-                    elif flags[p] & REFRACTORY:
-                        _charge_free(v, plan.beta, plan.drive_step, ring, slot[p], a, size, left)
-                    else:
-                        _charge(v, plan.beta, plan.drive_step, ring, slot[p], a, size)
-                    if flags[p] & ADAPTIVE:
-                        fired[p] = _adaptive(plan, sample, p, spikes)
-                    elif flags[p] & SPIKING:
-                        fired[p] = _fire(v, plan.v_threshold, left, spikes, a, size)
-                        if flags[p] & REFRACTORY:
-                            _count_down(left, a, size)
-                        zero = flags[p] & RESET_ZERO != 0
-                        _reset(
-                            v, left, spikes, fired[p], zero, plan.v_reset, plan.reset_amount, plan.refractory_steps, a
-                        )
-                if stage == 1 and current and active:
-                    _receive(i, ring, slot[p], a, size)
-        for p in range(n_populations):
-            a = offset[p]
-            size = offset[p + 1] - a
-            for n in range(np.uint64(slot[p]), np.uint64(slot[p] + size)):
-                ring[n] = 0
-            sample.head[p] += 1
-            if sample.head[p] == length[p]:
-                sample.head[p] = 0
-                begin = plan.ring_offset[p]
-                half = length[p] * size
-                ring[begin : begin + half] = ring[begin + half : begin + 2 * half]
-                ring[begin + half : begin + 2 * half] = 0
-            for event in range(a, a + fired[p]):
-                spike_unit[total] = spikes[event]
-                total += 1
-            spike_start[k * n_populations + p + 1] = total
-        for column in range(recorded.shape[0]):
-            n = recorded[column, 0]
-            if recorded[column, 1] == 0:
-                record[k, column] = v[n]
-            elif recorded[column, 1] == 1:
-                record[k, column] = i[n]
-            else:
-                record[k, column] = w[n]
+    n_neurons = populations[n_populations - 1, OFFSET] + populations[n_populations - 1, SIZE]
+    longest = 0
+    for port in range(ports.shape[0]):
+        longest = max(longest, ports[port, LIVE])
+    origins = np.empty(longest + 1, np.uint64)
+    total = spike_start[t, 0]
+    turn = 0
+    for begin in range(0, n_steps, window):
+        length = min(window, n_steps - begin)
+        for j in range(length):
+            k = begin + j
+            total = _step(plan, sample, origins, k, j, first_step + k, events, spike_start, spike_unit, t, total)
+            for column in range(column_edge[t], column_edge[t + 1]):
+                record[k, columns[column, 2]] = sample.values[columns[column, 1] * n_neurons + columns[column, 0]]
+        if threads > 1:
+            turn += 1
+            wait_for_all(counter, threads, turn)
+        for j in range(length):
+            for q in range(paths.shape[0]):
+                if not paths[q, NOW]:
+                    _send(
+                        *(ring, ports, paths, own_edge, head, origins, q, begin + j, j, events),
+                        *(spike_start, spike_unit, t),
+                    )
+        for port in range(ports.shape[0]):
+            head[t, port] = (head[t, port] + length) % ports[port, SLOTS]

@@ -21,11 +21,14 @@ Array = npt.NDArray[Any]
 class ReferencePopulation(NamedTuple):
     """Numbers per step of one population, arrays of shape ``(size,)`` in the dtype of the run.
 
-    ``spiking``, ``current`` and ``strict`` are Booleans, ``refractory_steps`` is integer; the other names are
-    those of the laws in ``docs/model.md``.
+    ``spiking``, ``current`` and ``strict`` are Booleans, ``refractory_steps`` is integer; ``variables`` and
+    ``receptors`` are those of the neuron record, ``extra`` what only its law needs; the other names are those of the
+    laws in ``docs/model.md``.
     """
 
     size: int
+    variables: tuple[str, ...]
+    receptors: tuple[str, ...]
     start_step: int
     stop_step: int
     spiking: bool
@@ -47,17 +50,20 @@ class ReferencePopulation(NamedTuple):
     adapt_v: Array
     adapt_spike: Array
     adapt_threshold: Array
+    extra: dict[str, Array]
 
 
 class ReferenceProjection(NamedTuple):
     """Synapses of one projection, arrays of shape ``(n_synapses,)``, by source, then synapse index.
 
-    ``source_kind`` is ``"input"`` or ``"population"``; ``source`` and ``target`` are places in the lists.
+    ``source_kind`` is ``"input"`` or ``"population"``; ``source`` and ``target`` are places in the lists;
+    ``receptor`` is one of the target's, or empty.
     """
 
     source_kind: str
     source: int
     target: int
+    receptor: str
     source_unit: Array
     target_unit: Array
     weight: Array
@@ -65,12 +71,10 @@ class ReferenceProjection(NamedTuple):
 
 
 class ReferenceRun(NamedTuple):
-    """What came out, one entry a population: ``(time, unit)`` arrays."""
+    """What came out, one entry a population: ``(time, unit)`` arrays, those of ``state`` by variable."""
 
     spikes: list[npt.NDArray[np.bool_]]
-    v: list[Array]
-    i: list[Array]
-    w: list[Array]
+    state: list[dict[str, Array]]
 
 
 def simulate_reference(
@@ -80,7 +84,7 @@ def simulate_reference(
     inputs: Sequence[npt.NDArray[np.int64]],
     n_steps: int,
     dtype: npt.DTypeLike = np.float64,
-    initial: Sequence[tuple[Array, Array, Array]] | None = None,
+    initial: Sequence[dict[str, Array]] | None = None,
 ) -> ReferenceRun:
     """Run one sample from the zero state, or from given values one step before step 0.
 
@@ -91,25 +95,23 @@ def simulate_reference(
         inputs: Counts of events of each input, int64 ``(time, unit)``.
         n_steps: Number of steps.
         dtype: float64 or float32; every operation is done in it.
-        initial: v, i and w of each population; none means zero.
+        initial: Variables of each population one step before step 0; none means zero.
 
     Returns:
-        Spikes and, at the end of every step, v, i and w of each population.
+        Spikes and, at the end of every step, the variables of each population.
     """
     kind = np.dtype(dtype).type
-    v = [np.zeros(item.size, dtype) for item in populations]
-    i = [np.zeros(item.size, dtype) for item in populations]
-    w = [np.zeros(item.size, dtype) for item in populations]
+    state = [{name: np.zeros(item.size, dtype) for name in item.variables} for item in populations]
     if initial is not None:
-        v, i, w = ([np.array(parts[k], dtype) for parts in initial] for k in range(3))
+        state = [{name: np.array(part[name], dtype) for name in part} for part in initial]
     left = [np.zeros(item.size, np.int64) for item in populations]
     run = ReferenceRun(
         [np.zeros((n_steps, item.size), np.bool_) for item in populations],
-        *([np.zeros((n_steps, item.size), dtype) for item in populations] for _ in range(3)),
+        [{name: np.zeros((n_steps, item.size), dtype) for name in item.variables} for item in populations],
     )
-    # What is on its way: (target population, arrival step) -> [(emission step, projection, source unit,
+    # What is on its way: (target population, receptor, arrival step) -> [(emission step, projection, source unit,
     # synapse index, target unit, count * weight), ...]
-    pending: dict[tuple[int, int], list[tuple[int, int, int, int, int, Any]]] = {}
+    pending: dict[tuple[int, str, int], list[tuple[int, int, int, int, int, Any]]] = {}
 
     def send(k: int, kind_of_source: str, place: int, counts: npt.NDArray[np.int64]) -> None:
         for number, item in enumerate(projections):
@@ -117,13 +119,13 @@ def simulate_reference(
                 for synapse in np.flatnonzero(counts[item.source_unit]):
                     unit = int(item.source_unit[synapse])
                     term = kind(counts[unit]) * item.weight[synapse].astype(dtype)
-                    arrival = (item.target, k + int(item.delay_steps[synapse]))
+                    arrival = (item.target, item.receptor, k + int(item.delay_steps[synapse]))
                     target_unit = int(item.target_unit[synapse])
                     pending.setdefault(arrival, []).append((k, number, unit, int(synapse), target_unit, term))
 
-    def arrivals(place: int, k: int) -> Array:
+    def arrivals(place: int, k: int, receptor: str = "") -> Array:
         total = np.zeros(populations[place].size, dtype)
-        for *_, target_unit, term in sorted(pending.pop((place, k), []), key=lambda entry: entry[:4]):
+        for *_, target_unit, term in sorted(pending.pop((place, receptor, k), []), key=lambda entry: entry[:4]):
             total[target_unit] = total[target_unit] + term
         return total
 
@@ -137,34 +139,45 @@ def simulate_reference(
                     arrivals(place, k)  # lost
                 continue
             free = left[place] == 0
-            if item.current:
-                moved = ((item.beta * v[place] + item.kappa * i[place]) + item.drive_step) + item.drive_syn_to_v
-                i[place] = item.alpha * i[place] + item.drive_syn_step
+            now = state[place]
+            if item.receptors:
+                moved = item.beta * now["v"]
+                for name in item.receptors:
+                    moved = moved + item.extra[f"kappa_{name}"] * now[f"i_{name}"]
+                    now[f"i_{name}"] = item.extra[f"alpha_{name}"] * now[f"i_{name}"]
+                moved = moved + item.drive_step
+            elif item.current:
+                moved = ((item.beta * now["v"] + item.kappa * now["i"]) + item.drive_step) + item.drive_syn_to_v
+                now["i"] = item.alpha * now["i"] + item.drive_syn_step
             else:
-                moved = (item.beta * v[place] + item.drive_step) + arrivals(place, k)
+                moved = (item.beta * now["v"] + item.drive_step) + arrivals(place, k)
             on_threshold = item.adapt_threshold > 0
             if item.adaptive:
-                moved = np.where(on_threshold, moved, moved - w[place])
-            v[place] = np.where(free, moved, v[place])
+                moved = np.where(on_threshold, moved, moved - now["w"])
+            v = np.where(free, moved, now["v"])
             left[place] = np.where(free, 0, left[place] - 1)
             spikes = np.zeros(item.size, np.bool_)
             if item.spiking:
                 theta = item.v_threshold
                 if item.adaptive:
-                    theta = np.where(on_threshold, theta + item.adapt_threshold * w[place], theta)
-                spikes = free & ((v[place] > theta) if item.strict else (v[place] >= theta))
-                after = item.v_reset if item.reset_zero else v[place] - item.reset_amount
-                v[place] = np.where(spikes, after, v[place])
+                    theta = np.where(on_threshold, theta + item.adapt_threshold * now["w"], theta)
+                spikes = free & ((v > theta) if item.strict else (v >= theta))
+                after = item.v_reset if item.reset_zero else v - item.reset_amount
+                v = np.where(spikes, after, v)
                 left[place] = np.where(spikes, item.refractory_steps, left[place])
+            now["v"] = v
             if item.adaptive:
-                w[place] = item.adapt_decay * w[place] + item.adapt_v * v[place]
-                w[place] = np.where(spikes, w[place] + item.adapt_spike, w[place])
+                w = item.adapt_decay * now["w"] + item.adapt_v * v
+                now["w"] = np.where(spikes, w + item.adapt_spike, w)
             run.spikes[place][k] = spikes
             send(k, "population", place, spikes.astype(np.int64))
         for place, item in enumerate(populations):
             if item.current:
-                total = arrivals(place, k)
-                if item.start_step <= k < item.stop_step:
-                    i[place] = i[place] + total
-            run.v[place][k], run.i[place][k], run.w[place][k] = v[place], i[place], w[place]
+                for name in item.receptors or ("",):
+                    total = arrivals(place, k, name)
+                    variable = f"i_{name}" if name else "i"
+                    if item.start_step <= k < item.stop_step:
+                        state[place][variable] = state[place][variable] + total
+            for variable, values in state[place].items():
+                run.state[place][variable][k] = values
     return run

@@ -216,6 +216,8 @@ class Network:
                 raise InputError(f"population {population.name!r}: {error}") from None
             for name in ("beta", "drive_step", "alpha", "kappa", "drive_syn_step", "drive_syn_to_v"):
                 check_finite(getattr(step, name), f"population {population.name!r}: {population.neuron.kind} {name}")
+            for name, values in step.extra.items():
+                check_finite(values, f"population {population.name!r}: {population.neuron.kind} {name}")
 
     def _check_projections(self) -> None:
         members: tuple[Input | Population, ...] = (*self.inputs, *self.populations)
@@ -231,6 +233,13 @@ class Network:
             source = populations.get(projection.source)
             if source is not None and not source.neuron.spiking:
                 raise InputError(f"{what}: source {source.name!r} is {source.neuron.kind}, which never spikes")
+            neuron = populations[projection.target].neuron
+            if projection.receptor not in (neuron.receptors or ("",)):
+                known = " or ".join(repr(name) for name in neuron.receptors)
+                raise InputError(
+                    f"{what}: receptor: {neuron.kind} has {f'{known}; name one' if known else 'one kind of synapse'}, "
+                    f"got {projection.receptor!r}"
+                )
             expected = (sizes[projection.target], sizes[projection.source])
             if projection.shape != expected:
                 raise InputError(

@@ -58,6 +58,7 @@ def describe(network: Network) -> tuple[dict[str, Any], Arrays]:
                 "target": item.target,
                 "weight": weight(item.weight),
                 "delay": put(item.delay),
+                **({"receptor": item.receptor} if item.receptor else {}),
             }
             for item in network.projections
         ],
@@ -141,7 +142,8 @@ class _NetworkReader:
         target = self.get(record, "target", str, where)
         stored = self.get(record, "weight", dict, where)
         delay = self.number_or_array(record, "delay", where)
-        self.only(record, {"source", "target", "weight", "delay"}, where)
+        receptor = self.get(record, "receptor", str, where) if "receptor" in record else ""
+        self.only(record, {"source", "target", "weight", "delay", "receptor"}, where)
         self.only(stored, {"dense"} if "dense" in stored else {"sparse"}, f"{where}weight.")
         weight: Any
         if "dense" in stored:
@@ -152,7 +154,7 @@ class _NetworkReader:
             parts = {name: self.array(sparse.get(name), f"{inner}{name}.") for name in ("indptr", "target", "weight")}
             shape = self.get(sparse, "shape", list, inner)
             weight = self.build(where, lambda: Sparse(**parts, shape=tuple(shape)))
-        projection: Projection = self.build(where, lambda: Projection(source, target, weight, delay))
+        projection: Projection = self.build(where, lambda: Projection(source, target, weight, delay, receptor))
         return projection
 
     def readout(self, record: Any) -> Readout | None:

@@ -84,6 +84,12 @@ class Sparse:
         return int(self.target.shape[0])
 
     @cached_property
+    def sorted(self) -> bool:
+        """Whether targets never fall within a row."""
+        falls = np.flatnonzero(np.diff(self.target) < 0) + 1
+        return not np.setdiff1d(falls, self.indptr).size
+
+    @cached_property
     def source(self) -> Integers:
         """Source of every synapse, int64 ``(nnz,)``."""
         return np.repeat(np.arange(self.shape[1], dtype=np.int64), np.diff(self.indptr))
@@ -118,17 +124,21 @@ class Projection:
         weight: float64 ``(n_target, n_source)``, where 0 means no synapse, or :class:`Sparse`.
         delay: Seconds: a number; ``(1, n_source)`` axonal; ``(n_target, 1)`` dendritic; ``(n_target,
             n_source)``; or for a sparse weight ``(nnz,)``, one a synapse.
+        receptor: Where the synapses end, for target neurons with several receptors; else empty.
     """
 
     source: str
     target: str
     weight: Floats | Sparse
     delay: float | Floats = 0.0
+    receptor: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.source, "projection source")
         check_name(self.target, "projection target")
         what = f"projection {self.name!r}"
+        if not isinstance(self.receptor, str):
+            raise InputError(f"{what}: receptor: expected text, got {type(self.receptor).__name__}")
         weight = self.weight
         if not isinstance(weight, Sparse):
             weight = frozen_array(weight, np.float64, f"{what}: weight")

@@ -88,8 +88,8 @@ def test_a_run_with_given_values_goes_on() -> None:
     ("initial", "sentence"),
     [
         ({"z.v": 0.0}, "no population 'z'"),
-        ({"a.i": 0.0}, "initial: 'a.i': LIF has no synaptic current"),
-        ({"a.u": 0.0}, "initial: expected 'population.v'"),
+        ({"a.i": 0.0}, "initial: 'a.i': LIF has the variables v, not 'i'"),
+        ({"a.u": 0.0}, "initial: 'a.u': LIF has the variables v, not 'u'"),
         ({"a.v": [0.0, 1.0]}, r"initial: 'a.v': expected a number, \(5,\) for one a neuron or \(3, 5\)"),
         ({"a.v": np.nan}, "initial: 'a.v': expected finite numbers"),
         ({"a.v": "high"}, "initial: 'a.v': expected numbers, got 'high'"),

@@ -7,7 +7,8 @@ import pytest
 from test_engine_clock import DT, assert_same, compare, layered, recordable, spike_trains, tangled
 
 from snnsim.engines import grid_inputs, simulate
-from snnsim.engines.clock import ClockRunner, make_plan
+from snnsim.engines.clock import ClockRunner
+from snnsim.engines.clock_plan import make_layout
 from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.metrics import accuracy, footprint
@@ -211,7 +212,7 @@ def test_threads_batches_and_windows_change_no_bit(dtype):
         assert_same(one, simulate(network, events, record=record, threads=threads, batch=batch, dtype=dtype))
     inputs = grid_inputs(network, events)
     for window in (1, 7, 49):
-        runner = ClockRunner(network, dtype, 1, make_plan(network, dtype), window)
+        runner = ClockRunner(network, dtype, 1, make_layout(network, dtype), window)
         assert_same(one, runner.run(inputs, record=record))
 
 

@@ -30,12 +30,19 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class SampleState:
-    """Where one sample stands after its last step. Opaque: pass it back, do not build it."""
+    """Where one sample stands after its last step. Opaque: pass it back, do not build it.
+
+    Attributes:
+        step: Steps done.
+        values: Row r holds variable r of every neuron's record, ``(most variables, neurons)``.
+        left: Refractory steps left of every neuron, int64.
+        pending_place: Where arrivals are on their way, int64.
+        pending_value: Their sums.
+        readout: The readout so far, None without one.
+    """
 
     step: int
-    v: npt.NDArray[Any]
-    i: npt.NDArray[Any]
-    w: npt.NDArray[Any]
+    values: npt.NDArray[Any]
     left: Integers
     pending_place: Integers
     pending_value: npt.NDArray[Any]
@@ -324,10 +331,10 @@ def check_records(network: Network, names: tuple[str, ...], what: str = "record"
     """Refuse names that are not ``"population.variable"`` of this network."""
     for name in names:
         population, _, variable = str(name).rpartition(".")
-        if variable not in ("v", "i", "w"):
-            raise InputError(f"{what}: expected 'population.v', 'population.i' or 'population.w', got {name!r}")
+        if not population:
+            raise InputError(f"{what}: expected 'population.variable' such as 'hidden.v', got {name!r}")
         neuron = network.population(population).neuron
-        if variable == "i" and not neuron.current:
-            raise InputError(f"{what}: {name!r}: {neuron.kind} has no synaptic current")
-        if variable == "w" and not hasattr(neuron, "tau_adapt"):
-            raise InputError(f"{what}: {name!r}: {neuron.kind} has no adaptation variable")
+        if variable not in neuron.variables:
+            raise InputError(
+                f"{what}: {name!r}: {neuron.kind} has the variables {', '.join(neuron.variables)}, not {variable!r}"
+            )

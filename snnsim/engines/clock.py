@@ -1,7 +1,8 @@
 """The clock engine: every neuron at every step, every synapse only when it carries an event.
 
-Samples are independent and run in parallel; one sample runs in one thread. The order of summation is the
-canonical one in both precisions, so the result depends on nothing but the network, the events and the dtype.
+Samples are independent and run in parallel; few samples of a large network run on several threads each. The order of
+summation is the canonical one in both precisions, so the result depends on nothing but the network, the events and
+the dtype.
 """
 
 from __future__ import annotations
@@ -15,151 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
+from snnsim.engines.clock_plan import Layout, make_layout
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.errors import InputError
 from snnsim.kernels import clock
-from snnsim.network import Network, Projection, Sparse
+from snnsim.kernels.memory import run_together
+from snnsim.network import Network
 
-__all__ = ["ClockEngine", "ClockRunner", "make_plan"]
+__all__ = ["ClockEngine", "ClockRunner"]
+
+Integers = npt.NDArray[np.int64]
 
 MAX_RING_BYTES = 2**33
 WINDOW_SPIKES = 2**22  # room for spikes and recorded numbers in one window of steps
-UNIFORM_DENSITY = 0.5  # share of existing weights from which a row is added as a whole
-VARIABLES = {"v": 0, "i": 1, "w": 2}
-
-
-def _is_uniform(projection: Projection) -> bool:
-    """Whether each source has one delay and most of its weights exist."""
-    if isinstance(projection.weight, Sparse):
-        return False
-    delay = np.asarray(projection.delay)
-    return (delay.ndim == 0 or delay.shape[0] == 1) and (
-        projection.n_synapses >= UNIFORM_DENSITY * projection.weight.size
-    )
-
-
-def make_plan(network: Network, dtype: Dtype) -> clock.Plan:
-    """Lay a network out as flat arrays for :func:`snnsim.kernels.clock.run_window`."""
-    kind = np.dtype(dtype)
-    populations = network.populations
-    n_inputs = len(network.inputs)
-    index = {item.name: place for place, item in enumerate(network.inputs)}
-    index.update({item.name: n_inputs + place for place, item in enumerate(populations)})
-    sizes = np.array([item.size for item in populations], np.int64)
-    steps = [item.neuron.step(item.size, network.dt) for item in populations]
-
-    flags = []
-    thresholds = []
-    for item, step in zip(populations, steps, strict=True):
-        adaptive = hasattr(item.neuron, "tau_adapt")
-        threshold = step.v_threshold.astype(kind)
-        if step.strict and not adaptive:
-            threshold = np.nextafter(threshold, np.array(np.inf, kind))
-        thresholds.append(threshold)
-        flags.append(
-            clock.SPIKING * step.spiking
-            + clock.CURRENT * step.current
-            + clock.ADAPTIVE * adaptive
-            + clock.RESET_ZERO * step.reset_zero
-            + clock.STRICT * step.strict
-            + clock.REFRACTORY * bool(step.refractory_steps.any())
-        )
-
-    def joined(name: str) -> npt.NDArray[Any]:
-        return np.concatenate([getattr(step, name) for step in steps]).astype(kind)
-
-    ring_length = np.ones(len(populations), np.int64)
-    into: list[list[int]] = [[] for _ in populations]
-    table: dict[str, list[int]] = {name: [] for name in ("source", "target", "first_row", "uniform", "now", "later")}
-    rows: list[tuple[npt.NDArray[np.int64], ...]] = []
-    places: list[npt.NDArray[np.int64]] = []
-    weights: list[npt.NDArray[Any]] = []
-    uniform_weights: list[npt.NDArray[Any]] = []
-    n_rows = n_synapses = n_uniform = 0
-    for number, projection in enumerate(network.projections):
-        target = index[projection.target] - n_inputs
-        size, n_source = projection.shape
-        uniform = _is_uniform(projection)
-        if uniform:
-            begin = n_uniform + size * np.arange(n_source, dtype=np.int64)
-            delay = np.broadcast_to(projection.delay_steps(network.dt), (1, n_source))[0].astype(np.int64)
-            rows.append((begin, delay, begin + size))
-            uniform_weights.append(np.asarray(projection.weight).T.astype(kind).reshape(-1))
-            n_uniform += size * n_source
-            delays = delay
-        else:
-            synapses = projection.synapses(network.dt)
-            delays = synapses.delay_steps
-            source = np.repeat(np.arange(n_source, dtype=np.int64), np.diff(synapses.indptr))
-            place = delays * size + synapses.target
-            order = np.lexsort((place, source))
-            at_once = np.bincount(source[delays == 0], minlength=n_source)
-            begin = n_synapses + synapses.indptr
-            rows.append((begin[:-1], begin[:-1] + at_once, begin[1:]))
-            places.append(place[order])
-            weights.append(synapses.weight[order].astype(kind))
-            n_synapses += synapses.weight.shape[0]
-        table["source"].append(index[projection.source])
-        table["target"].append(target)
-        table["first_row"].append(n_rows)
-        table["uniform"].append(int(uniform))
-        table["now"].append(int(bool(np.any(delays == 0))))
-        table["later"].append(int(bool(np.any(delays > 0))))
-        ring_length[target] = max(ring_length[target], 1 + int(delays.max(initial=0)))
-        into[target].append(number)
-        n_rows += n_source
-
-    ring_offset = np.concatenate(([0], np.cumsum(2 * ring_length * sizes))).astype(np.int64)
-    if ring_offset[-1] * kind.itemsize > MAX_RING_BYTES:
-        raise InputError(
-            f"engine 'clock': delays of up to {int(ring_length.max()) - 1} steps need "
-            f"{ring_offset[-1] * kind.itemsize / 2**30:.1f} GiB a sample, at most {MAX_RING_BYTES / 2**30:.0f} GiB "
-            "are used; shorten the delays or use a larger dt"
-        )
-    place_kind = np.uint32 if ring_offset[-1] < 2**32 else np.uint64
-    empty = np.zeros(0, np.int64)
-    starts, laters, ends = (np.concatenate([empty, *(row[column] for row in rows)]) for column in range(3))
-
-    def integers(name: str) -> npt.NDArray[np.int64]:
-        return np.array(table[name], np.int64)
-
-    return clock.Plan(
-        order=np.array([index[item.name] - n_inputs for item in network.order()], np.int64),
-        offset=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
-        flags=np.array(flags, np.int64),
-        start=np.array([item.start_step for item in populations], np.int64),
-        stop=np.array([2**62 if item.stop_step is None else item.stop_step for item in populations], np.int64),
-        ring_offset=ring_offset,
-        ring_length=ring_length,
-        beta=joined("beta"),
-        drive_step=joined("drive_step"),
-        alpha=joined("alpha"),
-        kappa=joined("kappa"),
-        drive_syn_step=joined("drive_syn_step"),
-        drive_syn_to_v=joined("drive_syn_to_v"),
-        v_threshold=np.concatenate(thresholds),
-        v_reset=joined("v_reset"),
-        reset_amount=joined("reset_amount"),
-        refractory_steps=np.concatenate([step.refractory_steps for step in steps]),
-        adapt_decay=joined("adapt_decay"),
-        adapt_v=joined("adapt_v"),
-        adapt_spike=joined("adapt_spike"),
-        adapt_threshold=joined("adapt_threshold"),
-        source=integers("source"),
-        target=integers("target"),
-        first_row=integers("first_row"),
-        uniform=integers("uniform"),
-        has_now=integers("now"),
-        has_later=integers("later"),
-        into=np.array([number for numbers in into for number in numbers], np.int64),
-        into_start=np.concatenate(([0], np.cumsum([len(numbers) for numbers in into]))).astype(np.int64),
-        row_start=starts,
-        row_later=laters,
-        row_end=ends,
-        place=np.concatenate([empty, *places]).astype(place_kind),
-        weight=np.concatenate([np.zeros(0, kind), *weights]),
-        uniform_weight=np.concatenate([np.zeros(0, kind), *uniform_weights]),
-    )
+MIN_WORK = 20_000  # neuron-steps in a window of steps that are worth a meeting of threads
 
 
 class ClockEngine:
@@ -167,18 +37,45 @@ class ClockEngine:
 
     def prepare(self, network: Network, dtype: Dtype, threads: int) -> ClockRunner:
         """Lay the network out; nothing is compiled before the first run of this dtype."""
-        return ClockRunner(network, dtype, threads, make_plan(network, dtype))
+        layout = make_layout(network, dtype)
+        needed = layout.ring_length * np.dtype(dtype).itemsize
+        if needed > MAX_RING_BYTES:
+            raise InputError(
+                f"engine 'clock': delays of up to {layout.longest} steps need "
+                f"{needed / 2**30:.1f} GiB a sample, at most {MAX_RING_BYTES / 2**30:.0f} GiB "
+                "are used; shorten the delays or use a larger dt"
+            )
+        return ClockRunner(network, dtype, threads, layout)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What is recorded: per column its neuron, variable and place, by the thread that owns the neuron."""
+
+    table: Integers
+    edge: Integers
+    where: dict[str, slice]
 
 
 @dataclass(frozen=True, eq=False)
 class ClockRunner:
-    """A network ready to run. ``window`` bounds the steps of one kernel call and changes no bit."""
+    """A network ready to run.
+
+    Attributes:
+        network: The network.
+        dtype: Of the run.
+        threads: Threads at most.
+        layout: The network laid out.
+        window: Bounds the steps of one call of the kernel and changes no bit.
+        divide: Whether to run one sample on several threads; chosen from the size of the network by default.
+    """
 
     network: Network
     dtype: Dtype
     threads: int
-    plan: clock.Plan
+    layout: Layout
     window: int | None = None
+    divide: bool | None = None
 
     def run(
         self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
@@ -186,15 +83,20 @@ class ClockRunner:
         """Run every sample; see :func:`snnsim.engines.simulate`."""
         n = len(inputs)
         started = time.perf_counter()
-        units = np.concatenate([np.zeros(0, np.int64), *inputs.unit])
+        units = np.concatenate([np.zeros(0, np.int32), *(part.astype(np.int32) for part in inputs.unit)])
         counts = np.concatenate([np.zeros(0, np.int64), *inputs.count]).astype(self.dtype)
-        threads = min(self.threads, n)
+        divide = self.divide
+        if divide is None:
+            divide = n < self.threads and int(self.layout.sizes.sum()) * self.layout.window >= MIN_WORK
+        inner = self.threads if divide and self.layout.divisible else 1
+        threads = 1 if inner > 1 else min(self.threads, n)
         size = batch or max(1, min(16, n // (4 * max(threads, 1))))
         chunks = [range(begin, min(begin + size, n)) for begin in range(0, n, size)]
+        plan, kept = self.layout.plan(inner)
 
         def work(chunk: range) -> list[SampleRun]:
             return [
-                self._sample(inputs, units, counts, b, None if state is None else state.samples[b], record)
+                self._sample(plan, inner, inputs, units, counts, b, None if state is None else state.samples[b], record)
                 for b in chunk
             ]
 
@@ -203,6 +105,7 @@ class ClockRunner:
                 runs = [run for part in pool.map(work, chunks) for run in part]
         else:
             runs = [run for chunk in chunks for run in work(chunk)]
+        del kept
         return collect(
             self.network,
             inputs,
@@ -214,73 +117,114 @@ class ClockRunner:
             seconds=time.perf_counter() - started,
         )
 
-    def _columns(self, record: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], dict[str, slice]]:
-        """Return neuron and variable of each recorded column, and where each name's columns are."""
-        offset = dict(zip((item.name for item in self.network.populations), self.plan.offset.tolist(), strict=False))
-        parts = [np.zeros((0, 2), np.int64)]
+    def _columns(self, record: tuple[str, ...], plan: clock.Plan, threads: int) -> Columns:
+        place = {item.name: p for p, item in enumerate(self.network.populations)}
+        parts = [np.zeros((0, 4), np.int64)]
         where: dict[str, slice] = {}
         begin = 0
         for name in record:
             if name in where:
                 continue
             population, _, variable = name.rpartition(".")
-            size = self.network.population(population).size
-            neurons = offset[population] + np.arange(size)
-            parts.append(np.stack((neurons, np.full(size, VARIABLES[variable])), axis=1))
-            where[name] = slice(begin, begin + size)
-            begin += size
-        return np.concatenate(parts), where
+            p = place[population]
+            item = self.network.populations[p]
+            edges = plan.own_edge[p]
+            units = np.arange(item.size)
+            parts.append(
+                np.stack(
+                    (
+                        plan.populations[p, clock.OFFSET] + units,
+                        np.full(item.size, item.neuron.variables.index(variable)),
+                        begin + units,
+                        np.searchsorted(edges, units, side="right") - 1,
+                    ),
+                    axis=1,
+                )
+            )
+            where[name] = slice(begin, begin + item.size)
+            begin += item.size
+        table = np.concatenate(parts)
+        table = table[np.argsort(np.minimum(table[:, 3], threads - 1), kind="stable")]
+        edge = np.searchsorted(np.minimum(table[:, 3], threads - 1), np.arange(threads + 1)).astype(np.int64)
+        return Columns(np.ascontiguousarray(table[:, :3]), edge, where)
 
-    def _load(self, state: SampleState | None) -> clock.Sample:
-        plan = self.plan
-        n, ring = int(plan.offset[-1]), np.zeros(int(plan.ring_offset[-1]), self.dtype)
-        head = np.zeros(plan.order.shape[0], np.int64)
+    def _load(self, state: SampleState | None, plan: clock.Plan, threads: int) -> clock.Sample:
+        n = self.layout.n_neurons
+        n_populations = plan.order.shape[0]
+        most = max(len(item.neuron.variables) for item in self.network.populations)
+        ring = np.zeros(self.layout.ring_length, self.dtype)
+        sample = clock.Sample(
+            values=np.zeros(most * n, self.dtype),
+            release=np.zeros(n, np.int64),
+            held=np.zeros(n, np.int64),
+            kept=np.zeros(n, self.dtype),
+            n_held=np.zeros((threads, n_populations), np.int64),
+            ring=ring,
+            head=np.zeros((threads, plan.ports.shape[0]), np.int64),
+        )
         if state is None:
-            v, i, w = (np.zeros(n, self.dtype) for _ in range(3))
-            return clock.Sample(v, i, w, np.zeros(n, np.int64), ring, head)
+            return sample
         ring[state.pending_place] = state.pending_value
-        return clock.Sample(state.v.copy(), state.i.copy(), state.w.copy(), state.left.copy(), ring, head)
+        sample.values[:] = state.values.reshape(-1)
+        sample.release[:] = state.step + state.left
+        for p in range(n_populations):
+            for t in range(threads):
+                low, high = plan.populations[p, clock.OFFSET] + plan.own_edge[p, t : t + 2]
+                busy = low + np.flatnonzero(state.left[low:high])
+                sample.held[low : low + busy.size] = busy
+                sample.kept[low : low + busy.size] = sample.values[busy]
+                sample.n_held[t, p] = busy.size
+        return sample
 
-    def _save(self, sample: clock.Sample, step: int, readout: Any) -> SampleState:
-        plan = self.plan
-        places = []
-        values = []
-        for p in range(plan.order.shape[0]):
-            begin, size = int(plan.ring_offset[p]), int(plan.offset[p + 1] - plan.offset[p])
-            pending = sample.ring[begin + int(sample.head[p]) * size : int(plan.ring_offset[p + 1])]
+    def _save(self, sample: clock.Sample, plan: clock.Plan, step: int, readout: Any) -> SampleState:
+        places = [np.zeros(0, np.int64)]
+        values = [np.zeros(0, self.dtype)]
+        for port in range(plan.ports.shape[0]):
+            size, begin, slots, _ = plan.ports[port].tolist()
+            ring = sample.ring[begin : begin + slots * size].reshape(slots, size)
+            pending = np.roll(ring, -int(sample.head[0, port]), axis=0).reshape(-1)
             at = np.flatnonzero(pending)
             places.append(begin + at)
             values.append(pending[at])
         return SampleState(
-            step, sample.v, sample.i, sample.w, sample.left, np.concatenate(places), np.concatenate(values), readout
+            step=step,
+            values=sample.values.reshape(-1, self.layout.n_neurons),
+            left=np.maximum(sample.release - step, 0),
+            pending_place=np.concatenate(places),
+            pending_value=np.concatenate(values),
+            readout=readout,
         )
 
     def _sample(
         self,
+        plan: clock.Plan,
+        threads: int,
         inputs: Inputs,
-        units: npt.NDArray[np.int64],
+        units: npt.NDArray[np.int32],
         counts: npt.NDArray[Any],
         b: int,
         state: SampleState | None,
         record: tuple[str, ...],
     ) -> SampleRun:
-        plan, network, readout = self.plan, self.network, self.network.readout
+        network, readout = self.network, self.network.readout
         n_populations = plan.order.shape[0]
-        n_neurons = int(plan.offset[-1])
+        n_neurons = self.layout.n_neurons
         n_steps = int(inputs.n_steps[b])
         first_step = 0 if state is None else state.step
         trace_name = f"{readout.population}.v" if readout is not None and readout.variable == "v" else None
-        columns, where = self._columns(record if trace_name is None else (*record, trace_name))
-        sample = self._load(state)
+        columns = self._columns(record if trace_name is None else (*record, trace_name), plan, threads)
+        sample = self._load(state, plan, threads)
         accumulated = None if state is None else state.readout
-        window = self.window or max(1, WINDOW_SPIKES // max(n_neurons, columns.shape[0]))
+        window = self.window or max(1, WINDOW_SPIKES // max(n_neurons, columns.table.shape[0]))
         window = min(window, max(n_steps, 1))
-        spike_unit = np.empty(window * n_neurons, np.int32)
-        spike_start = np.empty(window * n_populations + 1, np.int64)
-        steps_of: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(n_populations)]
+        room = np.concatenate(([0], np.cumsum(window * np.diff(plan.own_edge, axis=1).sum(axis=0))))
+        spike_unit = np.empty(int(room[-1]), np.int32)
+        spike_start = np.empty((threads, window * n_populations + 1), np.int64)
+        steps_of: list[list[Integers]] = [[] for _ in range(n_populations)]
         units_of: list[list[npt.NDArray[np.int32]]] = [[] for _ in range(n_populations)]
         kept: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in record}
         bases = np.cumsum([0, *(part.shape[0] for part in inputs.unit)])
+        one = np.ones(1, self.dtype)
         for begin in range(0, n_steps, window):
             length = min(window, n_steps - begin)
             event_start = np.empty((len(inputs.step), length + 1), np.int64)
@@ -288,33 +232,29 @@ class ClockRunner:
             for j, (start, step) in enumerate(zip(inputs.start, inputs.step, strict=True)):
                 a, e = int(start[b]), int(start[b + 1])
                 event_start[j] = bases[j] + a + np.searchsorted(step[a:e], grid)
-            values = np.empty((length, columns.shape[0]), self.dtype)
-            clock.run_window(
-                plan,
-                sample,
-                first_step + begin,
-                length,
-                event_start,
-                units,
-                counts,
-                columns,
-                values,
-                spike_start,
-                spike_unit,
-            )
-            fired = np.diff(spike_start[: length * n_populations + 1])
-            total = int(spike_start[length * n_populations])
-            group = np.repeat(np.arange(length * n_populations), fired)
-            for p in range(n_populations):
-                if plan.flags[p] & clock.SPIKING:
-                    mine = group % n_populations == p
-                    steps_of[p].append(begin + group[mine] // n_populations)
-                    units_of[p].append(spike_unit[:total][mine])
+            values = np.empty((length, columns.table.shape[0]), self.dtype)
+            spike_start[:, 0] = room[:-1]
+            counter = np.zeros(1, np.int64)
+
+            def part(
+                t: int, *, begin: int = begin, length: int = length, counter: Integers = counter, of: Any = event_start
+            ) -> None:
+                clock.run_steps(
+                    *(plan, sample, t, threads, counter, first_step + begin, length, (of, units, counts, one)),
+                    *(columns.table, columns.edge, values, spike_start, spike_unit),  # noqa: B023
+                )
+
+            run_together(part, threads)
+            for rank, p in enumerate(plan.order.tolist()):
+                found, who = _spikes_of(spike_start, spike_unit, rank, n_populations, length)
+                if network.populations[p].neuron.spiking:
+                    steps_of[p].append(begin + found)
+                    units_of[p].append(who)
             for name in record:
-                kept[name].append(values[:, where[name]].copy())
+                kept[name].append(values[:, columns.where[name]].copy())
             if readout is not None:
                 if trace_name is not None:
-                    trace = values[:, where[trace_name]]
+                    trace = values[:, columns.where[trace_name]]
                 else:
                     p = [item.name for item in network.populations].index(readout.population)
                     trace = np.zeros((length, network.populations[p].size))
@@ -332,4 +272,21 @@ class ClockRunner:
             name: np.concatenate([np.zeros((0, network.population(name.rpartition(".")[0]).size), self.dtype), *parts])
             for name, parts in kept.items()
         }
-        return SampleRun(spikes, records, accumulated, self._save(sample, first_step + n_steps, accumulated))
+        return SampleRun(spikes, records, accumulated, self._save(sample, plan, first_step + n_steps, accumulated))
+
+
+def _spikes_of(
+    spike_start: Integers, spike_unit: npt.NDArray[np.int32], rank: int, n_populations: int, length: int
+) -> tuple[Integers, npt.NDArray[np.int32]]:
+    """Return steps and units of one population's spikes, by step, then unit."""
+    steps, units = [], []
+    for row in spike_start:
+        first = row[rank : length * n_populations : n_populations]
+        count = row[rank + 1 : length * n_populations + 1 : n_populations] - first
+        steps.append(np.repeat(np.arange(length), count))
+        begin = np.repeat(first - np.concatenate(([0], np.cumsum(count)[:-1])), count)
+        units.append(spike_unit[begin + np.arange(begin.shape[0])])
+    if len(steps) == 1:
+        return steps[0], units[0]
+    order = np.argsort(np.concatenate(steps), kind="stable")
+    return np.concatenate(steps)[order], np.concatenate(units)[order]

@@ -1,4 +1,4 @@
-"""States to begin a run from: values of v, i and w before step 0, by population."""
+"""States to begin a run from: values of variables before step 0, by population."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def initial_state(
 
     Args:
         network: Network that will run.
-        initial: By ``"population.variable"`` (v, i or w) a number, one a neuron ``(size,)`` or one a sample and neuron
+        initial: By ``"population.variable"`` a number, one a neuron ``(size,)`` or one a sample and neuron
             ``(n_samples, size)``. It is the value one step before step 0, as the zero state is.
         n_samples: Samples.
         dtype: Of the run.
@@ -38,10 +38,12 @@ def initial_state(
     check_records(network, tuple(initial), "initial")
     offset = np.concatenate(([0], np.cumsum([item.size for item in network.populations])))
     place = {item.name: slice(offset[k], offset[k + 1]) for k, item in enumerate(network.populations)}
-    rows = {variable: np.zeros((n_samples, offset[-1]), dtype) for variable in "viw"}
+    most = max(len(item.neuron.variables) for item in network.populations)
+    rows = np.zeros((n_samples, most, offset[-1]), dtype)
     for name, given in initial.items():
         population, _, variable = name.rpartition(".")
         size = network.population(population).size
+        variables = network.population(population).neuron.variables
         try:
             values = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError):
@@ -53,14 +55,12 @@ def initial_state(
             )
         if not np.isfinite(values).all():
             raise InputError(f"initial: {name!r}: expected finite numbers, got nan or infinity")
-        rows[variable][:, place[population]] = values
+        rows[:, variables.index(variable), place[population]] = values
     nothing = np.zeros(0, np.int64)
     samples = tuple(
         SampleState(
             step=0,
-            v=rows["v"][b],
-            i=rows["i"][b],
-            w=rows["w"][b],
+            values=rows[b],
             left=np.zeros(offset[-1], np.int64),
             pending_place=nothing,
             pending_value=nothing.astype(dtype),

@@ -27,6 +27,8 @@ def _population(item: Population, dt: float, dtype: Dtype) -> ReferencePopulatio
     step = item.neuron.step(item.size, dt)
     return ReferencePopulation(
         size=item.size,
+        variables=item.neuron.variables,
+        receptors=item.neuron.receptors,
         start_step=item.start_step,
         stop_step=2**62 if item.stop_step is None else item.stop_step,
         spiking=step.spiking,
@@ -36,6 +38,7 @@ def _population(item: Population, dt: float, dtype: Dtype) -> ReferencePopulatio
         reset_zero=step.reset_zero,
         refractory_steps=step.refractory_steps,
         **{name: getattr(step, name).astype(dtype) for name in PER_STEP},
+        extra={name: value.astype(dtype) for name, value in step.extra.items()},
     )
 
 
@@ -55,6 +58,7 @@ class ReferenceEngine:
                     source_kind="input" if from_input else "population",
                     source=inputs[item.source] if from_input else index[item.source],
                     target=index[item.target],
+                    receptor=item.receptor,
                     source_unit=np.repeat(np.arange(item.shape[1]), np.diff(synapses.indptr)),
                     target_unit=synapses.target,
                     weight=synapses.weight.astype(dtype),
@@ -108,7 +112,11 @@ class ReferenceRunner:
         initial = None
         if state is not None:
             edges = np.cumsum([item.size for item in self.populations])[:-1]
-            initial = list(zip(*(np.split(values, edges) for values in (state.v, state.i, state.w)), strict=True))
+            parts = np.split(state.values, edges, axis=1)
+            initial = [
+                dict(zip(item.variables, part, strict=False))
+                for item, part in zip(self.populations, parts, strict=True)
+            ]
         run = simulate_reference(self.populations, self.order, self.projections, counts, n_steps, self.dtype, initial)
         index = {item.name: place for place, item in enumerate(network.populations)}
         spikes = {}
@@ -116,13 +124,13 @@ class ReferenceRunner:
             if self.populations[place].spiking:
                 steps, units = np.nonzero(run.spikes[place])
                 spikes[name] = (steps, units.astype(np.int32))
-        values = {"v": run.v, "i": run.i, "w": run.w}
         records = {}
         for name in record:
             population, _, variable = name.rpartition(".")
-            records[name] = values[variable][index[population]]
+            records[name] = run.state[index[population]][variable]
         accumulated = None
         if network.readout is not None:
-            traces = values["v"] if network.readout.variable == "v" else run.spikes
-            accumulated = accumulate(network.readout, network, traces[index[network.readout.population]], 0, None)
+            place = index[network.readout.population]
+            trace = run.state[place]["v"] if network.readout.variable == "v" else run.spikes[place]
+            accumulated = accumulate(network.readout, network, trace, 0, None)
         return SampleRun(spikes, records, accumulated, None)
