@@ -279,7 +279,19 @@ def _step(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def run_steps(  # type: ignore[no-untyped-def]
-    plan, sample, t, threads, counter, first_step, n_steps, events, columns, column_edge, record, spike_start, spike_unit
+    plan,
+    sample,
+    t,
+    threads,
+    counter,
+    first_step,
+    n_steps,
+    events,
+    columns,
+    column_edge,
+    record,
+    spike_start,
+    spike_unit,
 ):
     """Advance one sample by some steps: the part of thread ``t``; every thread calls this with the same arrays.
 

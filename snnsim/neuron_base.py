@@ -67,6 +67,7 @@ class StepParameters:
 
 
 def vector(value: Parameter, size: int) -> Array:
+    """Return a parameter as one number a neuron, ``(size,)``."""
     return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float64), (size,)))
 
 
@@ -272,5 +273,3 @@ def per_second(drive_step: Parameter, tau: Parameter, beta: Parameter) -> Parame
     safe = np.where(span <= 0, 1.0, span)
     value = np.where(np.asarray(drive_step) == 0, 0.0, np.asarray(drive_step, dtype=np.float64) / safe)
     return float(value) if value.ndim == 0 else value
-
-

@@ -1,0 +1,338 @@
+"""From a network to what the clock kernel walks along: laws, paths of synapses, shares of the threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.engines import Dtype
+from snnsim.errors import InputError
+from snnsim.kernels import clock, clock_rows
+from snnsim.network import Network, Projection, Sparse
+
+__all__ = ["Layout", "make_layout"]
+
+MAX_WINDOW = 64  # steps; longer windows gain nothing and their rings leave the cache
+UNIFORM_DENSITY = 0.5  # share of existing weights from which a row is added as a whole
+SHARE = 16  # neurons; threads own whole cache lines
+Array = npt.NDArray[Any]
+Integers = npt.NDArray[np.int64]
+
+_ELSEWHERE = {
+    "alpha": ("alpha_exc", "alpha"),
+    "kappa": ("kappa_exc", "kappa"),
+    "alpha_inh": ("alpha_inh", "alpha"),
+    "kappa_inh": ("kappa_inh", "kappa"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """A projection, or its synapses with or without delay, as rows.
+
+    Attributes:
+        source: Place of the source, see :class:`snnsim.kernels.clock.Plan`.
+        owner: Place of the target population.
+        port: Place of the receptor.
+        now: Whether the synapses have delay 0.
+        indptr: int64 ``(n_source + 1,)``; of a dense path, None.
+        target: uint16 or int32, ascending in each row; None for a dense path.
+        weight: One number a synapse, or one of all synapses in the dtype of the run, shape ``()``.
+        delay: uint8 or uint16, one a synapse, or None.
+        row_delay: int64 ``(n_source,)``, -1 where a row is left out.
+        shortest: The shortest delay in steps.
+        longest: The longest one.
+    """
+
+    source: int
+    owner: int
+    port: int
+    now: bool
+    indptr: Integers | None
+    target: Array | None
+    weight: Array
+    delay: Array | None
+    row_delay: Integers
+    shortest: int
+    longest: int
+
+
+def _populations(network: Network, dtype: Dtype) -> dict[str, Any]:
+    """Return the table of populations without their receptors, and their numbers per step."""
+    kind = np.dtype(dtype)
+    table = np.zeros((len(network.populations), clock.POPULATION_COLUMNS), np.int64)
+    one = np.zeros((len(network.populations), len(clock.NUMBERS)), kind)
+    each = [np.zeros((len(clock.NUMBERS), 0), kind)]
+    refractory = [np.zeros(0, np.int64)]
+    first = first_own = 0
+    for row, numbers, item in zip(table, one, network.populations, strict=True):
+        adaptive = hasattr(item.neuron, "tau_adapt")
+        own = adaptive or item.neuron.size() is not None
+        step = item.neuron.step(item.size if own else 1, network.dt)
+        values = np.empty((len(clock.NUMBERS), step.beta.shape[0]), kind)
+        for place, name in enumerate(clock.NUMBERS):
+            names = _ELSEWHERE.get(name, (name,))
+            known = [key for key in names if key in step.extra]
+            values[place] = step.extra[known[0]] if known else getattr(step, names[-1])
+        if step.strict and not adaptive:
+            theta = clock.NUMBERS.index("v_threshold")
+            values[theta] = np.nextafter(values[theta], np.array(np.inf, kind))
+        law = clock.ADAPTIVE if adaptive else clock.CURRENT if step.current else clock.MEMBRANE
+        row[clock.OFFSET], row[clock.SIZE], row[clock.EACH] = first, item.size, first_own
+        row[clock.LAW] = clock.TWO_CURRENTS if item.neuron.receptors else law
+        row[clock.FLAGS] = (
+            clock.RESET_ZERO * step.reset_zero
+            + clock.STRICT * step.strict
+            + clock.REFRACTORY * bool(step.refractory_steps.any() and not adaptive)
+            + clock.OWN * own
+        )
+        row[clock.START] = item.start_step
+        row[clock.STOP] = 2**62 if item.stop_step is None else item.stop_step
+        row[clock.REFRACTORY_STEPS] = step.refractory_steps[0]
+        numbers[:] = values[:, 0]
+        if own:
+            each.append(values)
+            refractory.append(step.refractory_steps)
+            first_own += item.size
+        first += item.size
+    return {
+        "populations": table,
+        "one": one,
+        "each": np.ascontiguousarray(np.concatenate(each, axis=1)),
+        "refractory": np.concatenate(refractory),
+    }
+
+
+def _narrow(values: Array, most: int) -> Array:
+    """Return whole numbers up to ``most`` in the narrowest type the kernel reads."""
+    return values.astype(np.uint8 if most < 2**8 else np.uint16)
+
+
+def _copied(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[str, int]) -> list[Path]:
+    """Return the synapses without and with delay as paths, each copied in the order the kernel needs."""
+    size, n_source = projection.shape
+    synapses = projection.synapses(dt)
+    source = np.repeat(np.arange(n_source, dtype=np.int64), np.diff(synapses.indptr))
+    paths = []
+    for now in (True, False):
+        mine = np.flatnonzero((synapses.delay_steps == 0) == now)
+        if not mine.size:
+            continue
+        mine = mine[np.lexsort((synapses.target[mine], source[mine]))]
+        delays = synapses.delay_steps[mine]
+        longest = int(delays.max())
+        if longest >= 2**16:
+            raise InputError(
+                f"projection {projection.name!r}: engine 'clock': a synapse's own delay of {longest} steps; expected "
+                f"at most {2**16 - 1}; use one delay a source, or a larger dt"
+            )
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(source[mine], minlength=n_source)))).astype(np.int64)
+        paths.append(
+            Path(
+                **ends,
+                now=now,
+                indptr=indptr,
+                target=synapses.target[mine].astype(np.uint16 if size <= 2**16 else np.int32),
+                weight=synapses.weight[mine].astype(kind),
+                delay=None if now else _narrow(delays, longest),
+                row_delay=np.zeros(n_source, np.int64),
+                shortest=int(delays.min()),
+                longest=longest,
+            )
+        )
+    return paths
+
+
+def _by_rows(
+    weight: Array, indptr: Integers | None, target: Array | None, delays: Integers, ends: dict[str, int]
+) -> list[Path]:
+    """Return the rows without and with delay as paths over the same arrays."""
+    paths = []
+    for now in (True, False):
+        mine = (delays == 0) == now
+        if mine.any():
+            paths.append(
+                Path(
+                    **ends,
+                    now=now,
+                    indptr=indptr,
+                    target=target,
+                    weight=weight,
+                    delay=None,
+                    row_delay=np.where(mine, delays, -1),
+                    shortest=int(delays[mine].min()),
+                    longest=int(delays[mine].max()),
+                )
+            )
+    return paths
+
+
+def _paths(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[str, int]) -> list[Path]:
+    weight, n_source = projection.weight, projection.shape[1]
+    if not projection.n_synapses:
+        return []
+    delay = np.asarray(projection.delay)
+    by_row = delay.ndim == 0 or delay.shape[0] == 1
+    if not isinstance(weight, Sparse):
+        if by_row and projection.n_synapses >= UNIFORM_DENSITY * weight.size:
+            delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
+            return _by_rows(np.ascontiguousarray(weight.T.astype(kind)).reshape(-1), None, None, delays, ends)
+        return _copied(projection, dt, kind, ends)
+    if not weight.sorted:
+        return _copied(projection, dt, kind, ends)
+    numbers = np.asarray(weight.weight)
+    numbers = numbers if numbers.ndim else numbers.astype(kind)
+    if by_row:
+        delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
+        return _by_rows(numbers, weight.indptr, weight.target, delays, ends)
+    steps = projection.delay_steps(dt)
+    if steps.ndim != 1 or not steps.min() or steps.max() >= 2**16:
+        return _copied(projection, dt, kind, ends)
+    longest = int(steps.max())
+    return [
+        Path(
+            **ends,
+            now=False,
+            indptr=weight.indptr,
+            target=weight.target,
+            weight=numbers,
+            delay=steps if steps.dtype in (np.uint8, np.uint16) else _narrow(steps, longest),
+            row_delay=np.zeros(n_source, np.int64),
+            shortest=int(steps.min()),
+            longest=longest,
+        )
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A network laid out; :meth:`plan` shares it out among threads.
+
+    Attributes:
+        sizes: Neurons of each population.
+        ports: Receptors of each population.
+        paths: Keeps the arrays alive whose addresses a plan holds.
+        common: Fields of the plan that do not depend on the number of threads.
+        divisible: Whether one sample can run on several threads (no population acts on another at once).
+    """
+
+    sizes: Integers
+    paths: list[Path]
+    common: dict[str, Any]
+    divisible: bool
+
+    @property
+    def n_neurons(self) -> int:
+        """Neurons of all populations."""
+        return int(self.sizes.sum())
+
+    @property
+    def ring_length(self) -> int:
+        """Numbers in the rings of a sample."""
+        ports = self.common["ports"]
+        return int((ports[:, clock_rows.SLOTS] * ports[:, clock_rows.PORT_SIZE]).sum())
+
+    @property
+    def longest(self) -> int:
+        """The longest delay in steps."""
+        return int(self.common["ports"][:, clock_rows.LIVE].max())
+
+    @property
+    def window(self) -> int:
+        """Most steps in which no neuron feels another's spike."""
+        return int(self.common["window"])
+
+    def plan(self, threads: int) -> tuple[clock.Plan, list[Array]]:
+        """Return the network for so many threads a sample, and arrays to keep as long as it is used."""
+        shares = np.minimum(-(-self.sizes // threads // SHARE) * SHARE, self.sizes) if threads > 1 else self.sizes
+        own_edge = np.minimum(shares[:, None] * np.arange(threads + 1), self.sizes[:, None])
+        own_edge[:, -1] = self.sizes
+        paths = self.common["paths"].copy()
+        kept: list[Array] = []
+        for row, path in zip(paths, self.paths, strict=True):
+            edges = np.zeros((path.row_delay.shape[0], threads + 1), np.int64)
+            if path.indptr is not None and path.target is not None:
+                edges[:, 0], edges[:, -1] = path.indptr[:-1], path.indptr[1:]
+                if threads > 1:
+                    clock_rows.divide(path.indptr, path.target, own_edge[path.owner], edges)
+            row[clock_rows.EDGES], row[clock_rows.ROW_EDGE] = threads + 1, edges.ctypes.data
+            kept.append(edges)
+        return clock.Plan(**{**self.common, "paths": paths}, own_edge=np.ascontiguousarray(own_edge)), kept
+
+
+def make_layout(network: Network, dtype: Dtype) -> Layout:
+    """Lay a network out as flat arrays for :func:`snnsim.kernels.clock.run_steps`.
+
+    Raises:
+        InputError: A delay is too long.
+    """
+    kind = np.dtype(dtype)
+    populations, n_inputs = network.populations, len(network.inputs)
+    place = {item.name: number for number, item in enumerate(populations)}
+    order = np.array([place[item.name] for item in network.order()], np.int64)
+    source_place = {item.name: number for number, item in enumerate(network.inputs)}
+    source_place.update({populations[p].name: n_inputs + rank for rank, p in enumerate(order)})
+    sizes = np.array([item.size for item in populations], np.int64)
+    n_ports = np.array([max(1, len(item.neuron.receptors)) for item in populations], np.int64)
+    first_port = np.concatenate(([0], np.cumsum(n_ports))).astype(np.int64)
+    tables = _populations(network, dtype)
+    populations_table = tables["populations"]
+    populations_table[:, clock.FIRST_PORT], populations_table[:, clock.LAST_PORT] = first_port[:-1], first_port[1:]
+    paths: list[Path] = []
+    divisible = True
+    for projection in network.projections:
+        owner = place[projection.target]
+        receptors = populations[owner].neuron.receptors
+        port = int(first_port[owner]) + (receptors.index(projection.receptor) if receptors else 0)
+        ends = {"source": source_place[projection.source], "owner": owner, "port": port}
+        for path in _paths(projection, network.dt, kind, ends):
+            paths.append(path)
+            if path.now and path.source >= n_inputs:
+                divisible = False
+                if populations[owner].neuron.current:
+                    populations_table[owner, clock.FLAGS] |= clock.LATE
+    window = min([MAX_WINDOW, *(path.shortest for path in paths if not path.now)])
+    port_size = np.repeat(sizes, n_ports)
+    live = np.zeros(port_size.shape[0], np.int64)
+    for path in paths:
+        live[path.port] = max(live[path.port], path.longest)
+    slots = live + window
+    ports = np.empty((port_size.shape[0], clock_rows.PORT_COLUMNS), np.int64)
+    ports[:, clock_rows.PORT_SIZE], ports[:, clock_rows.SLOTS], ports[:, clock_rows.LIVE] = port_size, slots, live
+    ports[:, clock_rows.RING] = np.cumsum(slots * port_size) - slots * port_size
+    into = [[q for q, path in enumerate(paths) if path.owner == p] for p in range(len(populations))]
+    common = {
+        **tables,
+        "order": order,
+        "ports": ports,
+        "paths": _table(paths),
+        "into": np.array([q for part in into for q in part], np.int64),
+        "into_start": np.concatenate(([0], np.cumsum([len(part) for part in into]))).astype(np.int64),
+        "window": window,
+    }
+    return Layout(sizes, paths, common, divisible)
+
+
+def _table(paths: list[Path]) -> Integers:
+    """Return the table of paths without the shares of the threads."""
+    table = np.zeros((len(paths), clock_rows.PATH_COLUMNS), np.int64)
+    for row, path in zip(table, paths, strict=True):
+        row[clock_rows.SOURCE], row[clock_rows.OWNER], row[clock_rows.PORT] = path.source, path.owner, path.port
+        row[clock_rows.NOW] = path.now
+        row[clock_rows.N_SOURCE] = path.row_delay.shape[0]
+        row[clock_rows.WEIGHT] = path.weight.ctypes.data
+        row[clock_rows.WEIGHT_KIND] = clock_rows.WEIGHTS[path.weight.dtype.name if path.weight.ndim else "shared"]
+        if path.target is None:
+            row[clock_rows.TARGET_KIND] = clock_rows.DENSE
+        else:
+            row[clock_rows.N_SYNAPSES] = path.target.shape[0]
+            row[clock_rows.TARGET_KIND] = clock_rows.TARGETS[path.target.dtype.name]
+            row[clock_rows.TARGET] = path.target.ctypes.data
+        if path.delay is not None:
+            row[clock_rows.DELAY_KIND] = clock_rows.DELAYS[path.delay.dtype.name]
+            row[clock_rows.DELAY] = path.delay.ctypes.data
+        row[clock_rows.ROW_DELAY] = path.row_delay.ctypes.data
+    return table
