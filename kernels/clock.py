@@ -22,7 +22,7 @@ from numba import njit
 
 from snnsim.kernels.clock_laws import adaptive, current, hold, membrane, receive, reset, two_currents
 from snnsim.kernels.clock_rows import LIVE, NOW, OWNER, PORT, PORT_SIZE, RING, SLOTS, SOURCE, deliver, slot_of
-from snnsim.kernels.memory import array_at, wait_for_all
+from snnsim.kernels.memory import array_at, loose, wait_for_all
 
 __all__ = [
     *("ADAPTIVE", "CURRENT", "MEMBRANE", "TWO_CURRENTS"),
@@ -94,6 +94,7 @@ class Sample(NamedTuple):
         values: Variable r of neuron n at ``r N + n``, ``(most variables * N,)``.
         release: Step from which a neuron is not refractory, int64 ``(N,)``.
         held: Lists of refractory neurons, a part a thread and population, int64 ``(N,)``.
+        until: Step from which each is free, int64 ``(N,)``.
         kept: Their membranes, ``(N,)``.
         n_held: Lengths of the lists, int64 ``(threads, P)``.
         ring: Sums of what is on its way.
@@ -103,13 +104,14 @@ class Sample(NamedTuple):
     values: Array
     release: Ints
     held: Ints
+    until: Ints
     kept: Array
     n_held: Ints
     ring: Array
     head: Ints
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _send(ring, ports, paths, own_edge, head, origins, q, k, shift, events, spike_start, spike_unit, t):  # type: ignore[no-untyped-def]
     """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head."""
     event_start, event_unit, event_count, one = events
@@ -133,7 +135,7 @@ def _send(ring, ports, paths, own_edge, head, origins, q, k, shift, events, spik
             deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _place(ports, head, port, shift, t):  # type: ignore[no-untyped-def]
     """Return where a receptor's slot of the step ``shift`` after the head begins."""
     size, begin = ports[port, PORT_SIZE], ports[port, RING]
@@ -169,7 +171,7 @@ def _laws(  # type: ignore[no-untyped-def]
         )
     refractory_some = flags & REFRACTORY != 0
     if refractory_some:
-        sample.n_held[t, p] = hold(values, a, sample.held, sample.kept, sample.n_held[t, p], release, step)
+        sample.n_held[t, p] = hold(values, a, sample.held, sample.until, sample.kept, sample.n_held[t, p], step)
     if total > first:
         zero = flags & RESET_ZERO != 0
         reset(values, a, low, zero, v_reset, amount, refractory, release, step, spikes, first, total)
@@ -179,6 +181,7 @@ def _laws(  # type: ignore[no-untyped-def]
                 if release[n] > step + 1:
                     entry = a + sample.n_held[t, p]
                     sample.held[entry] = n
+                    sample.until[entry] = release[n]
                     sample.kept[entry] = values[n]
                     sample.n_held[t, p] += 1
     return total
@@ -251,8 +254,7 @@ def _step(  # type: ignore[no-untyped-def]
                     q = into[entry]
                     if paths[q, NOW]:
                         _send(
-                            *(ring, ports, paths, own_edge, head, origins, q, k, shift, events),
-                            *(spike_start, spike_unit, t),
+                            ring, ports, paths, own_edge, head, origins, q, k, shift, events, spike_start, spike_unit, t
                         )
             port = populations[p, FIRST_PORT]
             last = populations[p, LAST_PORT] - 1
@@ -312,6 +314,24 @@ def run_steps(  # type: ignore[no-untyped-def]
             ``(threads, n_steps P + 1)``; the first column says where its part of ``spike_unit`` begins.
         spike_unit: Filled with spiking units, ascending within a step and population, int32.
     """
+    plan = Plan(
+        *(loose(plan.order), loose(plan.populations), loose(plan.ports), loose(plan.paths), loose(plan.into)),
+        *(loose(plan.into_start), loose(plan.own_edge), loose(plan.one), loose(plan.each), loose(plan.refractory)),
+        plan.window,
+    )
+    sample = Sample(
+        *(
+            loose(sample.values),
+            loose(sample.release),
+            loose(sample.held),
+            loose(sample.until),
+            loose(sample.kept),
+            loose(sample.n_held),
+        ),
+        *(loose(sample.ring), loose(sample.head)),
+    )
+    events = (loose(events[0]), loose(events[1]), loose(events[2]), loose(events[3]))
+    spike_start, spike_unit = loose(spike_start), loose(spike_unit)
     populations, ports, paths, own_edge = plan.populations, plan.ports, plan.paths, plan.own_edge
     ring, head, window = sample.ring, sample.head, plan.window
     n_populations = plan.order.shape[0]
@@ -335,9 +355,7 @@ def run_steps(  # type: ignore[no-untyped-def]
         for j in range(length):
             for q in range(paths.shape[0]):
                 if not paths[q, NOW]:
-                    _send(
-                        *(ring, ports, paths, own_edge, head, origins, q, begin + j, j, events),
-                        *(spike_start, spike_unit, t),
-                    )
+                    k = begin + j
+                    _send(ring, ports, paths, own_edge, head, origins, q, k, j, events, spike_start, spike_unit, t)
         for port in range(ports.shape[0]):
             head[t, port] = (head[t, port] + length) % ports[port, SLOTS]

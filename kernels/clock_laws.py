@@ -19,7 +19,8 @@ from numba.extending import overload
 
 __all__ = ["adaptive", "current", "hold", "membrane", "receive", "reset", "two_currents"]
 
-BLOCK = 64  # neurons looked at together for a spike: few fire, and the loop without a branch is the fast one
+BLOCK = 512  # neurons moved on together: the loop without a branch is the fast one
+PART = 32  # of them looked at together for a spike: few fire
 
 
 def at(numbers: Any, n: Any) -> Any:
@@ -36,10 +37,16 @@ def _at(numbers, n):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _who(values, a, block, end, theta, release, step, unit, spikes, total):  # type: ignore[no-untyped-def]
     """Write the neurons of a block at or above threshold and not refractory; return where the next spike goes."""
-    for j in range(np.uint64(block), np.uint64(end)):
-        if values[a + j] >= at(theta, j) and release[a + j] <= step:
-            spikes[total] = unit + j
-            total += 1
+    for part in range(block, end, PART):
+        stop = min(part + PART, end)
+        ready = False
+        for j in range(np.uint64(part), np.uint64(stop)):
+            ready = ready | (values[a + j] >= at(theta, j))
+        if ready:
+            for j in range(np.uint64(part), np.uint64(stop)):
+                if values[a + j] >= at(theta, j) and release[a + j] <= step:
+                    spikes[total] = unit + j
+                    total += 1
     return total
 
 
@@ -68,12 +75,12 @@ def membrane(values, a, size, ring, o, beta, drive, theta, release, step, unit, 
     a, o = np.uint64(a), np.uint64(o)
     for block in range(0, size, BLOCK):
         end = min(block + BLOCK, size)
-        ready = np.int64(0)
+        ready = False
         for j in range(np.uint64(block), np.uint64(end)):
             v = (at(beta, j) * values[a + j] + at(drive, j)) + ring[o + j]
             values[a + j] = v
             ring[o + j] = 0
-            ready += np.int64(v >= at(theta, j))
+            ready = ready | (v >= at(theta, j))
         if ready:
             total = _who(values, a, block, end, theta, release, step, unit, spikes, total)
     return total
@@ -108,20 +115,20 @@ def current(  # type: ignore[no-untyped-def]
     a, i, o = np.uint64(a), np.uint64(i), np.uint64(o)
     for block in range(0, size, BLOCK):
         end = min(block + BLOCK, size)
-        ready = np.int64(0)
+        ready = False
         if take:
             for j in range(np.uint64(block), np.uint64(end)):
                 v = ((at(beta, j) * values[a + j] + at(kappa, j) * values[i + j]) + at(drive, j)) + at(to_v, j)
                 values[a + j] = v
                 values[i + j] = (at(alpha, j) * values[i + j] + at(syn_step, j)) + ring[o + j]
                 ring[o + j] = 0
-                ready += np.int64(v >= at(theta, j))
+                ready = ready | (v >= at(theta, j))
         else:
             for j in range(np.uint64(block), np.uint64(end)):
                 v = ((at(beta, j) * values[a + j] + at(kappa, j) * values[i + j]) + at(drive, j)) + at(to_v, j)
                 values[a + j] = v
                 values[i + j] = at(alpha, j) * values[i + j] + at(syn_step, j)
-                ready += np.int64(v >= at(theta, j))
+                ready = ready | (v >= at(theta, j))
         if ready:
             total = _who(values, a, block, end, theta, release, step, unit, spikes, total)
     return total
@@ -158,7 +165,7 @@ def two_currents(  # type: ignore[no-untyped-def]
     a, i, h, o, q = np.uint64(a), np.uint64(i), np.uint64(h), np.uint64(o), np.uint64(q)
     for block in range(0, size, BLOCK):
         end = min(block + BLOCK, size)
-        ready = np.int64(0)
+        ready = False
         for j in range(np.uint64(block), np.uint64(end)):
             x, y = values[i + j], values[h + j]
             v = ((at(beta, j) * values[a + j] + at(kappa_exc, j) * x) + at(kappa_inh, j) * y) + at(drive, j)
@@ -170,7 +177,7 @@ def two_currents(  # type: ignore[no-untyped-def]
                 ring[q + j] = 0
             values[i + j] = x
             values[h + j] = y
-            ready += np.int64(v >= at(theta, j))
+            ready = ready | (v >= at(theta, j))
         if ready:
             total = _who(values, a, block, end, theta, release, step, unit, spikes, total)
     return total
@@ -195,27 +202,28 @@ def reset(values, a, unit, zero, v_reset, amount, refractory, release, step, spi
 
 
 @njit(cache=True, nogil=True)
-def hold(values, a, held, kept, n_held, release, step):  # type: ignore[no-untyped-def]
+def hold(values, a, held, until, kept, n_held, step):  # type: ignore[no-untyped-def]
     """Put the membranes of refractory neurons back; return how many neurons are still on the list.
 
     Args:
         values: State.
         a: First neuron of the thread's share, and where its part of the lists begins.
         held: Neurons that fired within their refractory time, int64.
+        until: Step from which each is free, int64.
         kept: Their membranes after the reset.
         n_held: How many.
-        release: Step from which a neuron is free.
         step: This step.
     """
-    left = a
-    for entry in range(a, a + n_held):
-        n = held[entry]
-        if release[n] > step:
-            values[n] = kept[entry]
-            held[left] = n
-            kept[left] = kept[entry]
-            left += 1
-    return left - a
+    freed = 0
+    for entry in range(np.uint64(a), np.uint64(a + n_held)):
+        if until[entry] <= step:
+            freed += 1
+            continue
+        values[np.uint64(held[entry])] = kept[entry]
+        if freed:
+            place = entry - np.uint64(freed)
+            held[place], until[place], kept[place] = held[entry], until[entry], kept[entry]
+    return n_held - freed
 
 
 @njit(cache=True, nogil=True)

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["SPINS", "array_at", "fetch", "run_together", "wait_for_all"]
+__all__ = ["SPINS", "array_at", "fetch", "loose", "run_together", "wait_for_all"]
 
 SPINS = 2000
 """Looks at the barrier before a thread gives its processor away: about the length of a short stretch of work."""
@@ -36,6 +37,15 @@ def _pointer(typing: Any, address: Any) -> Any:
 def array_at(address, n, dtype):  # type: ignore[no-untyped-def]
     """Return the array of ``n`` numbers of ``dtype`` that begins at an address; it counts no references."""
     return carray(_pointer(address), n, dtype)
+
+
+@njit(cache=True, nogil=True)
+def loose(array):  # type: ignore[no-untyped-def]
+    """Return the same numbers as an array whose references nobody counts: its owner must outlive it.
+
+    Counting takes an atomic operation each time an array is handed on, on a counter that all threads share.
+    """
+    return carray(_pointer(np.int64(array.ctypes.data)), array.shape, array.dtype)
 
 
 @intrinsic

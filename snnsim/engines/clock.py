@@ -157,6 +157,7 @@ class ClockRunner:
             values=np.zeros(most * n, self.dtype),
             release=np.zeros(n, np.int64),
             held=np.zeros(n, np.int64),
+            until=np.zeros(n, np.int64),
             kept=np.zeros(n, self.dtype),
             n_held=np.zeros((threads, n_populations), np.int64),
             ring=ring,
@@ -172,6 +173,7 @@ class ClockRunner:
                 low, high = plan.populations[p, clock.OFFSET] + plan.own_edge[p, t : t + 2]
                 busy = low + np.flatnonzero(state.left[low:high])
                 sample.held[low : low + busy.size] = busy
+                sample.until[low : low + busy.size] = sample.release[busy]
                 sample.kept[low : low + busy.size] = sample.values[busy]
                 sample.n_held[t, p] = busy.size
         return sample
