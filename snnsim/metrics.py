@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError
-from snnsim.network import Network, Sparse
+from snnsim.network import Network, Sparse, Steps
 
 __all__ = ["Footprint", "Operations", "accuracy", "count_operations", "footprint"]
 
@@ -91,7 +91,7 @@ class Footprint:
         synapses: Existing synapses (weight not zero).
         weights: Weights including absent ones of dense projections.
         connection_sparsity: Share of absent weights, 0 to 1.
-        bytes: Bytes of all weights, delays and neuron parameters as stored in float64.
+        bytes: Bytes of all weights, delays and neuron parameters as they are stored.
         delayed_synapses: Existing synapses with a delay of at least one step.
         max_delay_steps: The longest delay of an existing synapse in steps.
     """
@@ -111,17 +111,18 @@ def footprint(network: Network) -> Footprint:
     synapses = weights = total = delayed = longest = 0
     for projection in network.projections:
         weight = projection.weight
-        existing = projection.synapses(network.dt)
-        synapses += existing.weight.shape[0]
-        delayed += int(np.count_nonzero(existing.delay_steps))
-        longest = max(longest, int(existing.delay_steps.max(initial=0)))
+        synapses += projection.n_synapses
+        for steps in projection.existing_delays(network.dt):
+            delayed += int(np.count_nonzero(steps))
+            longest = max(longest, int(steps.max(initial=0)))
         if isinstance(weight, Sparse):
             weights += weight.nnz
-            total += weight.indptr.nbytes + weight.target.nbytes + weight.weight.nbytes
+            total += weight.nbytes
         else:
             weights += weight.size
             total += weight.nbytes
-        total += np.asarray(projection.delay).nbytes
+        delay = projection.delay
+        total += (delay.values if isinstance(delay, Steps) else np.asarray(delay)).nbytes
     for population in network.populations:
         total += sum(
             np.asarray(value).nbytes

@@ -30,7 +30,8 @@ from snnsim.errors import InputError
 from snnsim.files import canonical_json, sha256_bytes
 from snnsim.grid import check_dt
 from snnsim.network_checks import MAX_UNITS, check_finite, check_integer, check_name
-from snnsim.network_synapses import Projection, Sparse, Synapses
+from snnsim.network_sparse import Sparse, Steps
+from snnsim.network_synapses import Projection, Synapses
 from snnsim.neurons import Neuron
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Readout",
     "Reduce",
     "Sparse",
+    "Steps",
     "Synapses",
     "Variable",
 ]
@@ -246,7 +248,7 @@ class Network:
                     f"{what}: weight has shape {projection.shape}, expected {expected} (target "
                     f"{projection.target!r} has {expected[0]} units, source {projection.source!r} has {expected[1]})"
                 )
-            longest = float(np.max(projection.delay, initial=0.0)) / self.dt
+            longest = projection.longest_delay(self.dt)
             if longest > MAX_DELAY_STEPS:
                 raise InputError(f"{what}: delay of {longest:.3g} steps; expected at most {MAX_DELAY_STEPS}")
 
@@ -288,13 +290,13 @@ class Network:
         return tuple(order)
 
     def _has_delay_0(self, projection: Projection) -> bool:
-        steps = projection.delay_steps(self.dt)
-        if steps.size and steps.min() > 0:
-            return False
-        if steps.size == 1:
-            return projection.n_synapses > 0
-        synapses = projection.synapses(self.dt)
-        return bool(np.any(synapses.delay_steps == 0))
+        if not projection.delay_each:
+            steps = projection.delay_steps(self.dt)
+            if steps.size and steps.min() > 0:
+                return False
+            if steps.size == 1:
+                return projection.n_synapses > 0
+        return any(bool(np.any(steps == 0)) for steps in projection.existing_delays(self.dt))
 
     @staticmethod
     def _cycle(before: list[set[int]], left: list[int]) -> list[int]:
@@ -331,8 +333,7 @@ class Network:
 
     def max_delay_steps(self) -> int:
         """Return the longest delay of an existing projection in steps (0 if there is none)."""
-        longest = [int(np.max(item.delay_steps(self.dt), initial=0)) for item in self.projections]
-        return max(longest, default=0)
+        return max((int(np.rint(item.longest_delay(self.dt))) for item in self.projections), default=0)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked again."""

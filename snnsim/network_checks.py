@@ -60,7 +60,10 @@ def frozen_array(value: Any, dtype: Any, what: str) -> npt.NDArray[Any]:
 
 
 def check_finite(array: npt.NDArray[Any], what: str) -> None:
-    """Refuse NaN and infinity, and say where they are."""
-    if array.size and not np.isfinite(array).all():
-        place = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise InputError(f"{what}: expected finite numbers, got {array[tuple(place)]} at {place}")
+    """Refuse NaN and infinity, and say where they are; looks at a piece at a time."""
+    flat = array.reshape(-1)  # a view: arrays of a network are contiguous
+    for start in range(0, flat.shape[0], 2**17):
+        finite = np.isfinite(flat[start : start + 2**17])
+        if not finite.all():
+            place = [int(part) for part in np.unravel_index(start + int(np.argmin(finite)), array.shape)]
+            raise InputError(f"{what}: expected finite numbers, got {array[tuple(place)]} at {place}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
+from snnsim.network import Input, Network, Population, Projection, Readout, Sparse, Steps
 from snnsim.neurons import NEURONS, Neuron
 from snnsim.sealed import Arrays, SealedReader, list_array, one_sentence, read_sealed, save_sealed
 
@@ -36,6 +36,9 @@ def describe(network: Network) -> tuple[dict[str, Any], Arrays]:
             return {"sparse": {**parts, "shape": list(value.shape)}}
         return {"dense": put(value)}
 
+    def delay(value: float | npt.NDArray[np.float64] | Steps) -> Any:
+        return {"steps": put(value.values), "dt": value.dt} if isinstance(value, Steps) else put(value)
+
     readout = network.readout
     manifest = {
         "format": FORMAT,
@@ -57,7 +60,7 @@ def describe(network: Network) -> tuple[dict[str, Any], Arrays]:
                 "source": item.source,
                 "target": item.target,
                 "weight": weight(item.weight),
-                "delay": put(item.delay),
+                "delay": delay(item.delay),
                 **({"receptor": item.receptor} if item.receptor else {}),
             }
             for item in network.projections
@@ -137,11 +140,20 @@ class _NetworkReader:
         population: Population = self.build(where, lambda: Population(name, size, neuron, start, stop))
         return population
 
+    def delay(self, record: Any, where: str) -> Any:
+        stored = record.get("delay")
+        if not isinstance(stored, dict) or "steps" not in stored:
+            return self.number_or_array(record, "delay", where)
+        inner = f"{where}delay."
+        self.only(stored, {"steps", "dt"}, inner)
+        values, dt = self.array(stored["steps"], f"{inner}steps."), self.get(stored, "dt", float, inner)
+        return self.build(inner, lambda: Steps(values, dt))
+
     def projection(self, record: Any, where: str) -> Projection:
         source = self.get(record, "source", str, where)
         target = self.get(record, "target", str, where)
         stored = self.get(record, "weight", dict, where)
-        delay = self.number_or_array(record, "delay", where)
+        delay = self.delay(record, where)
         receptor = self.get(record, "receptor", str, where) if "receptor" in record else ""
         self.only(record, {"source", "target", "weight", "delay", "receptor"}, where)
         self.only(stored, {"dense"} if "dense" in stored else {"sparse"}, f"{where}weight.")
@@ -151,7 +163,10 @@ class _NetworkReader:
         else:
             sparse = self.get(stored, "sparse", dict, f"{where}weight.")
             inner = f"{where}weight.sparse."
-            parts = {name: self.array(sparse.get(name), f"{inner}{name}.") for name in ("indptr", "target", "weight")}
+            parts: dict[str, Any] = {
+                name: self.array(sparse.get(name), f"{inner}{name}.") for name in ("indptr", "target")
+            }
+            parts["weight"] = self.number_or_array(sparse, "weight", inner)
             shape = self.get(sparse, "shape", list, inner)
             weight = self.build(where, lambda: Sparse(**parts, shape=tuple(shape)))
         projection: Projection = self.build(where, lambda: Projection(source, target, weight, delay, receptor))

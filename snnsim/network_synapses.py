@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError
 from snnsim.grid import delay_to_steps
-from snnsim.network_checks import MAX_UNITS, check_finite, check_integer, check_name, frozen_array
+from snnsim.network_checks import check_finite, check_name, frozen_array
+from snnsim.network_sparse import Sparse, Steps, pieces
 
-__all__ = ["Projection", "Sparse", "Synapses"]
+__all__ = ["Projection", "Sparse", "Steps", "Synapses"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Sparse:
-    """Synapses as compressed rows by source. Parallel synapses are allowed; their order is kept.
-
-    The synapses of source ``j`` are the entries ``indptr[j] : indptr[j + 1]``.
-
-    Attributes:
-        indptr: int64, shape ``(n_source + 1,)``, from 0 to nnz, never falling.
-        target: int32, shape ``(nnz,)``.
-        weight: float64, shape ``(nnz,)``.
-        shape: ``(n_target, n_source)``.
-    """
-
-    indptr: Integers
-    target: npt.NDArray[np.int32]
-    weight: Floats
-    shape: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        shape = tuple(self.shape)
-        if len(shape) != 2:
-            raise InputError(f"sparse weight: shape: expected (n_target, n_source), got {shape}")
-        n_target = check_integer(shape[0], "sparse weight: n_target", 1, MAX_UNITS)
-        n_source = check_integer(shape[1], "sparse weight: n_source", 1, MAX_UNITS)
-        object.__setattr__(self, "shape", (n_target, n_source))
-        indptr = frozen_array(self.indptr, np.int64, "sparse weight: indptr")
-        target = frozen_array(self.target, np.int32, "sparse weight: target")
-        weight = frozen_array(self.weight, np.float64, "sparse weight: weight")
-        if indptr.shape != (n_source + 1,):
-            raise InputError(
-                f"sparse weight: indptr has shape {indptr.shape}, expected ({n_source + 1},) for {n_source} sources"
-            )
-        if target.ndim != 1 or weight.shape != target.shape:
-            raise InputError(
-                f"sparse weight: target {target.shape} and weight {weight.shape} must be equally long rows"
-            )
-        if indptr[0] != 0 or indptr[-1] != target.shape[0] or np.any(np.diff(indptr) < 0):
-            raise InputError(f"sparse weight: indptr must rise from 0 to {target.shape[0]}, the number of synapses")
-        if target.size and (target.min() < 0 or target.max() >= n_target):
-            raise InputError(
-                f"sparse weight: targets must lie in 0..{n_target - 1}, got {target.min()}..{target.max()}"
-            )
-        check_finite(weight, "sparse weight")
-        object.__setattr__(self, "indptr", indptr)
-        object.__setattr__(self, "target", target)
-        object.__setattr__(self, "weight", weight)
-
-    @classmethod
-    def from_triples(
-        cls, source: npt.ArrayLike, target: npt.ArrayLike, weight: npt.ArrayLike, shape: tuple[int, int]
-    ) -> Self:
-        """Build from one ``(source, target, weight)`` a synapse; synapses of a source keep their order."""
-        sources = frozen_array(source, np.int64, "sparse weight: source")
-        if sources.size and (sources.min() < 0 or sources.max() >= shape[1]):
-            raise InputError(f"sparse weight: sources must lie in 0..{shape[1] - 1}")
-        order = np.argsort(sources, kind="stable")
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(sources, minlength=shape[1]))))
-        return cls(indptr, np.asarray(target)[order], np.asarray(weight)[order], shape)
-
-    @property
-    def nnz(self) -> int:
-        """Number of stored synapses."""
-        return int(self.target.shape[0])
-
-    @cached_property
-    def sorted(self) -> bool:
-        """Whether targets never fall within a row."""
-        falls = np.flatnonzero(np.diff(self.target) < 0) + 1
-        return not np.setdiff1d(falls, self.indptr).size
-
-    @cached_property
-    def source(self) -> Integers:
-        """Source of every synapse, int64 ``(nnz,)``."""
-        return np.repeat(np.arange(self.shape[1], dtype=np.int64), np.diff(self.indptr))
 
 
 @dataclass(frozen=True)
@@ -123,14 +49,15 @@ class Projection:
         target: Name of a population.
         weight: float64 ``(n_target, n_source)``, where 0 means no synapse, or :class:`Sparse`.
         delay: Seconds: a number; ``(1, n_source)`` axonal; ``(n_target, 1)`` dendritic; ``(n_target,
-            n_source)``; or for a sparse weight ``(nnz,)``, one a synapse.
+            n_source)``; or for a sparse weight ``(nnz,)``, one a synapse, or :class:`Steps`, the same as whole
+            steps.
         receptor: Where the synapses end, for target neurons with several receptors; else empty.
     """
 
     source: str
     target: str
     weight: Floats | Sparse
-    delay: float | Floats = 0.0
+    delay: float | Floats | Steps = 0.0
     receptor: str = ""
 
     def __post_init__(self) -> None:
@@ -146,6 +73,9 @@ class Projection:
                 raise InputError(f"{what}: weight has shape {weight.shape}, expected (n_target, n_source)")
             check_finite(weight, f"{what}: weight")
             object.__setattr__(self, "weight", weight)
+        if isinstance(self.delay, Steps):
+            self._check_steps(self.delay, what)
+            return
         delay = frozen_array(self.delay, np.float64, f"{what}: delay")
         check_finite(delay, f"{what}: delay")
         if delay.size and delay.min() < 0:
@@ -170,6 +100,14 @@ class Projection:
             )
         object.__setattr__(self, "delay", delay if delay.ndim else float(delay))
 
+    def _check_steps(self, delay: Steps, what: str) -> None:
+        if not isinstance(self.weight, Sparse):
+            raise InputError(f"{what}: delay: Steps are for a sparse weight; give a dense weight delays in seconds")
+        if delay.values.shape != (self.weight.nnz,):
+            raise InputError(
+                f"{what}: delay has {delay.values.shape[0]} steps, expected {self.weight.nnz}, one a synapse"
+            )
+
     @property
     def name(self) -> str:
         """``source->target``; parallel projections share it."""
@@ -181,13 +119,53 @@ class Projection:
         rows, columns = self.weight.shape
         return int(rows), int(columns)
 
-    def delay_steps(self, dt: float) -> Integers:
-        """Return the delays in steps of ``dt``, in the shape they were given in (ties round to even)."""
+    @property
+    def delay_each(self) -> bool:
+        """Whether every stored synapse of a sparse weight has its own delay, in stored order."""
+        return len(self.delay_shape) == 1
+
+    @property
+    def delay_shape(self) -> tuple[int, ...]:
+        """Shape of the delays as given; ``()`` is one for all."""
+        return self.delay.values.shape if isinstance(self.delay, Steps) else np.shape(self.delay)
+
+    def delay_steps(self, dt: float) -> npt.NDArray[np.integer[Any]]:
+        """Return the delays in steps of ``dt``, in the shape they were given in (ties round to even).
+
+        Returns:
+            int64; for :class:`Steps` the stored uint8 or uint16 array itself.
+
+        Raises:
+            InputError: The delays are steps of another ``dt``.
+        """
         try:
-            steps = delay_to_steps(self.delay, dt)
+            return self.delay.on_grid(dt) if isinstance(self.delay, Steps) else delay_to_steps(self.delay, dt)
         except InputError as error:
             raise InputError(f"projection {self.name!r}: {error}") from None
-        return steps
+
+    def longest_delay(self, dt: float) -> float:
+        """Return the longest stored delay in steps of ``dt``, not rounded; 0 if there is none."""
+        if isinstance(self.delay, Steps):
+            return float(np.max(self.delay_steps(dt), initial=0))
+        return float(np.max(self.delay, initial=0.0)) / dt
+
+    def existing_delays(self, dt: float) -> Iterator[npt.NDArray[np.integer[Any]]]:
+        """Yield the delays of the existing synapses in steps of ``dt``, by source, a piece at a time."""
+        if not isinstance(self.weight, Sparse):
+            yield self.synapses(dt).delay_steps
+            return
+        sparse, delay = self.weight, self.delay
+        steps = self.delay_steps(dt) if isinstance(delay, Steps) or not self.delay_each else None
+        for start, stop in pieces(sparse.nnz):
+            if not self.delay_each:
+                ends = (sparse.target[start:stop], sparse.sources_of(start, stop))
+                piece = np.broadcast_to(np.asarray(steps), sparse.shape)[ends]
+            elif steps is not None:
+                piece = steps[start:stop]
+            else:
+                piece = delay_to_steps(np.asarray(delay)[start:stop], dt)
+            keep = sparse.existing(start, stop)
+            yield piece if keep.all() else piece[keep]
 
     def synapses(self, dt: float) -> Synapses:
         """Return the existing synapses, by source, then target (dense) or stored order (sparse).
@@ -197,7 +175,9 @@ class Projection:
         steps = self.delay_steps(dt)
         if isinstance(self.weight, Sparse):
             sparse = self.weight
-            sources, targets, weights = sparse.source, sparse.target, sparse.weight
+            sources = sparse.sources_of(0, sparse.nnz)
+            targets = sparse.target.astype(np.int32, copy=False)
+            weights: Floats = np.broadcast_to(np.asarray(sparse.weight, dtype=np.float64), targets.shape)
             delays = steps if steps.ndim == 1 else np.broadcast_to(steps, sparse.shape)[targets, sources]
             keep = np.flatnonzero(weights)
             index = keep
@@ -211,16 +191,15 @@ class Projection:
             index = rows * self.shape[1] + sources
         counts = np.bincount(sources, minlength=self.shape[1])
         indptr = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
-        return Synapses(indptr, targets, np.ascontiguousarray(weights), np.ascontiguousarray(delays), index)
+        whole = np.ascontiguousarray(delays, dtype=np.int64)
+        return Synapses(indptr, targets, np.ascontiguousarray(weights), whole, index)
 
     @cached_property
     def out_degree(self) -> Integers:
         """Number of synapses of every source whose weight is not zero, int64 ``(n_source,)``."""
         if isinstance(self.weight, Sparse):
-            existing = np.concatenate((np.zeros(1, np.int64), np.cumsum(self.weight.weight != 0, dtype=np.int64)))
-            degree: Integers = np.diff(existing[self.weight.indptr])
-        else:
-            degree = np.count_nonzero(self.weight, axis=0).astype(np.int64)
+            return self.weight.out_degree
+        degree: Integers = np.count_nonzero(self.weight, axis=0).astype(np.int64)
         return degree
 
     @property

@@ -31,7 +31,7 @@ BLOCK = 512
 """Bytes in front of the HDF5 part."""
 
 MAX_MANIFEST = 64 * 2**20
-DTYPES = {"<f8": np.dtype("<f8"), "<i8": np.dtype("<i8"), "<i4": np.dtype("<i4")}
+DTYPES = {kind: np.dtype(kind) for kind in ("<f8", "<f4", "<f2", "<i8", "<i4", "<u2", "|u1")}
 Arrays = list[npt.NDArray[Any]]
 T = TypeVar("T")
 

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 SAME_ROOM = {
     "network_file": "network",  # saving and loading, imported when used
     "network_checks": "network",
+    "network_sparse": "network",
     "network_synapses": "network",
     "events_checks": "events",
 }

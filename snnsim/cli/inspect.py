@@ -90,7 +90,7 @@ def _projection(projection: Projection, dt: float) -> dict[str, Any]:
 
     synapses = projection.synapses(dt)
     weight, delay = synapses.weight, synapses.delay_steps
-    shape = np.shape(projection.delay)
+    shape = projection.delay_shape
     per = {(): "projection", (1, 1): "projection", (1, projection.shape[1]): "source"}.get(shape)
     if per is None:
         per = "target" if shape == (projection.shape[0], 1) else "synapse"

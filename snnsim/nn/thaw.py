@@ -189,7 +189,7 @@ class _Thawing:
     ) -> DelayedLinear:
         n_out, n_in, taps = weight.shape
         dense = not any(isinstance(item.weight, Sparse) for item in projections)
-        shapes = {np.shape(item.delay) for item in projections}
+        shapes = {item.delay_shape for item in projections}
         per = "synapse"
         if dense and shapes == {(1, n_in)} and n_out > 1:
             per, steps = "axon", steps[:1]
