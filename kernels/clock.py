@@ -23,16 +23,20 @@ from numba import njit
 from snnsim.kernels.clock_laws import adaptive, current, hold, membrane, receive, reset, two_currents
 from snnsim.kernels.clock_rows import LIVE, NOW, OWNER, PORT, PORT_SIZE, RING, SLOTS, SOURCE, deliver, slot_of
 from snnsim.kernels.memory import array_at, loose, wait_for_all
+from snnsim.kernels.philox import Stream
+from snnsim.kernels.poisson import STEPS, add_counts, fill_counts
 
 __all__ = [
     *("ADAPTIVE", "CURRENT", "MEMBRANE", "TWO_CURRENTS"),
     *("LATE", "OWN", "REFRACTORY", "RESET_ZERO", "STRICT"),
     *("EACH", "FIRST_PORT", "FLAGS", "LAST_PORT", "LAW", "OFFSET", "POPULATION_COLUMNS", "REFRACTORY_STEPS", "SIZE"),
-    *("START", "STOP", "NUMBERS", "Plan", "Sample", "run_steps"),
+    *("DRIVE", "NOISE_COLUMNS", "START", "STOP", "NUMBERS", "Plan", "Sample", "run_steps"),
 ]
 
 MEMBRANE, CURRENT, ADAPTIVE, TWO_CURRENTS = range(4)
 """Laws."""
+
+POISSON = int(Stream.POISSON)
 
 RESET_ZERO = 1
 STRICT = 2  # only looked at by ADAPTIVE; other thresholds are moved to the next float beforehand
@@ -43,6 +47,11 @@ LATE = 16  # arrivals with delay 0 come from other populations: currents take th
 OFFSET, SIZE, LAW, FLAGS, START, STOP, FIRST_PORT, LAST_PORT, EACH, REFRACTORY_STEPS, POPULATION_COLUMNS = range(11)
 """Columns of the table of populations: first neuron; neurons; law; sum of flags; first step; first step after the last;
 first receptor and one past the last; where its neurons' own numbers begin; refractory steps."""
+
+NOISE_OWNER, NOISE_PORT, NOISE_NUMBER, NOISE_SEED, TABLE, RATES, LEVELS, WHICH, NOISE_WEIGHT, N_WEIGHTS = range(10)
+NOISE_COLUMNS = 10
+"""Columns of the table of Poisson stimuli: population; receptor; place in the list; seed; address, rows and columns of
+the thresholds; address of each unit's row (0: row 0 for all); address and number of weights."""
 
 NUMBERS = (
     *("beta", "drive_step", "alpha", "kappa", "alpha_inh", "kappa_inh", "drive_syn_step", "drive_syn_to_v"),
@@ -72,6 +81,7 @@ class Plan(NamedTuple):
         each: Those of the neurons of populations with OWN, ``(len(NUMBERS), neurons)``.
         refractory: Their refractory steps, int64 ``(neurons,)``.
         window: Most steps in which no neuron feels another's spike.
+        noise: Poisson stimuli, int64 ``(., NOISE_COLUMNS)``.
     """
 
     order: Ints
@@ -85,6 +95,7 @@ class Plan(NamedTuple):
     each: Array
     refractory: Ints
     window: int
+    noise: Ints
 
 
 class Sample(NamedTuple):
@@ -226,6 +237,21 @@ def _update(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high):  # type: ignore[no-untyped-def]
+    """Add a Poisson stimulus to the arrivals of units ``low`` to ``high``; its counts are kept from ``first`` on."""
+    size = high - low
+    if filled[number] != step // STEPS:
+        filled[number] = step // STEPS
+        table = array_at(noise[number, TABLE], (noise[number, RATES], noise[number, LEVELS]), np.uint32)
+        which = array_at(noise[number, WHICH], high if noise[number, WHICH] else 0, np.int32)
+        drawn = counts[first : first + STEPS * size]
+        seed, place = noise[number, NOISE_SEED], noise[number, NOISE_NUMBER]
+        fill_counts(seed, POISSON, sample_id, step // STEPS, place, low, high, table, which, drawn)
+    weights = array_at(noise[number, NOISE_WEIGHT], noise[number, N_WEIGHTS], ring.dtype)
+    add_counts(ring, o, size, counts, first + step % STEPS * size, weights, low)
+
+
+@njit(cache=True, nogil=True)
 def _drop(ring, first, size):  # type: ignore[no-untyped-def]
     for n in range(np.uint64(first), np.uint64(first + size)):
         ring[n] = 0
@@ -233,12 +259,12 @@ def _drop(ring, first, size):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _step(  # type: ignore[no-untyped-def]
-    plan, sample, origins, k, shift, step, events, spike_start, spike_unit, t, total
+    plan, sample, sample_id, filled, counts, origins, k, shift, step, events, spike_start, spike_unit, t, total
 ):
     """Move a thread's neurons on by one step, ``shift`` slots after the head; return where its next spike goes."""
     order, populations, ports, paths, own_edge = plan.order, plan.populations, plan.ports, plan.paths, plan.own_edge
     into, into_start, one, each, refractory = plan.into, plan.into_start, plan.one, plan.each, plan.refractory
-    ring, head = sample.ring, sample.head
+    ring, head, noise = sample.ring, sample.head, plan.noise
     n_populations = order.shape[0]
     n_neurons = populations[n_populations - 1, OFFSET] + populations[n_populations - 1, SIZE]
     for stage in range(2):
@@ -258,6 +284,14 @@ def _step(  # type: ignore[no-untyped-def]
                         )
             port = populations[p, FIRST_PORT]
             last = populations[p, LAST_PORT] - 1
+            if late == (stage == 1) and active:
+                first = 0
+                for number in range(noise.shape[0]):
+                    owner = noise[number, NOISE_OWNER]
+                    if owner == p:
+                        o = _place(ports, head, noise[number, NOISE_PORT], shift, t) + low
+                        _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high)
+                    first += STEPS * (own_edge[owner, t + 1] - own_edge[owner, t])
             if stage == 0:
                 if active:
                     o = _place(ports, head, port, shift, t) + low
@@ -283,6 +317,7 @@ def _step(  # type: ignore[no-untyped-def]
 def run_steps(  # type: ignore[no-untyped-def]
     plan,
     sample,
+    sample_id,
     t,
     threads,
     counter,
@@ -300,6 +335,7 @@ def run_steps(  # type: ignore[no-untyped-def]
     Args:
         plan: The network, :class:`Plan`.
         sample: The state, :class:`Sample`, changed in place.
+        sample_id: Its id in the data set, for random numbers.
         t: Which thread.
         threads: Of how many.
         counter: int64 ``(1,)``, 0.
@@ -317,7 +353,7 @@ def run_steps(  # type: ignore[no-untyped-def]
     plan = Plan(
         *(loose(plan.order), loose(plan.populations), loose(plan.ports), loose(plan.paths), loose(plan.into)),
         *(loose(plan.into_start), loose(plan.own_edge), loose(plan.one), loose(plan.each), loose(plan.refractory)),
-        plan.window,
+        *(plan.window, loose(plan.noise)),
     )
     sample = Sample(
         *(
@@ -340,13 +376,34 @@ def run_steps(  # type: ignore[no-untyped-def]
     for port in range(ports.shape[0]):
         longest = max(longest, ports[port, LIVE])
     origins = np.empty(longest + 1, np.uint64)
+    drawn = 0
+    for number in range(plan.noise.shape[0]):
+        owner = plan.noise[number, NOISE_OWNER]
+        drawn += STEPS * (own_edge[owner, t + 1] - own_edge[owner, t])
+    counts = np.empty(drawn, np.uint8)
+    filled = np.full(plan.noise.shape[0], -1)
     total = spike_start[t, 0]
     turn = 0
     for begin in range(0, n_steps, window):
         length = min(window, n_steps - begin)
         for j in range(length):
             k = begin + j
-            total = _step(plan, sample, origins, k, j, first_step + k, events, spike_start, spike_unit, t, total)
+            total = _step(
+                plan,
+                sample,
+                sample_id,
+                filled,
+                counts,
+                origins,
+                k,
+                j,
+                first_step + k,
+                events,
+                spike_start,
+                spike_unit,
+                t,
+                total,
+            )
             for column in range(column_edge[t], column_edge[t + 1]):
                 record[k, columns[column, 2]] = sample.values[columns[column, 1] * n_neurons + columns[column, 0]]
         if threads > 1:

@@ -59,10 +59,18 @@ class Stream(IntEnum):
     TOY = 32  # (sample, step, unit, draw)
     NOISE = 40  # (sample, step, unit, 0)
     RELEASE = 41  # (sample, step, unit, synapse): stochastic synapses
+    POISSON = 43  # (sample, step // 4, unit, stimulus)
     PRUNING = 42  # (sample, step, unit, synapse)
 
 
 @njit(cache=True, nogil=True)
+def _round(x0, x1, x2, x3, key0, key1):  # type: ignore[no-untyped-def]
+    p0 = _M0 * x0
+    p1 = _M1 * x2
+    return (p1 >> _SHIFT) ^ x1 ^ key0, p1 & _MASK, (p0 >> _SHIFT) ^ x3 ^ key1, p0 & _MASK
+
+
+@njit(cache=True, nogil=True, inline="always")
 def philox_words(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Return the four 32-bit words of one Philox4x32-10 block, as uint64 (callable from kernels).
 
@@ -81,16 +89,8 @@ def philox_words(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     key0 = np.uint64(k0) & _MASK
     key1 = np.uint64(k1) & _MASK
     for _ in range(10):
-        p0 = _M0 * x0
-        p1 = _M1 * x2
-        y0 = (p1 >> _SHIFT) ^ x1 ^ key0
-        y2 = (p0 >> _SHIFT) ^ x3 ^ key1
-        x1 = p1 & _MASK
-        x3 = p0 & _MASK
-        x0 = y0
-        x2 = y2
-        key0 = (key0 + _W0) & _MASK
-        key1 = (key1 + _W1) & _MASK
+        x0, x1, x2, x3 = _round(x0, x1, x2, x3, key0, key1)
+        key0, key1 = (key0 + _W0) & _MASK, (key1 + _W1) & _MASK
     return x0, x1, x2, x3
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ReferencePopulation", "ReferenceProjection", "ReferenceRun", "simulate_reference"]
+__all__ = ["ReferenceNoise", "ReferencePopulation", "ReferenceProjection", "ReferenceRun", "simulate_reference"]
 
 Array = npt.NDArray[Any]
 
@@ -70,6 +70,15 @@ class ReferenceProjection(NamedTuple):
     delay_steps: Array
 
 
+class ReferenceNoise(NamedTuple):
+    """A stimulus that arrives at a population: counts ``(time, unit)`` times weights ``(size,)``."""
+
+    target: int
+    receptor: str
+    counts: Array
+    weight: Array
+
+
 class ReferenceRun(NamedTuple):
     """What came out, one entry a population: ``(time, unit)`` arrays, those of ``state`` by variable."""
 
@@ -85,6 +94,8 @@ def simulate_reference(
     n_steps: int,
     dtype: npt.DTypeLike = np.float64,
     initial: Sequence[dict[str, Array]] | None = None,
+    noise: Sequence[ReferenceNoise] = (),
+    drives: Sequence[tuple[int, dict[int, Array]]] = (),
 ) -> ReferenceRun:
     """Run one sample from the zero state, or from given values one step before step 0.
 
@@ -96,11 +107,14 @@ def simulate_reference(
         n_steps: Number of steps.
         dtype: float64 or float32; every operation is done in it.
         initial: Variables of each population one step before step 0; none means zero.
+        noise: Stimuli; what they add is the last term of a sum, in their order.
+        drives: From which step on which population has which drive per step.
 
     Returns:
         Spikes and, at the end of every step, the variables of each population.
     """
     kind = np.dtype(dtype).type
+    populations = list(populations)
     state = [{name: np.zeros(item.size, dtype) for name in item.variables} for item in populations]
     if initial is not None:
         state = [{name: np.array(part[name], dtype) for name in part} for part in initial]
@@ -127,6 +141,9 @@ def simulate_reference(
         total = np.zeros(populations[place].size, dtype)
         for *_, target_unit, term in sorted(pending.pop((place, receptor, k), []), key=lambda entry: entry[:4]):
             total[target_unit] = total[target_unit] + term
+        for item in noise:
+            if (item.target, item.receptor) == (place, receptor):
+                total = total + item.counts[k].astype(dtype) * item.weight.astype(dtype)
         return total
 
     for k in range(n_steps):
@@ -138,6 +155,10 @@ def simulate_reference(
                 if not item.current:
                     arrivals(place, k)  # lost
                 continue
+            for begin, moved_drives in drives:
+                if begin == k and place in moved_drives:
+                    item = item._replace(drive_step=moved_drives[place].astype(dtype))
+                    populations[place] = item
             free = left[place] == 0
             now = state[place]
             if item.receptors:

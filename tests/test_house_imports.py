@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "neurons": set(),
     "events": set(),
     "network": {"neurons"},
+    "stimuli": {"network"},
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
-    "engines": {"network", "neurons", "events", "kernels", "metrics"},
+    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli"},
     "export": {"network", "neurons", "events", "engines", "metrics"},
     "datasets": {"events", "kernels"},
     "recipes": set(),
@@ -39,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 SAME_ROOM = {
+    "neuron_base": "neurons",
+    "neurons_synaptic": "neurons",
     "network_file": "network",  # saving and loading, imported when used
     "network_checks": "network",
     "network_sparse": "network",

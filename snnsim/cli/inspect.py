@@ -84,7 +84,6 @@ def _law(neuron: Neuron) -> str:
 
 def _projection(projection: Projection, dt: float) -> dict[str, Any]:
     """Measure one projection."""
-    import numpy as np
 
     from snnsim.network import Sparse
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,6 +20,8 @@ from snnsim.events import Events
 from snnsim.grid import check_dt, time_to_step
 from snnsim.metrics import Operations
 from snnsim.network import Network
+from snnsim.network_checks import check_integer
+from snnsim.stimuli import Stimulus, check_stimuli
 
 __all__ = ["ENGINES", "Dtype", "Engine", "Inputs", "Result", "Runner", "SampleState", "State", "simulate"]
 
@@ -71,6 +73,8 @@ class Inputs:
         n_steps: Steps of each sample, int64 ``(n_samples,)``.
         dropped: Events beyond the last step of their sample, int64 ``(n_samples,)``.
         first: The first input's Events: labels, sample ids and class names come from it.
+        stimuli: What acts on populations without events.
+        seed: Of random stimuli.
     """
 
     start: tuple[Integers, ...]
@@ -80,6 +84,8 @@ class Inputs:
     n_steps: Integers
     dropped: Integers
     first: Events
+    stimuli: tuple[Stimulus, ...] = ()
+    seed: int = 0
 
     def __len__(self) -> int:
         return int(self.n_steps.shape[0])
@@ -279,6 +285,8 @@ def simulate(
     batch: int | None = None,
     state: State | None = None,
     initial: Mapping[str, npt.ArrayLike] | None = None,
+    stimuli: Iterable[Stimulus] | Stimulus = (),
+    seed: int = 0,
 ) -> Result:
     """Run a network on samples of events.
 
@@ -299,6 +307,8 @@ def simulate(
             this run's events is the step after that run's last.
         initial: Values before step 0 instead of zero, by ``"population.v"``, ``"population.i"`` or
             ``"population.w"``: a number, one a neuron, or one a sample and neuron.
+        stimuli: :class:`snnsim.stimuli.Poisson` and :class:`snnsim.stimuli.Current` that act in this run.
+        seed: Of random stimuli, below 2**32.
 
     Raises:
         InputError: Something does not fit; the sentence says what.
@@ -314,6 +324,8 @@ def simulate(
     names = (record,) if isinstance(record, str) else tuple(record)
     check_records(network, names)
     inputs = grid_inputs(network, events, n_steps, tail_steps)
+    seed = check_integer(seed, "seed", 0, 2**32 - 1)
+    inputs = replace(inputs, stimuli=check_stimuli(network, stimuli), seed=seed)
     if initial and state is not None:
         raise InputError("initial: a run that goes on from a state has its values already; give one of the two")
     if initial:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.clock_plan import Layout, make_layout
+from snnsim.engines.clock_stimuli import drives, noise_table, spread
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.errors import InputError
 from snnsim.kernels import clock
@@ -92,7 +95,11 @@ class ClockRunner:
         threads = 1 if inner > 1 else min(self.threads, n)
         size = batch or max(1, min(16, n // (4 * max(threads, 1))))
         chunks = [range(begin, min(begin + size, n)) for begin in range(0, n, size)]
-        plan, kept = self.layout.plan(inner)
+        layout = self.layout
+        network = spread(self.network, inputs.stimuli)
+        if network is not self.network:
+            layout = make_layout(network, self.dtype)
+        plan, kept = layout.plan(inner, noise_table(network, inputs.stimuli, inputs.seed, self.dtype))
 
         def work(chunk: range) -> list[SampleRun]:
             return [
@@ -227,8 +234,13 @@ class ClockRunner:
         kept: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in record}
         bases = np.cumsum([0, *(part.shape[0] for part in inputs.unit)])
         one = np.ones(1, self.dtype)
-        for begin in range(0, n_steps, window):
-            length = min(window, n_steps - begin)
+        ids = inputs.first.sample_ids
+        sample_id = b if ids is None else int(ids[b])
+        stretches = drives(network, inputs.stimuli, n_steps)
+        edges = sorted({*range(0, n_steps, window), *(edge for edge, _ in stretches), n_steps})
+        for begin, end in pairwise(edges):
+            length = end - begin
+            now = _with_drives(plan, max((item for item in stretches if item[0] <= begin), key=itemgetter(0))[1])
             event_start = np.empty((len(inputs.step), length + 1), np.int64)
             grid = np.arange(begin, begin + length + 1)
             for j, (start, step) in enumerate(zip(inputs.start, inputs.step, strict=True)):
@@ -239,10 +251,26 @@ class ClockRunner:
             counter = np.zeros(1, np.int64)
 
             def part(
-                t: int, *, begin: int = begin, length: int = length, counter: Integers = counter, of: Any = event_start
+                t: int,
+                *,
+                now: clock.Plan = now,
+                begin: int = begin,
+                length: int = length,
+                counter: Integers = counter,
+                of: Any = event_start,
             ) -> None:
                 clock.run_steps(
-                    *(plan, sample, t, threads, counter, first_step + begin, length, (of, units, counts, one)),
+                    *(
+                        now,
+                        sample,
+                        sample_id,
+                        t,
+                        threads,
+                        counter,
+                        first_step + begin,
+                        length,
+                        (of, units, counts, one),
+                    ),
                     *(columns.table, columns.edge, values, spike_start, spike_unit),  # noqa: B023
                 )
 
@@ -275,6 +303,20 @@ class ClockRunner:
             for name, parts in kept.items()
         }
         return SampleRun(spikes, records, accumulated, self._save(sample, plan, first_step + n_steps, accumulated))
+
+
+def _with_drives(plan: clock.Plan, moved: dict[int, npt.NDArray[Any]]) -> clock.Plan:
+    """Return the plan with other drives per step, by population place."""
+    if not moved:
+        return plan
+    one, each = plan.one.copy(), plan.each.copy()
+    for p, drive in moved.items():
+        first = int(plan.populations[p, clock.EACH])
+        if plan.populations[p, clock.FLAGS] & clock.OWN:
+            each[clock.DRIVE, first : first + int(plan.populations[p, clock.SIZE])] = drive
+        else:
+            one[p, clock.DRIVE] = drive[0]
+    return plan._replace(one=one, each=each)
 
 
 def _spikes_of(

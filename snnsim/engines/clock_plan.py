@@ -174,8 +174,8 @@ def _paths(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[st
     weight, n_source = projection.weight, projection.shape[1]
     if not projection.n_synapses:
         return []
-    delay = np.asarray(projection.delay)
-    by_row = delay.ndim == 0 or delay.shape[0] == 1
+    shape = projection.delay_shape
+    by_row = not shape or (len(shape) == 2 and shape[0] == 1)
     if not isinstance(weight, Sparse):
         if by_row and projection.n_synapses >= UNIFORM_DENSITY * weight.size:
             delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
@@ -189,7 +189,7 @@ def _paths(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[st
         delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
         return _by_rows(numbers, weight.indptr, weight.target, delays, ends)
     steps = projection.delay_steps(dt)
-    if steps.ndim != 1 or not steps.min() or steps.max() >= 2**16:
+    if not projection.delay_each or not steps.min() or steps.max() >= 2**16:
         return _copied(projection, dt, kind, ends)
     longest = int(steps.max())
     return [
@@ -245,7 +245,7 @@ class Layout:
         """Most steps in which no neuron feels another's spike."""
         return int(self.common["window"])
 
-    def plan(self, threads: int) -> tuple[clock.Plan, list[Array]]:
+    def plan(self, threads: int, noise: tuple[Integers, list[Array]] | None = None) -> tuple[clock.Plan, list[Array]]:
         """Return the network for so many threads a sample, and arrays to keep as long as it is used."""
         shares = np.minimum(-(-self.sizes // threads // SHARE) * SHARE, self.sizes) if threads > 1 else self.sizes
         own_edge = np.minimum(shares[:, None] * np.arange(threads + 1), self.sizes[:, None])
@@ -260,7 +260,9 @@ class Layout:
                     clock_rows.divide(path.indptr, path.target, own_edge[path.owner], edges)
             row[clock_rows.EDGES], row[clock_rows.ROW_EDGE] = threads + 1, edges.ctypes.data
             kept.append(edges)
-        return clock.Plan(**{**self.common, "paths": paths}, own_edge=np.ascontiguousarray(own_edge)), kept
+        table, more = noise or (np.zeros((0, clock.NOISE_COLUMNS), np.int64), [])
+        fields = {**self.common, "paths": paths, "own_edge": np.ascontiguousarray(own_edge), "noise": table}
+        return clock.Plan(**fields), kept + more
 
 
 def make_layout(network: Network, dtype: Dtype) -> Layout:

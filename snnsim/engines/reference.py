@@ -9,10 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
+from snnsim.engines.clock_stimuli import drives
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.errors import InputError
-from snnsim.kernels.reference import ReferencePopulation, ReferenceProjection, simulate_reference
+from snnsim.kernels.philox import Stream
+from snnsim.kernels.poisson import poisson_counts
+from snnsim.kernels.reference import ReferenceNoise, ReferencePopulation, ReferenceProjection, simulate_reference
 from snnsim.network import Network, Population
+from snnsim.stimuli import Poisson
 
 __all__ = ["ReferenceEngine", "ReferenceRunner"]
 
@@ -117,8 +121,22 @@ class ReferenceRunner:
                 dict(zip(item.variables, part, strict=False))
                 for item, part in zip(self.populations, parts, strict=True)
             ]
-        run = simulate_reference(self.populations, self.order, self.projections, counts, n_steps, self.dtype, initial)
         index = {item.name: place for place, item in enumerate(network.populations)}
+        ids = inputs.first.sample_ids
+        noise = []
+        for number, stimulus in enumerate(inputs.stimuli):
+            if isinstance(stimulus, Poisson):
+                size = network.population(stimulus.population).size
+                drawn = poisson_counts(
+                    *(inputs.seed, int(Stream.POISSON), b if ids is None else int(ids[b]), n_steps, number, size),
+                    np.asarray(stimulus.rate) * network.dt,
+                )
+                weight = np.broadcast_to(np.asarray(stimulus.weight), (size,))
+                noise.append(ReferenceNoise(index[stimulus.population], stimulus.receptor, drawn, weight))
+        changes = drives(network, inputs.stimuli, n_steps)
+        run = simulate_reference(
+            self.populations, self.order, self.projections, counts, n_steps, self.dtype, initial, noise, changes
+        )
         spikes = {}
         for name, place in index.items():
             if self.populations[place].spiking:
