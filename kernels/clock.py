@@ -20,28 +20,55 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.clock_laws import adaptive, current, hold, membrane, receive, reset, two_currents
-from snnsim.kernels.clock_rows import LIVE, NOW, OWNER, PORT, PORT_SIZE, RING, SLOTS, SOURCE, deliver, slot_of
+from snnsim.kernels.clock_laws import (
+    ADAPTIVE,
+    CURRENT,
+    MEMBRANE,
+    adaptive,
+    current,
+    hold,
+    membrane,
+    receive,
+    reset,
+    two_currents,
+)
+from snnsim.kernels.clock_rows import (
+    DIRTY,
+    LIVE,
+    LONGEST,
+    NOW,
+    OWNER,
+    PORT,
+    PORT_SIZE,
+    RING,
+    SHORTEST,
+    SLOTS,
+    SOURCE,
+    deliver,
+    slot_of,
+)
+from snnsim.kernels.clock_sleep import SLEEPERS, catch_up, fall_asleep, wake
 from snnsim.kernels.memory import array_at, loose, wait_for_all
 from snnsim.kernels.philox import Stream
 from snnsim.kernels.poisson import STEPS, add_counts, fill_counts
 
 __all__ = [
     *("ADAPTIVE", "CURRENT", "MEMBRANE", "TWO_CURRENTS"),
-    *("LATE", "OWN", "REFRACTORY", "RESET_ZERO", "STRICT"),
+    *("LATE", "OWN", "REFRACTORY", "RESET_ZERO", "SLEEPY", "STRICT"),
     *("EACH", "FIRST_PORT", "FLAGS", "LAST_PORT", "LAW", "OFFSET", "POPULATION_COLUMNS", "REFRACTORY_STEPS", "SIZE"),
-    *("DRIVE", "NOISE_COLUMNS", "START", "STOP", "NUMBERS", "Plan", "Sample", "run_steps"),
+    *("CALM", "DRIVE", "NOISE_COLUMNS", "NUMBERS", "START", "STOP", "Plan", "Sample", "run_steps"),
 ]
 
-MEMBRANE, CURRENT, ADAPTIVE, TWO_CURRENTS = range(4)
-"""Laws."""
-
 POISSON = int(Stream.POISSON)
+
+NOTHING, SOMETHING, SETTLE = 0, 1, 2
+"""What a step brings a population: no arrivals, perhaps some, or no step: sleepers are brought up to date."""
 
 RESET_ZERO = 1
 STRICT = 2  # only looked at by ADAPTIVE; other thresholds are moved to the next float beforehand
 REFRACTORY = 4
 OWN = 8  # parameters are one a neuron
+SLEEPY = 32  # blocks of neurons are left alone until something arrives
 LATE = 16  # arrivals with delay 0 come from other populations: currents take them after all have fired
 
 OFFSET, SIZE, LAW, FLAGS, START, STOP, FIRST_PORT, LAST_PORT, EACH, REFRACTORY_STEPS, POPULATION_COLUMNS = range(11)
@@ -56,11 +83,14 @@ the thresholds; address of each unit's row (0: row 0 for all); address and numbe
 NUMBERS = (
     *("beta", "drive_step", "alpha", "kappa", "alpha_inh", "kappa_inh", "drive_syn_step", "drive_syn_to_v"),
     *("v_threshold", "v_reset", "reset_amount", "adapt_decay", "adapt_v", "adapt_spike", "adapt_threshold"),
+    *("calm", "room", "peak", "peak_inh", "i_rest"),
 )
-"""Numbers per step, names as in :class:`snnsim.neurons.StepParameters`; alpha and kappa of the first receptor."""
+"""Numbers per step, names as in :class:`snnsim.neurons.StepParameters`; alpha and kappa of the first receptor; and what
+:func:`snnsim.kernels.clock_sleep.fall_asleep` needs."""
 
 BETA, DRIVE, ALPHA, KAPPA, ALPHA_INH, KAPPA_INH, SYN_STEP, SYN_TO_V = range(8)
 THRESHOLD, V_RESET, AMOUNT, ADAPT_DECAY, ADAPT_V, ADAPT_SPIKE, ADAPT_THRESHOLD = range(8, 15)
+CALM, ROOM, PEAK, PEAK_INH, I_REST = range(15, 20)
 
 Ints = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
@@ -110,6 +140,10 @@ class Sample(NamedTuple):
         n_held: Lengths of the lists, int64 ``(threads, P)``.
         ring: Sums of what is on its way.
         head: Slot of the next step in each ring, as each thread counts it, int64 ``(threads, S)``.
+        since: Blocks of neurons that sleep: the step up to which each is done, or -1, int64.
+        first_block: Where the blocks of each thread's share of a population begin, int64 ``(threads, P)``.
+        dirty: Per thread, whether something may arrive in a slot of a ring, uint8 ``(threads, slots)``; no slots if
+            nobody sleeps.
     """
 
     values: Array
@@ -120,10 +154,23 @@ class Sample(NamedTuple):
     n_held: Ints
     ring: Array
     head: Ints
+    since: Ints
+    first_block: Ints
+    dirty: npt.NDArray[np.uint8]
+
+
+@njit(cache=True, nogil=True)
+def _mark(dirty, ports, port, now, shortest, longest):  # type: ignore[no-untyped-def]
+    """Note that something may arrive in some slots of a receptor, if anybody sleeps in this run."""
+    if dirty.shape[0]:
+        first, slots = ports[port, DIRTY], ports[port, SLOTS]
+        for delay in range(shortest, longest + 1):
+            slot = now + delay
+            dirty[first + (slot - slots if slot >= slots else slot)] = 1
 
 
 @njit(inline="always")
-def _send(ring, ports, paths, own_edge, head, origins, q, k, shift, events, spike_start, spike_unit, t):  # type: ignore[no-untyped-def]
+def _send(ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events, spike_start, spike_unit, t):  # type: ignore[no-untyped-def]
     """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head."""
     event_start, event_unit, event_count, one = events
     p, number, source = paths[q, OWNER], paths[q, PORT], paths[q, SOURCE]
@@ -135,6 +182,7 @@ def _send(ring, ports, paths, own_edge, head, origins, q, k, shift, events, spik
     if source < n_inputs:
         first, last = event_start[source, k], event_start[source, k + 1]
         if first < last:
+            _mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
             port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
             deliver(ring, port, now, origins, paths, q, event_unit, event_count, 1, first, last, t, low, high)
         return
@@ -142,8 +190,16 @@ def _send(ring, ports, paths, own_edge, head, origins, q, k, shift, events, spik
     for other in range(spike_start.shape[0]):
         first, last = spike_start[other, place], spike_start[other, place + 1]
         if first < last:
+            _mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
             port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
             deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)
+
+
+@njit(cache=True, nogil=True)
+def _slot(ports, head, port, shift, t):  # type: ignore[no-untyped-def]
+    """Return a receptor's slot of the step ``shift`` after the head."""
+    slot = head[t, port] + shift
+    return slot - ports[port, SLOTS] if slot >= ports[port, SLOTS] else slot
 
 
 @njit(inline="always")
@@ -161,25 +217,56 @@ def _numbers(each, row, first, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _laws(  # type: ignore[no-untyped-def]
-    sample, p, a, n_neurons, size, o, q, law, flags, numbers, refractory, take, step, low, spikes, t, total
-):
-    """Move neurons on by every law but the adaptive one, reset those that fire and put refractory ones back."""
+def _move(sample, a, n_neurons, begin, end, o, q, law, numbers, take, step, low, spikes, total):  # type: ignore[no-untyped-def]
+    """Move some of a thread's neurons on by every law but the adaptive one; return where the next spike goes."""
     values, ring, release = sample.values, sample.ring, sample.release
-    beta, drive, alpha, kappa, alpha_inh, kappa_inh, syn_step, to_v, theta, v_reset, amount = numbers
-    first = total
+    beta, drive, alpha, kappa, alpha_inh, kappa_inh, syn_step, to_v, theta = numbers
+    i, h = a + n_neurons, a + 2 * n_neurons
     if law == MEMBRANE:
-        total = membrane(values, a, size, ring, o, beta, drive, theta, release, step, low, spikes, total)
-    elif law == CURRENT:
-        total = current(
-            *(values, a, a + n_neurons, size, ring, o, beta, kappa, drive, to_v, alpha, syn_step, theta, take),
+        return membrane(values, a, begin, end, ring, o, beta, drive, theta, release, step, low, spikes, total)
+    if law == CURRENT:
+        return current(
+            *(values, a, i, begin, end, ring, o, beta, kappa, drive, to_v, alpha, syn_step, theta, take),
             *(release, step, low, spikes, total),
         )
+    return two_currents(
+        *(values, a, i, h, begin, end, ring, o, q, beta, kappa, kappa_inh, drive, alpha, alpha_inh, theta, take),
+        *(release, step, low, spikes, total),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _laws(  # type: ignore[no-untyped-def]
+    sample, p, a, n_neurons, size, o, q, law, flags, numbers, rest, refractory, take, some, step, low, spikes, t, total
+):
+    """Move neurons on by every law but the adaptive one, reset those that fire and put refractory ones back."""
+    values, release, since = sample.values, sample.release, sample.since
+    v_reset, amount, calm, room, peak, peak_inh, i_rest = rest
+    sleepy = flags & SLEEPY != 0
+    block = sample.first_block[t, p]
+    i, h = a + n_neurons, a + 2 * n_neurons
+    moving = numbers[:8]
+    first = total
+    if sleepy:
+        if some == SETTLE:
+            catch_up(values, a, i, h, size, law, step, since, block, moving)
+            return total
+        awake = wake(values, a, i, h, size, sample.ring, o, q, some, law, step, since, block, moving)
+        if awake == 0:
+            return total
+        begin = 0
+        while begin < size:
+            end = begin
+            while end < size and since[block + end // SLEEPERS] < 0:
+                end += SLEEPERS
+            end = min(end, size)
+            if end > begin:
+                total = _move(sample, a, n_neurons, begin, end, o, q, law, numbers, take, step, low, spikes, total)
+            begin = max(end, begin) + SLEEPERS
+    elif some == SETTLE:
+        return total
     else:
-        total = two_currents(
-            *(values, a, a + n_neurons, a + 2 * n_neurons, size, ring, o, q, beta, kappa, kappa_inh, drive),
-            *(alpha, alpha_inh, theta, take, release, step, low, spikes, total),
-        )
+        total = _move(sample, a, n_neurons, 0, size, o, q, law, numbers, take, step, low, spikes, total)
     refractory_some = flags & REFRACTORY != 0
     if refractory_some:
         sample.n_held[t, p] = hold(values, a, sample.held, sample.until, sample.kept, sample.n_held[t, p], step)
@@ -195,12 +282,14 @@ def _laws(  # type: ignore[no-untyped-def]
                     sample.until[entry] = release[n]
                     sample.kept[entry] = values[n]
                     sample.n_held[t, p] += 1
+    if sleepy:
+        fall_asleep(values, a, i, h, size, law, step, release, since, block, calm, room, peak, peak_inh, i_rest)
     return total
 
 
 @njit(cache=True, nogil=True)
 def _update(  # type: ignore[no-untyped-def]
-    populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, step, spikes, t, total
+    populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, some, step, spikes, t, total
 ):
     """Move a thread's ``size`` neurons from unit ``low`` of population ``p`` on; return where its next spike goes."""
     law, flags = populations[p, LAW], populations[p, FLAGS]
@@ -208,11 +297,15 @@ def _update(  # type: ignore[no-untyped-def]
     if flags & OWN == 0:
         numbers = (
             *(one[p, BETA], one[p, DRIVE], one[p, ALPHA], one[p, KAPPA], one[p, ALPHA_INH], one[p, KAPPA_INH]),
-            *(one[p, SYN_STEP], one[p, SYN_TO_V], one[p, THRESHOLD], one[p, V_RESET], one[p, AMOUNT]),
+            *(one[p, SYN_STEP], one[p, SYN_TO_V], one[p, THRESHOLD]),
+        )
+        rest = (
+            *(one[p, V_RESET], one[p, AMOUNT], one[p, CALM], one[p, ROOM], one[p, PEAK], one[p, PEAK_INH]),
+            one[p, I_REST],
         )
         return _laws(
-            *(sample, p, a, n_neurons, size, o, q, law, flags, numbers, populations[p, REFRACTORY_STEPS]),
-            *(take, step, low, spikes, t, total),
+            *(sample, p, a, n_neurons, size, o, q, law, flags, numbers, rest, populations[p, REFRACTORY_STEPS]),
+            *(take, some, step, low, spikes, t, total),
         )
     e = populations[p, EACH] + low
     beta, drive = _numbers(each, BETA, e, size), _numbers(each, DRIVE, e, size)
@@ -220,6 +313,8 @@ def _update(  # type: ignore[no-untyped-def]
     amount = _numbers(each, AMOUNT, e, size)
     steps = array_at(np.int64(refractory.ctypes.data) + e * refractory.itemsize, size, np.int64)
     if law == ADAPTIVE:
+        if some == SETTLE:
+            return total
         return adaptive(
             *(sample.values, a, a + n_neurons, size, sample.ring, o, beta, drive, theta, v_reset, amount),
             *(_numbers(each, ADAPT_DECAY, e, size), _numbers(each, ADAPT_V, e, size)),
@@ -229,10 +324,15 @@ def _update(  # type: ignore[no-untyped-def]
     numbers_of = (
         *(beta, drive, _numbers(each, ALPHA, e, size), _numbers(each, KAPPA, e, size)),
         *(_numbers(each, ALPHA_INH, e, size), _numbers(each, KAPPA_INH, e, size)),
-        *(_numbers(each, SYN_STEP, e, size), _numbers(each, SYN_TO_V, e, size), theta, v_reset, amount),
+        *(_numbers(each, SYN_STEP, e, size), _numbers(each, SYN_TO_V, e, size), theta),
+    )
+    rest_of = (
+        *(v_reset, amount, _numbers(each, CALM, e, size), _numbers(each, ROOM, e, size)),
+        *(_numbers(each, PEAK, e, size), _numbers(each, PEAK_INH, e, size), _numbers(each, I_REST, e, size)),
     )
     return _laws(
-        *(sample, p, a, n_neurons, size, o, q, law, flags, numbers_of, steps, take, step, low, spikes, t, total),
+        *(sample, p, a, n_neurons, size, o, q, law, flags, numbers_of, rest_of, steps),
+        *(take, some, step, low, spikes, t, total),
     )
 
 
@@ -258,8 +358,22 @@ def _drop(ring, first, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _take_marks(dirty, ports, head, port, last, shift, t):  # type: ignore[no-untyped-def]
+    """Return whether something may arrive at the receptors ``port`` to ``last`` in a step, and take the marks away."""
+    if dirty.shape[0] == 0:
+        return SOMETHING
+    some = NOTHING
+    for receptor in range(port, last + 1):
+        mark = ports[receptor, DIRTY] + _slot(ports, head, receptor, shift, t)
+        if dirty[mark]:
+            some = SOMETHING
+        dirty[mark] = 0
+    return some
+
+
+@njit(cache=True, nogil=True)
 def _step(  # type: ignore[no-untyped-def]
-    plan, sample, sample_id, filled, counts, origins, k, shift, step, events, spike_start, spike_unit, t, total
+    plan, sample, sample_id, dirty, filled, counts, origins, k, shift, step, events, spike_start, spike_unit, t, total
 ):
     """Move a thread's neurons on by one step, ``shift`` slots after the head; return where its next spike goes."""
     order, populations, ports, paths, own_edge = plan.order, plan.populations, plan.ports, plan.paths, plan.own_edge
@@ -280,7 +394,20 @@ def _step(  # type: ignore[no-untyped-def]
                     q = into[entry]
                     if paths[q, NOW]:
                         _send(
-                            ring, ports, paths, own_edge, head, origins, q, k, shift, events, spike_start, spike_unit, t
+                            ring,
+                            ports,
+                            paths,
+                            own_edge,
+                            head,
+                            dirty,
+                            origins,
+                            q,
+                            k,
+                            shift,
+                            events,
+                            spike_start,
+                            spike_unit,
+                            t,
                         )
             port = populations[p, FIRST_PORT]
             last = populations[p, LAST_PORT] - 1
@@ -291,6 +418,14 @@ def _step(  # type: ignore[no-untyped-def]
                     if owner == p:
                         o = _place(ports, head, noise[number, NOISE_PORT], shift, t) + low
                         _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high)
+                        _mark(
+                            dirty,
+                            ports,
+                            noise[number, NOISE_PORT],
+                            _slot(ports, head, noise[number, NOISE_PORT], shift, t),
+                            0,
+                            0,
+                        )
                     first += STEPS * (own_edge[owner, t + 1] - own_edge[owner, t])
             if stage == 0:
                 if active:
@@ -298,7 +433,7 @@ def _step(  # type: ignore[no-untyped-def]
                     other = _place(ports, head, last, shift, t) + low
                     total = _update(
                         *(populations, one, each, refractory, sample, p, n_neurons, low, high - low, o, other),
-                        *(not late, step, spike_unit, t, total),
+                        *(not late, _take_marks(dirty, ports, head, port, last, shift, t), step, spike_unit, t, total),
                     )
                 spike_start[t, k * n_populations + rank + 1] = total
             if late == (stage == 0) or (active and not late):
@@ -364,7 +499,8 @@ def run_steps(  # type: ignore[no-untyped-def]
             loose(sample.kept),
             loose(sample.n_held),
         ),
-        *(loose(sample.ring), loose(sample.head)),
+        *(loose(sample.ring), loose(sample.head), loose(sample.since), loose(sample.first_block)),
+        loose(sample.dirty),
     )
     events = (loose(events[0]), loose(events[1]), loose(events[2]), loose(events[3]))
     spike_start, spike_unit = loose(spike_start), loose(spike_unit)
@@ -382,6 +518,9 @@ def run_steps(  # type: ignore[no-untyped-def]
         drawn += STEPS * (own_edge[owner, t + 1] - own_edge[owner, t])
     counts = np.empty(drawn, np.uint8)
     filled = np.full(plan.noise.shape[0], -1)
+    slots = sample.dirty.shape[1]
+    dirty = array_at(np.int64(sample.dirty.ctypes.data) + t * slots, slots, np.uint8)
+    dirty[:] = 1  # what an earlier call sent on its way
     total = spike_start[t, 0]
     turn = 0
     for begin in range(0, n_steps, window):
@@ -392,6 +531,7 @@ def run_steps(  # type: ignore[no-untyped-def]
                 plan,
                 sample,
                 sample_id,
+                dirty,
                 filled,
                 counts,
                 origins,
@@ -413,6 +553,15 @@ def run_steps(  # type: ignore[no-untyped-def]
             for q in range(paths.shape[0]):
                 if not paths[q, NOW]:
                     k = begin + j
-                    _send(ring, ports, paths, own_edge, head, origins, q, k, j, events, spike_start, spike_unit, t)
+                    _send(
+                        ring, ports, paths, own_edge, head, dirty, origins, q, k, j, events, spike_start, spike_unit, t
+                    )
         for port in range(ports.shape[0]):
             head[t, port] = (head[t, port] + length) % ports[port, SLOTS]
+    if slots:
+        for p in range(n_populations):
+            low, high = own_edge[p, t], own_edge[p, t + 1]
+            _update(
+                *(populations, plan.one, plan.each, plan.refractory, sample, p, n_neurons, low, high - low, 0, 0),
+                *(True, SETTLE, first_step + n_steps - 1, spike_unit, t, total),
+            )

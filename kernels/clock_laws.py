@@ -17,7 +17,22 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-__all__ = ["adaptive", "current", "hold", "membrane", "receive", "reset", "two_currents"]
+__all__ = [
+    "ADAPTIVE",
+    "CURRENT",
+    "MEMBRANE",
+    "TWO_CURRENTS",
+    "adaptive",
+    "current",
+    "hold",
+    "membrane",
+    "receive",
+    "reset",
+    "two_currents",
+]
+
+MEMBRANE, CURRENT, ADAPTIVE, TWO_CURRENTS = range(4)
+"""Laws."""
 
 BLOCK = 512  # neurons moved on together: the loop without a branch is the fast one
 PART = 32  # of them looked at together for a spike: few fire
@@ -51,13 +66,14 @@ def _who(values, a, block, end, theta, release, step, unit, spikes, total):  # t
 
 
 @njit(cache=True, nogil=True)
-def membrane(values, a, size, ring, o, beta, drive, theta, release, step, unit, spikes, total):  # type: ignore[no-untyped-def]
+def membrane(values, a, begin, size, ring, o, beta, drive, theta, release, step, unit, spikes, total):  # type: ignore[no-untyped-def]
     """LIF, IF and LI: ``v <- (beta v + drive) + arrivals``.
 
     Args:
         values: State, variable after variable of all neurons.
         a: The first of the thread's neurons.
-        size: How many they are.
+        begin: First of them to be moved on.
+        size: One past the last.
         ring: Arrivals, set to zero when taken.
         o: Where theirs begin.
         beta: One number, or one a neuron of the thread's; and so on.
@@ -73,7 +89,7 @@ def membrane(values, a, size, ring, o, beta, drive, theta, release, step, unit, 
         Where the next one after this step goes.
     """
     a, o = np.uint64(a), np.uint64(o)
-    for block in range(0, size, BLOCK):
+    for block in range(begin, size, BLOCK):
         end = min(block + BLOCK, size)
         ready = False
         for j in range(np.uint64(block), np.uint64(end)):
@@ -91,6 +107,7 @@ def current(  # type: ignore[no-untyped-def]
     values,
     a,
     i,
+    begin,
     size,
     ring,
     o,
@@ -113,7 +130,7 @@ def current(  # type: ignore[no-untyped-def]
     Args as for :func:`membrane`; ``i`` is where the currents begin, and without ``take`` the arrivals stay.
     """
     a, i, o = np.uint64(a), np.uint64(i), np.uint64(o)
-    for block in range(0, size, BLOCK):
+    for block in range(begin, size, BLOCK):
         end = min(block + BLOCK, size)
         ready = False
         if take:
@@ -140,6 +157,7 @@ def two_currents(  # type: ignore[no-untyped-def]
     a,
     i,
     h,
+    begin,
     size,
     ring,
     o,
@@ -163,7 +181,7 @@ def two_currents(  # type: ignore[no-untyped-def]
     Args as for :func:`current`; ``h`` and ``q`` are where the inhibitory currents and arrivals begin.
     """
     a, i, h, o, q = np.uint64(a), np.uint64(i), np.uint64(h), np.uint64(o), np.uint64(q)
-    for block in range(0, size, BLOCK):
+    for block in range(begin, size, BLOCK):
         end = min(block + BLOCK, size)
         ready = False
         for j in range(np.uint64(block), np.uint64(end)):

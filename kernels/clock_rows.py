@@ -16,23 +16,27 @@ from numba.extending import intrinsic, overload
 from snnsim.kernels.memory import array_at, fetch
 
 __all__ = [
-    *("LIVE", "PORT_COLUMNS", "PORT_SIZE", "RING", "SLOTS"),
+    *("DIRTY", "LIVE", "LONGEST", "PORT_COLUMNS", "PORT_SIZE", "SHORTEST", "RING", "SLOTS"),
     *("DELAY", "DELAY_KIND", "EDGES", "NOW", "N_SOURCE", "N_SYNAPSES", "OWNER", "PATH_COLUMNS", "PORT", "ROW_DELAY"),
     *("ROW_EDGE", "SOURCE", "TARGET", "TARGET_KIND", "WEIGHT", "WEIGHT_KIND"),
     *("DELAYS", "DENSE", "TARGETS", "WEIGHTS", "deliver", "divide", "slot_of"),
 ]
 
-PORT_SIZE, RING, SLOTS, LIVE, PORT_COLUMNS = range(5)
-"""Columns of the table of receptors: neurons; where its ring begins; slots; the longest delay."""
+PORT_SIZE, RING, SLOTS, LIVE, DIRTY, PORT_COLUMNS = range(6)
+"""Columns of the table of receptors: neurons; where its ring begins; slots; the longest delay; where the marks of its
+slots begin."""
 
 SOURCE, OWNER, PORT, NOW, N_SOURCE, N_SYNAPSES, EDGES = range(7)
 """Columns of the table of paths: the source (an input's place, or the number of inputs and a population's place in the
 order of updating); the target population and its receptor; 1 if the synapses have delay 0; sources; synapses; threads
 plus one."""
 
-TARGET_KIND, TARGET, WEIGHT_KIND, WEIGHT, DELAY_KIND, DELAY, ROW_DELAY, ROW_EDGE, PATH_COLUMNS = range(7, 16)
+TARGET_KIND, TARGET, WEIGHT_KIND, WEIGHT, DELAY_KIND, DELAY, ROW_DELAY, ROW_EDGE, SHORTEST, LONGEST, PATH_COLUMNS = (
+    range(7, 18)
+)
 """How targets, weights and delays are stored and at which addresses; addresses of the delay of each row (int64, -1 for
-a row that is left out) and of where each thread's share of a row begins (int64 ``(n_source, threads + 1)``)."""
+a row that is left out) and of where each thread's share of a row begins (int64 ``(n_source, threads + 1)``); shortest
+and longest delay."""
 
 DENSE = 2
 """In place of a kind of targets: every row holds a weight for each target in turn."""

@@ -23,6 +23,7 @@ from snnsim.engines.clock_stimuli import drives, noise_table, spread
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.errors import InputError
 from snnsim.kernels import clock
+from snnsim.kernels.clock_sleep import SLEEPERS
 from snnsim.kernels.memory import run_together
 from snnsim.network import Network
 
@@ -35,12 +36,27 @@ WINDOW_SPIKES = 2**22  # room for spikes and recorded numbers in one window of s
 MIN_WORK = 20_000  # neuron-steps in a window of steps that are worth a meeting of threads
 
 
+def _awake(network: Network, record: tuple[str, ...]) -> frozenset[str]:
+    """Return the populations that must be moved on in every step because something reads their variables."""
+    names = {name.rpartition(".")[0] for name in record}
+    if network.readout is not None and network.readout.variable == "v":
+        names.add(network.readout.population)
+    return frozenset(names)
+
+
 class ClockEngine:
-    """Runs every network; see the module."""
+    """Runs every network; see the module.
+
+    Args:
+        sleepy: Leave neurons alone while they cannot fire and nothing arrives, see :mod:`snnsim.kernels.clock_sleep`.
+    """
+
+    def __init__(self, sleepy: bool = False) -> None:
+        self.sleepy = sleepy
 
     def prepare(self, network: Network, dtype: Dtype, threads: int) -> ClockRunner:
         """Lay the network out; nothing is compiled before the first run of this dtype."""
-        layout = make_layout(network, dtype)
+        layout = make_layout(network, dtype, _awake(network, ()) if self.sleepy else None)
         needed = layout.ring_length * np.dtype(dtype).itemsize
         if needed > MAX_RING_BYTES:
             raise InputError(
@@ -48,7 +64,7 @@ class ClockEngine:
                 f"{needed / 2**30:.1f} GiB a sample, at most {MAX_RING_BYTES / 2**30:.0f} GiB "
                 "are used; shorten the delays or use a larger dt"
             )
-        return ClockRunner(network, dtype, threads, layout)
+        return ClockRunner(network, dtype, threads, layout, sleepy=self.sleepy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +87,7 @@ class ClockRunner:
         layout: The network laid out.
         window: Bounds the steps of one call of the kernel and changes no bit.
         divide: Whether to run one sample on several threads; chosen from the size of the network by default.
+        sleepy: Whether neurons may sleep.
     """
 
     network: Network
@@ -79,6 +96,7 @@ class ClockRunner:
     layout: Layout
     window: int | None = None
     divide: bool | None = None
+    sleepy: bool = False
 
     def run(
         self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
@@ -97,13 +115,15 @@ class ClockRunner:
         chunks = [range(begin, min(begin + size, n)) for begin in range(0, n, size)]
         layout = self.layout
         network = spread(self.network, inputs.stimuli)
-        if network is not self.network:
-            layout = make_layout(network, self.dtype)
+        if network is not self.network or (self.sleepy and record):
+            layout = make_layout(network, self.dtype, _awake(network, record) if self.sleepy else None)
         plan, kept = layout.plan(inner, noise_table(network, inputs.stimuli, inputs.seed, self.dtype))
 
         def work(chunk: range) -> list[SampleRun]:
             return [
-                self._sample(plan, inner, inputs, units, counts, b, None if state is None else state.samples[b], record)
+                self._sample(
+                    layout, plan, inner, inputs, units, counts, b, None if state is None else state.samples[b], record
+                )
                 for b in chunk
             ]
 
@@ -119,7 +139,7 @@ class ClockRunner:
             runs,
             record,
             state,
-            engine="clock",
+            engine="event" if self.sleepy else "clock",
             dtype=self.dtype,
             seconds=time.perf_counter() - started,
         )
@@ -155,11 +175,12 @@ class ClockRunner:
         edge = np.searchsorted(np.minimum(table[:, 3], threads - 1), np.arange(threads + 1)).astype(np.int64)
         return Columns(np.ascontiguousarray(table[:, :3]), edge, where)
 
-    def _load(self, state: SampleState | None, plan: clock.Plan, threads: int) -> clock.Sample:
+    def _load(self, state: SampleState | None, layout: Layout, plan: clock.Plan, threads: int) -> clock.Sample:
         n = self.layout.n_neurons
         n_populations = plan.order.shape[0]
         most = max(len(item.neuron.variables) for item in self.network.populations)
         ring = np.zeros(self.layout.ring_length, self.dtype)
+        blocks = -(-np.diff(plan.own_edge, axis=1).T // SLEEPERS)
         sample = clock.Sample(
             values=np.zeros(most * n, self.dtype),
             release=np.zeros(n, np.int64),
@@ -169,6 +190,9 @@ class ClockRunner:
             n_held=np.zeros((threads, n_populations), np.int64),
             ring=ring,
             head=np.zeros((threads, plan.ports.shape[0]), np.int64),
+            since=np.full(int(blocks.sum()), -1),
+            first_block=(np.cumsum(blocks) - blocks.reshape(-1)).reshape(blocks.shape),
+            dirty=np.zeros((threads, layout.slots), np.uint8),
         )
         if state is None:
             return sample
@@ -189,7 +213,7 @@ class ClockRunner:
         places = [np.zeros(0, np.int64)]
         values = [np.zeros(0, self.dtype)]
         for port in range(plan.ports.shape[0]):
-            size, begin, slots, _ = plan.ports[port].tolist()
+            size, begin, slots = plan.ports[port, :3].tolist()
             ring = sample.ring[begin : begin + slots * size].reshape(slots, size)
             pending = np.roll(ring, -int(sample.head[0, port]), axis=0).reshape(-1)
             at = np.flatnonzero(pending)
@@ -206,6 +230,7 @@ class ClockRunner:
 
     def _sample(
         self,
+        layout: Layout,
         plan: clock.Plan,
         threads: int,
         inputs: Inputs,
@@ -222,7 +247,7 @@ class ClockRunner:
         first_step = 0 if state is None else state.step
         trace_name = f"{readout.population}.v" if readout is not None and readout.variable == "v" else None
         columns = self._columns(record if trace_name is None else (*record, trace_name), plan, threads)
-        sample = self._load(state, plan, threads)
+        sample = self._load(state, layout, plan, threads)
         accumulated = None if state is None else state.readout
         window = self.window or max(1, WINDOW_SPIKES // max(n_neurons, columns.table.shape[0]))
         window = min(window, max(n_steps, 1))

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from snnsim.engines import Dtype
 from snnsim.errors import InputError
 from snnsim.kernels import clock, clock_rows
+from snnsim.kernels.clock_sleep import DEEPEST
 from snnsim.network import Network, Projection, Sparse
 
 __all__ = ["Layout", "make_layout"]
 
+MAX_RISE = 100_000  # steps in which a postsynaptic potential must have its peak
 MAX_WINDOW = 64  # steps; longer windows gain nothing and their rings leave the cache
 UNIFORM_DENSITY = 0.5  # share of existing weights from which a row is added as a whole
 SHARE = 16  # neurons; threads own whole cache lines
@@ -60,7 +62,40 @@ class Path:
     longest: int
 
 
-def _populations(network: Network, dtype: Dtype) -> dict[str, Any]:
+def _peak(beta: Array, alpha: Array, kappa: Array) -> Array:
+    """Return the most that a unit current adds to the membrane in any later step, by the recursion itself."""
+    v, i, best = np.zeros_like(beta), np.ones_like(beta), np.zeros_like(beta)
+    for _ in range(MAX_RISE):
+        v, i = beta * v + kappa * i, alpha * i
+        if np.all(v <= best):
+            break
+        best = np.maximum(best, v)
+    else:
+        best[:] = np.inf  # still rising: never calm
+    return best * (1 + 1e-4)
+
+
+def _sleep(numbers: dict[str, Array], kind: np.dtype[Any]) -> None:
+    """Add what :func:`snnsim.kernels.clock_sleep.fall_asleep` needs, for neurons whose thresholds are above rest."""
+    beta, theta = numbers["beta"].astype(np.float64), numbers["v_threshold"].astype(np.float64)
+    alpha = numbers["alpha"].astype(np.float64)
+    slow = np.maximum(beta, np.maximum(alpha, numbers["alpha_inh"].astype(np.float64)))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        rest = np.where(alpha < 1, numbers["drive_syn_step"] / (1 - alpha), 0.0)
+        end = numbers["drive_step"] + numbers["drive_syn_to_v"] + numbers["kappa"] * rest
+        end = np.where(end == 0, 0.0, end / (1 - beta))
+        margin = 16 * np.finfo(kind).eps * DEEPEST / (1 - slow) + 1e-6
+        calm = theta * (1 - margin)
+        room = calm - np.maximum(end, 0)
+        sane = (theta > 0) & np.isfinite(theta) & (margin < 0.5) & (room > 0) & (np.abs(end) < DEEPEST * calm)
+    numbers["calm"] = np.where(sane, calm, -np.inf)
+    numbers["room"] = np.where(sane, room, -np.inf)
+    numbers["peak"] = _peak(beta, alpha, numbers["kappa"].astype(np.float64))
+    numbers["peak_inh"] = _peak(beta, numbers["alpha_inh"].astype(np.float64), numbers["kappa_inh"].astype(np.float64))
+    numbers["i_rest"] = np.asarray(rest)
+
+
+def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -> dict[str, Any]:
     """Return the table of populations without their receptors, and their numbers per step."""
     kind = np.dtype(dtype)
     table = np.zeros((len(network.populations), clock.POPULATION_COLUMNS), np.int64)
@@ -72,11 +107,15 @@ def _populations(network: Network, dtype: Dtype) -> dict[str, Any]:
         adaptive = hasattr(item.neuron, "tau_adapt")
         own = adaptive or item.neuron.size() is not None
         step = item.neuron.step(item.size if own else 1, network.dt)
-        values = np.empty((len(clock.NUMBERS), step.beta.shape[0]), kind)
-        for place, name in enumerate(clock.NUMBERS):
+        found: dict[str, Array] = {}
+        for name in clock.NUMBERS[: clock.CALM]:
             names = _ELSEWHERE.get(name, (name,))
             known = [key for key in names if key in step.extra]
-            values[place] = step.extra[known[0]] if known else getattr(step, names[-1])
+            found[name] = np.asarray(step.extra[known[0]] if known else getattr(step, names[-1]), np.float64)
+        sleepy = awake is not None and item.name not in awake and not adaptive
+        sleepy = sleepy and not item.start_step and item.stop_step is None
+        _sleep(found, kind)
+        values = np.stack([found[name] for name in clock.NUMBERS]).astype(kind)
         if step.strict and not adaptive:
             theta = clock.NUMBERS.index("v_threshold")
             values[theta] = np.nextafter(values[theta], np.array(np.inf, kind))
@@ -88,6 +127,7 @@ def _populations(network: Network, dtype: Dtype) -> dict[str, Any]:
             + clock.STRICT * step.strict
             + clock.REFRACTORY * bool(step.refractory_steps.any() and not adaptive)
             + clock.OWN * own
+            + clock.SLEEPY * sleepy
         )
         row[clock.START] = item.start_step
         row[clock.STOP] = 2**62 if item.stop_step is None else item.stop_step
@@ -236,6 +276,12 @@ class Layout:
         return int((ports[:, clock_rows.SLOTS] * ports[:, clock_rows.PORT_SIZE]).sum())
 
     @property
+    def slots(self) -> int:
+        """Slots of all rings if somebody may sleep, else 0."""
+        sleepy = (self.common["populations"][:, clock.FLAGS] & clock.SLEEPY).any()
+        return int(self.common["ports"][:, clock_rows.SLOTS].sum()) if sleepy else 0
+
+    @property
     def longest(self) -> int:
         """The longest delay in steps."""
         return int(self.common["ports"][:, clock_rows.LIVE].max())
@@ -265,8 +311,13 @@ class Layout:
         return clock.Plan(**fields), kept + more
 
 
-def make_layout(network: Network, dtype: Dtype) -> Layout:
+def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = None) -> Layout:
     """Lay a network out as flat arrays for :func:`snnsim.kernels.clock.run_steps`.
+
+    Args:
+        network: The network.
+        dtype: Of the run.
+        awake: Names of the populations that are moved on in every step; the others may sleep. None: nobody sleeps.
 
     Raises:
         InputError: A delay is too long.
@@ -280,7 +331,7 @@ def make_layout(network: Network, dtype: Dtype) -> Layout:
     sizes = np.array([item.size for item in populations], np.int64)
     n_ports = np.array([max(1, len(item.neuron.receptors)) for item in populations], np.int64)
     first_port = np.concatenate(([0], np.cumsum(n_ports))).astype(np.int64)
-    tables = _populations(network, dtype)
+    tables = _populations(network, dtype, awake)
     populations_table = tables["populations"]
     populations_table[:, clock.FIRST_PORT], populations_table[:, clock.LAST_PORT] = first_port[:-1], first_port[1:]
     paths: list[Path] = []
@@ -296,6 +347,7 @@ def make_layout(network: Network, dtype: Dtype) -> Layout:
                 divisible = False
                 if populations[owner].neuron.current:
                     populations_table[owner, clock.FLAGS] |= clock.LATE
+                    populations_table[owner, clock.FLAGS] &= ~clock.SLEEPY
     window = min([MAX_WINDOW, *(path.shortest for path in paths if not path.now)])
     port_size = np.repeat(sizes, n_ports)
     live = np.zeros(port_size.shape[0], np.int64)
@@ -304,6 +356,7 @@ def make_layout(network: Network, dtype: Dtype) -> Layout:
     slots = live + window
     ports = np.empty((port_size.shape[0], clock_rows.PORT_COLUMNS), np.int64)
     ports[:, clock_rows.PORT_SIZE], ports[:, clock_rows.SLOTS], ports[:, clock_rows.LIVE] = port_size, slots, live
+    ports[:, clock_rows.DIRTY] = np.cumsum(slots) - slots
     ports[:, clock_rows.RING] = np.cumsum(slots * port_size) - slots * port_size
     into = [[q for q, path in enumerate(paths) if path.owner == p] for p in range(len(populations))]
     common = {
@@ -336,5 +389,6 @@ def _table(paths: list[Path]) -> Integers:
         if path.delay is not None:
             row[clock_rows.DELAY_KIND] = clock_rows.DELAYS[path.delay.dtype.name]
             row[clock_rows.DELAY] = path.delay.ctypes.data
+        row[clock_rows.SHORTEST], row[clock_rows.LONGEST] = path.shortest, path.longest
         row[clock_rows.ROW_DELAY] = path.row_delay.ctypes.data
     return table
