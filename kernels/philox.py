@@ -61,6 +61,11 @@ class Stream(IntEnum):
     RELEASE = 41  # (sample, step, unit, synapse): stochastic synapses
     POISSON = 43  # (sample, step // 4, unit, stimulus)
     PRUNING = 42  # (sample, step, unit, synapse)
+    CONNECT_ROW = 60  # (source, draw or four draws, attempt, projection): gaps or targets of a source
+    CONNECT_COLUMN = 61  # (target, four draws, attempt, projection): sources of a target
+    CONNECT_TOTAL = 62  # (draw, its high word, attempt, projection): sources of all synapses
+    CONNECT_PAIR = 63  # (source, target, 0, projection): whether a pair is connected
+    CONNECT_VALUE = 64  # (source, place in its row, attempt, projection): weight and delay of a synapse
 
 
 @njit(cache=True, nogil=True)

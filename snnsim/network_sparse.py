@@ -190,7 +190,7 @@ class Steps:
     dtype('uint8')
     """
 
-    values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    values: npt.NDArray[np.integer[Any]]
     dt: float
 
     def __post_init__(self) -> None:
@@ -206,7 +206,7 @@ class Steps:
             kind = "uint8" if high < 256 else "uint16"
         object.__setattr__(self, "values", frozen_array(values, kind, "delay steps"))
 
-    def on_grid(self, dt: float) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    def on_grid(self, dt: float) -> npt.NDArray[np.integer[Any]]:
         """Return the steps, the stored array itself, after checking that ``dt`` is the same.
 
         Raises:

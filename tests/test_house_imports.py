@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "files", "guard", "sealed", "grid"}
+GROUND = {"errors", "files", "guard", "sealed", "grid", "machine"}
 
 # room -> the rooms it may import (besides itself and the ground); docs/architecture.md draws the same table.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -17,11 +17,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guard": set(),
     "sealed": set(),
     "grid": set(),
+    "machine": set(),
     "kernels": set(),
     "neurons": set(),
     "events": set(),
     "network": {"neurons"},
     "stimuli": {"network"},
+    "connect": {"network", "kernels"},
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
     "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli"},
@@ -47,8 +49,11 @@ SAME_ROOM = {
     "network_sparse": "network",
     "network_synapses": "network",
     "events_checks": "events",
+    "connect_values": "connect",
+    "connect_plan": "connect",
+    "connect_space": "connect",
 }
-NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "neurons", "events", "network"}
+NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "machine", "neurons", "events", "network"}
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
 TORCH_ROOMS = {"nn", "learning", "training", "bench"}

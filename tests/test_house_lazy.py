@@ -14,6 +14,7 @@ NO_TORCH = [
     "snnsim.sealed",
     "snnsim.network",
     "snnsim.network_file",
+    "snnsim.connect",
     "snnsim.kernels",
     "snnsim.engines",
     "snnsim.export",
