@@ -258,6 +258,7 @@ class _Content:
             if sha256(value.data if value.size else b"").hexdigest() != checksum:
                 raise self.fail(item, "sha256 mismatch: the array changed after it was written; save it again")
             native: npt.NDArray[Any] = value.astype(value.dtype.newbyteorder("="), copy=False)
+            native.setflags(write=False)  # so that a network takes it without a copy
             found.append(native.reshape(data.shape))
         return found
 
