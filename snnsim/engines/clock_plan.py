@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnsim.engines import Dtype
 from snnsim.errors import InputError
-from snnsim.kernels import clock, clock_rows
+from snnsim.kernels import clock, clock_laws, clock_rows
 from snnsim.kernels.clock_sleep import DEEPEST
 from snnsim.network import Network, Projection, Sparse
 
@@ -119,9 +119,9 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
         if step.strict and not adaptive:
             theta = clock.NUMBERS.index("v_threshold")
             values[theta] = np.nextafter(values[theta], np.array(np.inf, kind))
-        law = clock.ADAPTIVE if adaptive else clock.CURRENT if step.current else clock.MEMBRANE
+        law = clock_laws.ADAPTIVE if adaptive else clock_laws.CURRENT if step.current else clock_laws.MEMBRANE
         row[clock.OFFSET], row[clock.SIZE], row[clock.EACH] = first, item.size, first_own
-        row[clock.LAW] = clock.TWO_CURRENTS if item.neuron.receptors else law
+        row[clock.LAW] = clock_laws.TWO_CURRENTS if item.neuron.receptors else law
         row[clock.FLAGS] = (
             clock.RESET_ZERO * step.reset_zero
             + clock.STRICT * step.strict
