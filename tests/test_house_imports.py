@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "network": {"neurons"},
     "stimuli": {"network"},
     "connect": {"network", "kernels"},
+    "models": {"connect", "network", "neurons", "stimuli"},
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
     "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli"},
