@@ -144,6 +144,7 @@ class Sample(NamedTuple):
         first_block: Where the blocks of each thread's share of a population begin, int64 ``(threads, P)``.
         dirty: Per thread, whether something may arrive in a slot of a ring, uint8 ``(threads, slots)``; no slots if
             nobody sleeps.
+        moved: Neuron-steps of populations that may sleep which were computed, a row a thread, int64 ``(threads, 8)``.
     """
 
     values: Array
@@ -157,6 +158,7 @@ class Sample(NamedTuple):
     since: Ints
     first_block: Ints
     dirty: npt.NDArray[np.uint8]
+    moved: Ints
 
 
 @njit(cache=True, nogil=True)
@@ -261,6 +263,7 @@ def _laws(  # type: ignore[no-untyped-def]
                 end += SLEEPERS
             end = min(end, size)
             if end > begin:
+                sample.moved[t, 0] += end - begin
                 total = _move(sample, a, n_neurons, begin, end, o, q, law, numbers, take, step, low, spikes, total)
             begin = max(end, begin) + SLEEPERS
     elif some == SETTLE:
@@ -500,7 +503,7 @@ def run_steps(  # type: ignore[no-untyped-def]
             loose(sample.n_held),
         ),
         *(loose(sample.ring), loose(sample.head), loose(sample.since), loose(sample.first_block)),
-        loose(sample.dirty),
+        *(loose(sample.dirty), loose(sample.moved)),
     )
     events = (loose(events[0]), loose(events[1]), loose(events[2]), loose(events[3]))
     spike_start, spike_unit = loose(spike_start), loose(spike_unit)

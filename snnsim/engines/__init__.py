@@ -75,6 +75,7 @@ class Inputs:
         first: The first input's Events: labels, sample ids and class names come from it.
         stimuli: What acts on populations without events.
         seed: Of random stimuli.
+        events: Events of every input as they were given, for an engine that does not need a grid.
     """
 
     start: tuple[Integers, ...]
@@ -86,6 +87,7 @@ class Inputs:
     first: Events
     stimuli: tuple[Stimulus, ...] = ()
     seed: int = 0
+    events: tuple[Events, ...] = ()
 
     def __len__(self) -> int:
         return int(self.n_steps.shape[0])
@@ -162,8 +164,33 @@ def _reference() -> Engine:
     return ReferenceEngine()
 
 
-ENGINES = {"clock": _clock, "reference": _reference}
+def _event() -> Engine:
+    from snnsim.engines.event import EventEngine
+
+    return EventEngine()
+
+
+def _event_grid() -> Engine:
+    from snnsim.engines.clock import ClockEngine
+
+    return ClockEngine(sleepy=True)
+
+
+ENGINES = {"clock": _clock, "event": _event, "event-grid": _event_grid, "reference": _reference}
 """Engine by name; an entry is called when its engine is first used."""
+
+
+def _mode(network: Network, engine: str, resolution: float | None) -> str:
+    """Return the engine that runs: engine "event" has two ways through time."""
+    if resolution is None:
+        return engine
+    if engine not in ("event", "event-grid"):
+        raise InputError(f"resolution: expected None with engine {engine!r}, which runs on the grid of dt anyway")
+    if isinstance(resolution, bool) or not np.isclose(check_dt(resolution), network.dt, rtol=1e-9, atol=0):
+        raise InputError(
+            f"resolution: expected None (continuous time) or the network's dt = {network.dt} s, got {resolution!r}"
+        )
+    return "event-grid"
 
 
 def available_threads() -> int:
@@ -243,7 +270,8 @@ def grid_inputs(
         parts.append((start, step, unit, count_of))
         dropped += lost
     columns = [tuple(part[column] for part in parts) for column in range(4)]
-    return Inputs(columns[0], columns[1], columns[2], columns[3], steps, dropped, first)
+    unbinned = tuple(given[name] for name in names)
+    return Inputs(columns[0], columns[1], columns[2], columns[3], steps, dropped, first, events=unbinned)
 
 
 def _count(events: Events, dt: float, n_steps: Integers) -> tuple[Integers, Integers, Integers, Integers, Integers]:
@@ -287,6 +315,7 @@ def simulate(
     initial: Mapping[str, npt.ArrayLike] | None = None,
     stimuli: Iterable[Stimulus] | Stimulus = (),
     seed: int = 0,
+    resolution: float | None = None,
 ) -> Result:
     """Run a network on samples of events.
 
@@ -309,6 +338,8 @@ def simulate(
             ``"population.w"``: a number, one a neuron, or one a sample and neuron.
         stimuli: :class:`snnsim.stimuli.Poisson` and :class:`snnsim.stimuli.Current` that act in this run.
         seed: Of random stimuli, below 2**32.
+        resolution: Of engine ``"event"``: None, continuous time on the events as they are; the network's ``dt``, its
+            grid, with the spikes of engine ``"clock"``.
 
     Raises:
         InputError: Something does not fit; the sentence says what.
@@ -321,6 +352,7 @@ def simulate(
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
             raise InputError(f"{name}: expected a positive integer, got {value!r}")
     network = at_dt(network, dt)
+    mode = _mode(network, engine, resolution)
     names = (record,) if isinstance(record, str) else tuple(record)
     check_records(network, names)
     inputs = grid_inputs(network, events, n_steps, tail_steps)
@@ -329,13 +361,18 @@ def simulate(
     if initial and state is not None:
         raise InputError("initial: a run that goes on from a state has its values already; give one of the two")
     if initial:
-        state = initial_state(network, initial, len(inputs), dtype, engine)
+        state = initial_state(network, initial, len(inputs), dtype, mode)
     elif state is not None:
-        if state.digest != network.digest() or state.dtype != dtype or state.engine != engine:
+        if state.digest != network.digest() or state.dtype != dtype or state.engine != mode:
             raise InputError("state: comes from another network, dtype or engine; start without it")
         if len(state.samples) != len(inputs):
             raise InputError(f"state: holds {len(state.samples)} samples, the events {len(inputs)}")
-    runner = ENGINES[engine]().prepare(network, dtype, threads or available_threads())
+    if mode == "event" and inputs.stimuli:
+        raise InputError(
+            "stimuli: engine 'event' in continuous time runs on events alone; give the noise as events, or use "
+            "engine='clock' or resolution=dt"
+        )
+    runner = ENGINES[mode]().prepare(network, dtype, threads or available_threads())
     return runner.run(inputs, state=state, record=names, batch=batch)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -133,16 +133,17 @@ class ClockRunner:
         else:
             runs = [run for chunk in chunks for run in work(chunk)]
         del kept
-        return collect(
+        result = collect(
             self.network,
             inputs,
             runs,
             record,
             state,
-            engine="event" if self.sleepy else "clock",
+            engine="event-grid" if self.sleepy else "clock",
             dtype=self.dtype,
             seconds=time.perf_counter() - started,
         )
+        return replace(result, notes={"moved": sum(run.moved for run in runs)}) if self.sleepy else result
 
     def _columns(self, record: tuple[str, ...], plan: clock.Plan, threads: int) -> Columns:
         place = {item.name: p for p, item in enumerate(self.network.populations)}
@@ -193,6 +194,7 @@ class ClockRunner:
             since=np.full(int(blocks.sum()), -1),
             first_block=(np.cumsum(blocks) - blocks.reshape(-1)).reshape(blocks.shape),
             dirty=np.zeros((threads, layout.slots), np.uint8),
+            moved=np.zeros((threads, 8), np.int64),
         )
         if state is None:
             return sample
@@ -327,7 +329,8 @@ class ClockRunner:
             name: np.concatenate([np.zeros((0, network.population(name.rpartition(".")[0]).size), self.dtype), *parts])
             for name, parts in kept.items()
         }
-        return SampleRun(spikes, records, accumulated, self._save(sample, plan, first_step + n_steps, accumulated))
+        state_after = self._save(sample, plan, first_step + n_steps, accumulated)
+        return SampleRun(spikes, records, accumulated, state_after, int(sample.moved[:, 0].sum()))
 
 
 def _with_drives(plan: clock.Plan, moved: dict[int, npt.NDArray[Any]]) -> clock.Plan:

@@ -25,16 +25,19 @@ class SampleRun:
     """What an engine found for one sample.
 
     Attributes:
-        spikes: Per spiking population steps (int64, ascending, 0 is the run's first step) and units.
+        spikes: Per spiking population steps (int64, ascending, 0 is the run's first step), or seconds since then
+            (float64, ascending), and units.
         records: As in Result, for this sample.
         readout: What :func:`accumulate` returned last, or None without a readout.
         state: None if the engine cannot go on.
+        moved: Neuron-steps that were computed in populations whose neurons may sleep.
     """
 
-    spikes: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]]
+    spikes: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]
     records: dict[str, npt.NDArray[Any]]
     readout: Accumulated | None
     state: SampleState | None
+    moved: int = 0
 
 
 def accumulate(
@@ -106,8 +109,9 @@ def collect(
         steps = [run.spikes[name][0] for run in runs]
         units = np.concatenate([np.zeros(0, np.int32), *(run.spikes[name][1] for run in runs)])
         ends = np.cumsum([0, *(part.shape[0] for part in steps)], dtype=np.int64)
+        times = np.concatenate([np.zeros(0, np.int64), *steps])
         spikes[name] = Events(
-            times=np.concatenate([np.zeros(0, np.int64), *steps]) * network.dt,
+            times=times if times.dtype.kind == "f" else times * network.dt,
             units=units,
             offsets=ends,
             labels=first.labels,
