@@ -119,18 +119,14 @@ def safe_time(y, i_e, i_i, laws, row):  # type: ignore[no-untyped-def]
     plus_e, plus_i = max(i_e, 0.0), max(i_i, 0.0)
     p = plus_e + plus_i
     left = gap - y - MARGIN * (abs(gap) + abs(y) + abs(i_e) + abs(i_i))
-    if left <= 0.0:
-        return 0.0
-    if p <= gap:
-        return math.inf
-    left *= laws[row, TAU] * (1.0 - MARGIN)
-    time, soon = left / (p - y), laws[row, SOON]
-    if time < soon:
-        p += (i_e - plus_e) * laws[row, LEFT_E] + (i_i - plus_i) * laws[row, LEFT_I]
-        if (p - y) * soon <= left:
-            return soon
-        time = left / (p - y)
-    return time
+    # no branches: which way they go is not foreseeable, and a wrong guess costs more than a division
+    area, soon = left * laws[row, TAU] * (1.0 - MARGIN), laws[row, SOON]
+    reach = p - y
+    time = math.inf if p <= gap else area / reach
+    reach += (i_e - plus_e) * laws[row, LEFT_E] + (i_i - plus_i) * laws[row, LEFT_I]
+    sooner = soon if reach * soon <= area else area / reach
+    time = max(time, min(sooner, soon))
+    return time if left > 0.0 else 0.0
 
 
 @bare

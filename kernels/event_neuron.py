@@ -48,6 +48,7 @@ __all__ = [
     "least_checks",
     "new_check",
     "new_spikes",
+    "new_state",
     "spontaneous",
 ]
 
@@ -119,6 +120,13 @@ class Grid(NamedTuple):
     next: Ints
     column: npt.NDArray[np.int32]
     values: Floats
+
+
+def new_state(neurons: int) -> Floats:
+    """Return rows of zeros, each in one line of the cache."""
+    room = np.zeros(neurons * WIDTH + 8)
+    begin = -room.ctypes.data % 64 // 8
+    return room[begin : begin + neurons * WIDTH].reshape(neurons, WIDTH)
 
 
 def new_spikes(room: int = 1024) -> Spikes:

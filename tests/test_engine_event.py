@@ -1,5 +1,6 @@
 """The event engine in continuous time against the plain definition, closed forms and itself."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from event_networks import DT, alone, driven, inputs, random_network, reference,
 from snnsim.errors import InputError
 from snnsim.kernels.reference_event import ReferenceNeuron
 from snnsim.network import Input, Network, Population, Projection
-from snnsim.neurons import IF, LIF, CubaLIF, ExpCurrentLIF
+from snnsim.neurons import IF, LI, LIF, CubaLIF, ExpCurrentLIF
 
 # closed forms
 
@@ -143,6 +144,7 @@ def test_random_networks_have_the_spikes_of_the_plain_definition(seed: int) -> N
     network, events, initial = random_network(seed)
     steps = round(0.3 / network.dt)
     found = run(network, events, steps, initial=initial)
+    assert found.notes["counts"]["windows"] > 0
     wanted = reference(network, events, initial, steps * network.dt)
     assert len(wanted) > 100
     same(found, wanted)
@@ -157,3 +159,21 @@ def test_loops_without_delay_have_the_spikes_of_the_plain_definition(seed: int) 
     wanted = reference(network, events, initial, steps * network.dt)
     assert len(wanted) > 100
     same(found, wanted)
+
+
+@pytest.mark.parametrize("values", sorted(itertools.permutations([1e16, 1.0, -1e16, 3.0])))
+def test_the_order_of_a_sum_is_emission_then_projection_then_source(values: tuple[float, ...]) -> None:
+    rows = np.zeros((3, 6))
+    rows[2, 0], rows[0, 5], rows[1, 2], rows[1, 3] = values  # in the order in which they are to be summed
+    network = Network(
+        (Population("n", 1, LI(tau_mem=1e9)),),
+        tuple(Projection("in", "n", row[None], 0.125 * (q == 2)) for q, row in enumerate(rows)),
+        (Input("in", 6),),
+        None,
+        DT,
+    )
+    result = run(network, inputs([0.125, 0.25, 0.25, 0.25], [0, 2, 3, 5], 6), n_steps=257, record=("n.v",))
+    total = 0.0
+    for value in values:
+        total += value
+    assert result.records["n.v"][0][256, 0] == total

@@ -142,9 +142,11 @@ class EventRunner:
         """Return the neurons and the step to begin with."""
         plan, layout = self.layout.plan, self.layout
         if isinstance(given, EventSampleState):
-            return given.neurons.copy(), given.step
+            neurons = neuron.new_state(given.neurons.shape[0])
+            neurons[:] = given.neurons
+            return neurons, given.step
         laws = layout.laws[layout.law]
-        neurons = np.zeros((layout.law.shape[0], neuron.WIDTH))
+        neurons = neuron.new_state(layout.law.shape[0])
         neurons[:, neuron.TIME] = plan.origin
         neurons[:, [neuron.HELD, neuron.LAST]] = -np.inf
         begin = 0
