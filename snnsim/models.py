@@ -25,7 +25,7 @@ from snnsim.network_checks import check_integer
 from snnsim.neurons import LIF, ExpCurrentLIF
 from snnsim.stimuli import Poisson, Stimulus
 
-__all__ = ["LAYERS", "Model", "brunel", "cuba", "microcircuit"]
+__all__ = ["LAYERS", "RATES", "Model", "brunel", "cuba", "microcircuit", "rates"]
 
 MS = 1e-3
 DT = 0.1 * MS
@@ -120,11 +120,13 @@ def brunel(
     return Model(Network((exc, inh), tuple(projections), (), None, DT), {}, noise)
 
 
+RATES = (0.943, 3.026, 4.368, 5.882, 7.733, 8.664, 1.096, 7.851)
+"""Spikes a second of the whole microcircuit in NEST, as its example gives them."""
+
 SIZES = (20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948)
 EXTERNAL = (1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100)
 V_MEAN = (-68.28, -63.16, -63.33, -63.45, -63.11, -61.66, -66.72, -61.43)
 V_SD = (5.36, 4.57, 4.74, 4.94, 4.94, 4.55, 5.46, 4.48)
-RATES = (0.943, 3.026, 4.368, 5.882, 7.733, 8.664, 1.096, 7.851)
 PROBABILITY = (  # row: target, column: source
     (0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0),
     (0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0),

@@ -11,6 +11,9 @@ SAYS = {
     "simulate_by_hand.py": ["accuracy 1.000 on 200 samples"],
     "train_in_python.py": ["best-validation: test accuracy", "same predictions in torch and on the clock engine: True"],
     "export_with_proof.py": ["0 of 2480000 neuron-steps differ", "The proof holds."],
+    "cuba.py": ["exc: 5.", "inh: 5.", "coefficient of variation of the intervals 0."],
+    "brunel_regimes.py": ["SR       synchronous regular", "AI       asynchronous irregular"],
+    "microcircuit.py": ["7717 neurons, 298", "L23E", "L6I"],
     "encode_audio.py": ["of 200 channels"],
 }
 

@@ -13,6 +13,7 @@ from snnsim.plots.activity import membrane_traces, rates, sample
 from snnsim.plots.delays import delay_histogram, delay_map
 from snnsim.plots.learning import confusion, learning_curves
 from snnsim.plots.page import COLOURS, to_png, to_svg
+from snnsim.plots.raster import raster
 
 __all__ = [
     "COLOURS",
@@ -21,6 +22,7 @@ __all__ = [
     "delay_map",
     "learning_curves",
     "membrane_traces",
+    "raster",
     "rates",
     "sample",
     "to_png",
