@@ -27,9 +27,8 @@ for name, (g, eta, words) in REGIMES.items():
     times = np.concatenate([spikes.times for spikes in result.spikes.values()])
     counts = np.histogram(times, np.arange(START, STEPS * 1e-4, 0.001))[0]
     found = rates(result, model.network, START)
-    print(
-        f"{name:8} {words:28} {found['exc']:6.1f} spikes/s, variance / mean of 1 ms counts {counts.var() / counts.mean():.0f}"
-    )
+    wave = counts.var() / counts.mean()
+    print(f"{name:8} {words:28} {found['exc']:6.1f} spikes/s, variance / mean of 1 ms counts {wave:.0f}")
     if len(sys.argv) > 1:
         path = Path(f"{sys.argv[1]}-{name}.png")
         path.write_bytes(to_png(raster(result.spikes, start=0.3, stop=0.4, bin_width=0.0005, title=f"{name}: {words}")))
