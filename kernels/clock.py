@@ -32,6 +32,7 @@ from snnsim.kernels.clock_laws import (
     reset,
     two_currents,
 )
+from snnsim.kernels.clock_models import ALPHA_CURRENT, advance
 from snnsim.kernels.clock_rows import (
     DIRTY,
     LIVE,
@@ -86,7 +87,8 @@ NUMBERS = (
     *("calm", "room", "peak", "peak_inh", "i_rest"),
 )
 """Numbers per step, names as in :class:`snnsim.neurons.StepParameters`; alpha and kappa of the first receptor; and what
-:func:`snnsim.kernels.clock_sleep.fall_asleep` needs."""
+:func:`snnsim.kernels.clock_sleep.fall_asleep` needs. Laws from ALPHA_CURRENT on have rows of their own,
+:data:`snnsim.kernels.clock_models.MODEL_NUMBERS`."""
 
 BETA, DRIVE, ALPHA, KAPPA, ALPHA_INH, KAPPA_INH, SYN_STEP, SYN_TO_V = range(8)
 THRESHOLD, V_RESET, AMOUNT, ADAPT_DECAY, ADAPT_V, ADAPT_SPIKE, ADAPT_THRESHOLD = range(8, 15)
@@ -291,11 +293,42 @@ def _laws(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _model(  # type: ignore[no-untyped-def]
+    populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, step, spikes, total
+):
+    """Move a thread's neurons on by a law of :mod:`snnsim.kernels.clock_models`."""
+    law, flags = populations[p, LAW], populations[p, FLAGS]
+    a = populations[p, OFFSET] + low
+    if flags & OWN == 0:
+        numbers = array_at(np.int64(one.ctypes.data), one.size, one.dtype)
+        table = (numbers, p * one.shape[1], 1, 0)
+        place = np.int64(populations.ctypes.data)
+        place += (p * populations.shape[1] + REFRACTORY_STEPS) * populations.itemsize
+        steps = array_at(place, 1, np.int64)
+    else:
+        e = populations[p, EACH] + low
+        numbers = array_at(np.int64(each.ctypes.data), each.size, each.dtype)
+        table = (numbers, e, each.shape[1], 1)
+        steps = array_at(np.int64(refractory.ctypes.data) + e * refractory.itemsize, size, np.int64)
+    zero = flags & RESET_ZERO != 0
+    return advance(
+        *(sample.values, a, n_neurons, size, sample.ring, o, q, law, table, steps, zero, sample.release, take, step),
+        *(low, spikes, total),
+    )
+
+
+@njit(cache=True, nogil=True)
 def _update(  # type: ignore[no-untyped-def]
     populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, some, step, spikes, t, total
 ):
     """Move a thread's ``size`` neurons from unit ``low`` of population ``p`` on; return where its next spike goes."""
     law, flags = populations[p, LAW], populations[p, FLAGS]
+    if law >= ALPHA_CURRENT:
+        if some == SETTLE:
+            return total
+        return _model(
+            *(populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, step, spikes, total),
+        )
     a = populations[p, OFFSET] + low
     if flags & OWN == 0:
         numbers = (

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from snnsim.kernels.reference_models import JUMPS, MODELS
+
 __all__ = ["ReferenceNoise", "ReferencePopulation", "ReferenceProjection", "ReferenceRun", "simulate_reference"]
 
 Array = npt.NDArray[Any]
@@ -21,14 +23,17 @@ Array = npt.NDArray[Any]
 class ReferencePopulation(NamedTuple):
     """Numbers per step of one population, arrays of shape ``(size,)`` in the dtype of the run.
 
-    ``spiking``, ``current`` and ``strict`` are Booleans, ``refractory_steps`` is integer; ``variables`` and
-    ``receptors`` are those of the neuron record, ``extra`` what only its law needs; the other names are those of the
-    laws in ``docs/model.md``.
+    ``spiking``, ``current`` and ``strict`` are Booleans, ``refractory_steps`` is integer; ``kind``, ``variables`` and
+    ``receptors`` are those of the neuron record, ``rest`` holds its variables before step 0, ``extra`` what only its
+    law needs; the other names are those of the laws in ``docs/model.md``. Arrivals add to the variables that follow the
+    membrane, one a receptor.
     """
 
     size: int
+    kind: str
     variables: tuple[str, ...]
     receptors: tuple[str, ...]
+    rest: dict[str, Array]
     start_step: int
     stop_step: int
     spiking: bool
@@ -97,7 +102,7 @@ def simulate_reference(
     noise: Sequence[ReferenceNoise] = (),
     drives: Sequence[tuple[int, dict[int, Array]]] = (),
 ) -> ReferenceRun:
-    """Run one sample from the zero state, or from given values one step before step 0.
+    """Run one sample from rest, or from given values one step before step 0.
 
     Args:
         populations: Numbers per step.
@@ -106,7 +111,7 @@ def simulate_reference(
         inputs: Counts of events of each input, int64 ``(time, unit)``.
         n_steps: Number of steps.
         dtype: float64 or float32; every operation is done in it.
-        initial: Variables of each population one step before step 0; none means zero.
+        initial: Variables of each population one step before step 0; none means rest.
         noise: Stimuli; what they add is the last term of a sum, in their order.
         drives: From which step on which population has which drive per step.
 
@@ -115,7 +120,7 @@ def simulate_reference(
     """
     kind = np.dtype(dtype).type
     populations = list(populations)
-    state = [{name: np.zeros(item.size, dtype) for name in item.variables} for item in populations]
+    state = [{name: np.array(item.rest[name], dtype) for name in item.variables} for item in populations]
     if initial is not None:
         state = [{name: np.array(part[name], dtype) for name in part} for part in initial]
     left = [np.zeros(item.size, np.int64) for item in populations]
@@ -161,7 +166,9 @@ def simulate_reference(
                     populations[place] = item
             free = left[place] == 0
             now = state[place]
-            if item.receptors:
+            if item.kind in MODELS:
+                moved = MODELS[item.kind](item, now, free, None if item.current else arrivals(place, k))
+            elif item.receptors:
                 moved = item.beta * now["v"]
                 for name in item.receptors:
                     moved = moved + item.extra[f"kappa_{name}"] * now[f"i_{name}"]
@@ -190,13 +197,15 @@ def simulate_reference(
             if item.adaptive:
                 w = item.adapt_decay * now["w"] + item.adapt_v * v
                 now["w"] = np.where(spikes, w + item.adapt_spike, w)
+            if item.kind in JUMPS:
+                jumping = now[JUMPS[item.kind]]
+                now[JUMPS[item.kind]] = np.where(spikes, jumping + item.extra["jump"], jumping)
             run.spikes[place][k] = spikes
             send(k, "population", place, spikes.astype(np.int64))
         for place, item in enumerate(populations):
             if item.current:
-                for name in item.receptors or ("",):
+                for name, variable in zip(item.receptors or ("",), item.variables[1:], strict=False):
                     total = arrivals(place, k, name)
-                    variable = f"i_{name}" if name else "i"
                     if item.start_step <= k < item.stop_step:
                         state[place][variable] = state[place][variable] + total
             for variable, values in state[place].items():

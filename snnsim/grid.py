@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from snnsim.errors import InputError
 
-__all__ = ["check_dt", "decay", "delay_to_steps", "kappa", "time_to_step"]
+__all__ = ["check_dt", "decay", "delay_to_steps", "kappa", "kappa_rise", "time_to_step"]
 
 GRID_TOLERANCE = 1e-6
 
@@ -80,3 +80,26 @@ def kappa(tau_mem: npt.ArrayLike, tau_syn: npt.ArrayLike, dt: float) -> npt.NDAr
     safe = np.where(x == 0, 1.0, x)
     ratio = np.where(x == 0, 1.0, -np.expm1(-safe) / safe)
     return np.asarray(dt / tau_m * decay(tau_m, dt) * ratio)
+
+
+def kappa_rise(tau_mem: npt.ArrayLike, tau_syn: npt.ArrayLike, dt: float) -> npt.NDArray[np.float64]:
+    """Return the gain over one step from the variable behind an alpha current to the membrane.
+
+    The exact solution of ``tau_mem dv/dt = -v + i``, ``tau_syn di/dt = -i + e r``, ``tau_syn dr/dt = -r``:
+    ``kappa_rise = e dt^2 / (tau_mem tau_syn) * beta * phi(x)`` with ``x`` as in :func:`kappa` and
+    ``phi(x) = (1 - (1 + x) exp(-x)) / x^2``, the integral of ``u exp(-x u)`` from 0 to 1. Where ``abs(x)`` is at most 1
+    it is summed as a series, because the difference would lose its digits.
+    """
+    tau_m = np.asarray(tau_mem, dtype=np.float64)
+    tau_s = np.asarray(tau_syn, dtype=np.float64)
+    x: Any = dt * (tau_m - tau_s) / (tau_m * tau_s)
+    near = np.abs(x) <= 1
+    small = np.where(near, x, 0.0)
+    series = np.zeros_like(small)
+    power = np.ones_like(small)
+    for n in range(20):
+        series = series + power / (n + 2)
+        power = power * -small / (n + 1)
+    large = np.where(near, 2.0, x)
+    phi = np.where(near, series, (1 - (1 + large) * np.exp(-large)) / large**2)
+    return np.asarray(np.e * dt**2 / (tau_m * tau_s) * decay(tau_m, dt) * phi)

@@ -242,6 +242,13 @@ class Network:
                     f"{what}: receptor: {neuron.kind} has {f'{known}; name one' if known else 'one kind of synapse'}, "
                     f"got {projection.receptor!r}"
                 )
+            weight = projection.weight
+            lowest = weight.weight if isinstance(weight, Sparse) else weight
+            if neuron.conductances and np.min(lowest, initial=0.0) < 0:
+                raise InputError(
+                    f"{what}: weight: {neuron.kind} has conductances, which are not negative, got {np.min(lowest)}; an "
+                    "inhibitory synapse has a positive weight and the receptor 'inh'"
+                )
             expected = (sizes[projection.target], sizes[projection.source])
             if projection.shape != expected:
                 raise InputError(

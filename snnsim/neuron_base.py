@@ -76,7 +76,7 @@ _PER_STEP = (
     *("beta", "alpha", "kappa", "adapt_decay", "drive_step", "drive_syn_step", "drive_syn_to_v"),
     *("alpha_exc", "alpha_inh", "kappa_exc", "kappa_inh"),
 )
-_TIMES = ("tau_mem", "tau_syn", "tau_adapt", "tau_exc", "tau_inh")
+_TIMES = ("tau_mem", "tau_syn", "tau_adapt", "tau_exc", "tau_inh", "tau_w")
 _DECAYS = ("beta", "alpha", "adapt_decay", "alpha_exc", "alpha_inh")
 
 
@@ -104,8 +104,9 @@ class Neuron:
         kind: Name of the law, as stored in files.
         spiking: Whether there is a threshold.
         current: Whether arrivals act on ``v`` through a synaptic variable, one step later, and not at once.
-        variables: Names of the state variables, the membrane first.
+        variables: Names of the state variables, the membrane first; with ``current`` those that arrivals add to follow.
         receptors: Names of the places where synapses end; empty if there is only one.
+        conductances: Whether arrivals add to conductances, which cannot be negative.
     """
 
     kind: ClassVar[str] = ""
@@ -113,6 +114,7 @@ class Neuron:
     current: ClassVar[bool] = False
     variables: ClassVar[tuple[str, ...]] = ("v",)
     receptors: ClassVar[tuple[str, ...]] = ()
+    conductances: ClassVar[bool] = False
     derived: ClassVar[dict[str, str]] = {}
 
     dt: float | None = field(default=None, kw_only=True)
@@ -134,6 +136,8 @@ class Neuron:
             raise InputError(
                 f"{self.kind}.{given[0]}: a number per step needs its dt; use {self.kind}.from_step(dt=...)"
             )
+        if self.dt is not None and not per_step and not hasattr(self, "from_step"):
+            raise InputError(f"{self.kind}.dt: its law is in continuous time and has no numbers per step; leave dt out")
         if self.dt is not None and len(given) < len(per_step):
             missing = next(name for name in per_step if name not in given)
             raise InputError(f"{self.kind}.{missing}: is missing beside dt; use {self.kind}.from_step(dt=...)")
@@ -154,12 +158,12 @@ class Neuron:
             value = getattr(self, name, None)
             if value is not None and (np.any(np.asarray(value) < 0) or np.any(np.asarray(value) > 1)):
                 raise InputError(f"{self.kind}.{name}: expected a decay per step within [0, 1], got {value}")
+        if np.any(np.asarray(getattr(self, "t_ref", 0.0)) < 0):
+            raise InputError(f"{self.kind}.t_ref: expected non-negative seconds")
         if hasattr(self, "reset"):
             reset = self.reset
             if reset not in ("zero", "subtract"):
                 raise InputError(f"{self.kind}.reset: expected 'zero' or 'subtract', got {reset!r}")
-            if np.any(np.asarray(self.t_ref) < 0):  # type: ignore[attr-defined]
-                raise InputError(f"{self.kind}.t_ref: expected non-negative seconds")
             if reset == "zero" and np.any(np.asarray(self.v_reset) >= np.asarray(self.v_threshold)):  # type: ignore[attr-defined]
                 raise InputError(f"{self.kind}.v_reset: must lie below v_threshold, or the neuron fires at every step")
 
@@ -173,6 +177,10 @@ class Neuron:
         if len(sizes) > 1:
             raise InputError(f"{self.kind}: parameter arrays have different lengths {sorted(sizes)}")
         return sizes.pop() if sizes else None
+
+    def rest(self) -> dict[str, Parameter]:
+        """Return what every variable is one step before step 0, a number or ``(size,)``; zero for most laws."""
+        return dict.fromkeys(self.variables, 0.0)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed."""
@@ -224,7 +232,7 @@ class Neuron:
                 syn_step = drive_syn * tau_syn * (1 - alpha)
                 syn_to_v = drive_syn * tau_syn * (1 - beta - gain)
         spiking = self.spiking
-        threshold = vector(p["v_threshold"], size) if spiking else np.full(size, np.inf)
+        threshold = vector(self._threshold(), size) if spiking else np.full(size, np.inf)
         amount = p.get("reset_amount")
         adaptive = "tau_adapt" in p
         if adaptive:
@@ -253,6 +261,11 @@ class Neuron:
             adapt_threshold=vector(p.get("adapt_threshold", 0.0), size),
             extra=self._extra(size, dt, given),
         )
+
+    def _threshold(self) -> Parameter:
+        """Return the membrane potential at which a neuron fires."""
+        value: Parameter = self.v_threshold  # type: ignore[attr-defined]
+        return value
 
     def _extra(self, size: int, dt: float, given: bool) -> dict[str, Array]:
         """Return the numbers per step that only this kind has; ``given``: they are stored in the record."""

@@ -24,18 +24,23 @@ import numpy as np
 
 from snnsim.grid import kappa as kappa_of
 from snnsim.neuron_base import Array, Neuron, Parameter, Reset, StepParameters, per_second, tau_of
-from snnsim.neurons_synaptic import ExpCurrentLIF
+from snnsim.neurons_recovery import AdEx, Izhikevich
+from snnsim.neurons_synaptic import AlphaCurrentLIF, ConductanceLIF, ExpCurrentLIF
 
 __all__ = [
     "IF",
     "LI",
     "LIF",
     "NEURONS",
+    "AdEx",
     "AdaptiveLIF",
+    "AlphaCurrentLIF",
     "Array",
+    "ConductanceLIF",
     "CubaLI",
     "CubaLIF",
     "ExpCurrentLIF",
+    "Izhikevich",
     "Neuron",
     "Parameter",
     "Reset",
@@ -253,7 +258,10 @@ class AdaptiveLIF(Neuron):
         )
 
 
-_RECORDS: tuple[type[Neuron], ...] = (IF, LIF, LI, CubaLIF, CubaLI, AdaptiveLIF, ExpCurrentLIF)
+_RECORDS: tuple[type[Neuron], ...] = (
+    *(IF, LIF, LI, CubaLIF, CubaLI, AdaptiveLIF),
+    *(ExpCurrentLIF, AlphaCurrentLIF, ConductanceLIF, AdEx, Izhikevich),
+)
 
 NEURONS: dict[str, type[Neuron]] = {record.kind: record for record in _RECORDS}
 """Every record by its kind, as stored in files."""

@@ -6,15 +6,16 @@ if weights and currents are in mV too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from snnsim.grid import decay, kappa
-from snnsim.neuron_base import Array, Neuron, Parameter, Reset, per_second, tau_of, vector
+from snnsim.errors import InputError
+from snnsim.grid import decay, kappa, kappa_rise
+from snnsim.neuron_base import Array, Neuron, Parameter, Reset, StepParameters, per_second, tau_of, vector
 
-__all__ = ["ExpCurrentLIF"]
+__all__ = ["AlphaCurrentLIF", "ConductanceLIF", "ExpCurrentLIF"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,3 +93,113 @@ class ExpCurrentLIF(Neuron):
             numbers[f"alpha_{name}"] = alpha if given else decay(tau, dt)
             numbers[f"kappa_{name}"] = gain if given else kappa(self.tau_mem, tau, dt)
         return {name: vector(np.asarray(value), size) for name, value in numbers.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class AlphaCurrentLIF(Neuron):
+    """LIF with alpha-shaped currents of two time constants (NEST's ``iaf_psc_alpha``).
+
+    ``tau_mem dv/dt = -v + i_exc + i_inh + tau_mem drive`` and, for both receptors, ``tau di/dt = -i + e rise``,
+    ``tau d(rise)/dt = -rise``; arrivals add to ``rise``. An arrival of weight w gives the current
+    ``w (t / tau) exp(1 - t / tau)``, whose peak is w, at ``t = tau`` (Rall 1967). Solved exactly (Rotter and
+    Diesmann 1999), also at equal time constants. Per step, in this order of operations::
+
+        v <- beta v
+        v <- (v + kappa_rise_exc rise_exc) + kappa_exc i_exc
+        v <- (v + kappa_rise_inh rise_inh) + kappa_inh i_inh
+        v <- v + drive_step
+        i <- alpha i + (e dt / tau alpha) rise;  rise <- alpha rise            for both receptors
+        spike if v >= v_threshold; reset; the t_ref / dt steps after a spike are skipped (currents go on)
+        rise <- rise + arrivals                                                for both receptors
+
+    ``kappa`` and ``kappa_rise`` are those of :mod:`snnsim.grid`. An arrival at step k first moves ``v`` at k + 1.
+    """
+
+    kind: ClassVar[str] = "AlphaCurrentLIF"
+    current: ClassVar[bool] = True
+    variables: ClassVar[tuple[str, ...]] = ("v", "rise_exc", "rise_inh", "i_exc", "i_inh")
+    receptors: ClassVar[tuple[str, ...]] = ("exc", "inh")
+    tau_mem: Parameter = 0.02
+    tau_exc: Parameter = 0.002
+    tau_inh: Parameter = 0.002
+    v_threshold: Parameter = 1.0
+    v_reset: Parameter = 0.0
+    reset: Reset = "zero"
+    reset_amount: Parameter | None = None
+    t_ref: Parameter = 0.0
+    drive: Parameter = 0.0
+    strict: bool = False
+
+    def _extra(self, size: int, dt: float, given: bool) -> dict[str, Array]:
+        numbers: dict[str, Any] = {"jump": 0.0}
+        for name in self.receptors:
+            tau = np.asarray(getattr(self, f"tau_{name}"))
+            numbers[f"alpha_{name}"] = decay(tau, dt)
+            numbers[f"kappa_{name}"] = kappa(self.tau_mem, tau, dt)
+            numbers[f"rise_{name}"] = np.e * dt / tau * decay(tau, dt)
+            numbers[f"kappa_rise_{name}"] = kappa_rise(self.tau_mem, tau, dt)
+        return {name: vector(value, size) for name, value in numbers.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class ConductanceLIF(Neuron):
+    """LIF with exponential conductances of two time constants (NEST's ``iaf_cond_exp``, PyNN's ``IF_cond_exp``).
+
+    ``tau_mem dv/dt = -v + g_exc (e_exc - v) + g_inh (e_inh - v) + tau_mem drive``,
+    ``dg/dt = -g / tau``; arrivals add to the conductance of the receptor their projection names. Conductances are
+    relative to the leak, so they have no unit: 6 nS with a leak of 10 nS is a weight of 0.6. Weights are not negative:
+    a synapse inhibits because ``e_inh`` lies below the threshold. Potentials, reversal potentials included, are
+    measured from rest.
+
+    A step solves the equation exactly for conductances that keep the mean they have over the step (exponential Euler
+    with the first term of the Magnus series: second order in dt). Per step, in this order of operations::
+
+        mean = tau / dt (1 - alpha) g                                          for both receptors
+        total = (1 + mean_exc) + mean_inh
+        v_end = ((mean_exc e_exc + mean_inh e_inh) + tau_mem drive) / total
+        v <- v_end + (v - v_end) exp(-(dt / tau_mem total))
+        g <- alpha g                                                           for both receptors
+        spike if v >= v_threshold; v <- v_reset; the t_ref / dt steps after a spike are skipped (conductances go on)
+        g <- g + arrivals                                                      for both receptors
+
+    The exponential function is that of :mod:`snnsim.kernels.exponential`. An arrival at step k first moves ``v`` at
+    k + 1.
+    """
+
+    kind: ClassVar[str] = "ConductanceLIF"
+    current: ClassVar[bool] = True
+    variables: ClassVar[tuple[str, ...]] = ("v", "g_exc", "g_inh")
+    receptors: ClassVar[tuple[str, ...]] = ("exc", "inh")
+    conductances: ClassVar[bool] = True
+    tau_mem: Parameter = 0.02
+    tau_exc: Parameter = 0.005
+    tau_inh: Parameter = 0.01
+    e_exc: Parameter = 6.0
+    e_inh: Parameter = -2.0
+    v_threshold: Parameter = 1.0
+    v_reset: Parameter = 0.0
+    t_ref: Parameter = 0.0
+    drive: Parameter = 0.0
+
+    def _check(self) -> None:
+        super()._check()
+        if np.any(np.asarray(self.v_reset) >= np.asarray(self.v_threshold)):
+            raise InputError(f"{self.kind}.v_reset: must lie below v_threshold, or the neuron fires at every step")
+
+    def step(self, size: int, dt: float) -> StepParameters:
+        """Return the numbers per step; ``drive_step`` is the potential ``tau_mem drive``."""
+        numbers = super().step(size, dt)
+        return replace(numbers, drive_step=vector(self.drive, size) * vector(self.tau_mem, size))
+
+    def _extra(self, size: int, dt: float, given: bool) -> dict[str, Array]:
+        numbers: dict[str, Any] = {
+            "jump": 0.0,
+            "rate": dt / np.asarray(self.tau_mem),
+            "e_exc": self.e_exc,
+            "e_inh": self.e_inh,
+        }
+        for name in self.receptors:
+            tau = np.asarray(getattr(self, f"tau_{name}"))
+            numbers[f"alpha_{name}"] = decay(tau, dt)
+            numbers[f"mean_{name}"] = -np.expm1(-dt / tau) * tau / dt
+        return {name: vector(value, size) for name, value in numbers.items()}

@@ -142,6 +142,11 @@ def check_stimuli(network: Network, stimuli: Iterable[Stimulus] | Stimulus) -> t
         if item.receptor not in (population.neuron.receptors or ("",)):
             known = " or ".join(repr(name) for name in population.neuron.receptors) or "one kind of synapse"
             raise InputError(f"{what}: receptor: {population.neuron.kind} has {known}, got {item.receptor!r}")
+        if population.neuron.conductances and np.min(item.weight, initial=0.0) < 0:
+            raise InputError(
+                f"{what}: weight: {population.neuron.kind} has conductances, which are not negative, got "
+                f"{np.min(item.weight)}; use receptor 'inh'"
+            )
         mean = float(np.max(item.rate, initial=0.0)) * network.dt
         if mean > MAX_MEAN:
             raise InputError(

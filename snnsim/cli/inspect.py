@@ -63,19 +63,24 @@ def _law(neuron: Neuron) -> str:
     """Return the parameters that matter in one line."""
     parameters = neuron.parameters()
     parts = []
-    for name in ("tau_mem", "tau_syn", "tau_adapt", "t_ref"):
+    for name in ("tau_mem", "tau_syn", "tau_exc", "tau_inh", "tau_adapt", "tau_w", "t_ref"):
         if name in parameters and not (name == "t_ref" and _span(parameters[name]) == "0"):
             parts.append(f"{name} {_span(parameters[name], 1e3)} ms")
     if neuron.spiking:
-        sign = ">" if parameters["strict"] else ">="
-        parts.append(f"v {sign} {_span(parameters['v_threshold'])}")
-        if parameters["reset"] == "zero":
-            parts.append(f"reset to {_span(parameters['v_reset'])}")
+        sign = ">" if parameters.get("strict") else ">="
+        low = next(parameters[name] for name in ("v_reset", "c") if name in parameters)
+        threshold = next(parameters[name] for name in ("v_peak", "v_threshold") if name in parameters)
+        parts.append(f"v {sign} {_span(threshold)}")
+        if parameters.get("reset", "zero") == "zero":
+            parts.append(f"reset to {_span(low)}")
         else:
             amount = parameters["reset_amount"]
             parts.append(f"minus {_span(parameters['v_threshold'] if amount is None else amount)}")
     for name in ("adapt_v", "adapt_spike", "adapt_threshold"):
         if name in parameters and _span(parameters[name]) != "0":
+            parts.append(f"{name} {_span(parameters[name])}")
+    for name in ("e_exc", "e_inh", "v_t", "slope", "a", "b", "d"):
+        if name in parameters:
             parts.append(f"{name} {_span(parameters[name])}")
     if neuron.dt is not None:
         parts.append(f"numbers per step of {neuron.dt:g} s")

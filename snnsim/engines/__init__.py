@@ -325,7 +325,7 @@ def simulate(
         engine: A name in :data:`ENGINES`.
         dt: Time step in seconds; default the network's, and another one only for a network whose numbers
             are all continuous-time ones.
-        record: ``"population.v"``, ``"population.i"`` or ``"population.w"``.
+        record: ``"population.v"`` or another of the neuron's ``variables``, such as ``"population.i"``.
         threads: Threads; default all processors. The result does not depend on it.
         dtype: ``"float64"``, the parity mode, or ``"float32"``.
         n_steps: Steps of every sample, or one number a sample; default ``events.n_steps(dt)``.
@@ -334,8 +334,8 @@ def simulate(
             depend on it.
         state: ``Result.state`` of an earlier run of the same network and samples, to go on from; step 0 of
             this run's events is the step after that run's last.
-        initial: Values before step 0 instead of zero, by ``"population.v"``, ``"population.i"`` or
-            ``"population.w"``: a number, one a neuron, or one a sample and neuron.
+        initial: Values before step 0 instead of those at rest, by ``"population.v"`` or another variable: a number,
+            one a neuron, or one a sample and neuron.
         stimuli: :class:`snnsim.stimuli.Poisson` and :class:`snnsim.stimuli.Current` that act in this run.
         seed: Of random stimuli, below 2**32.
         resolution: Of engine ``"event"``: None, continuous time on the events as they are; the network's ``dt``, its

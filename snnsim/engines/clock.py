@@ -21,6 +21,7 @@ from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.clock_plan import Layout, make_layout
 from snnsim.engines.clock_stimuli import drives, noise_table, spread
 from snnsim.engines.collect import SampleRun, accumulate, collect
+from snnsim.engines.initial import rest_values
 from snnsim.errors import InputError
 from snnsim.kernels import clock
 from snnsim.kernels.clock_sleep import SLEEPERS
@@ -179,11 +180,10 @@ class ClockRunner:
     def _load(self, state: SampleState | None, layout: Layout, plan: clock.Plan, threads: int) -> clock.Sample:
         n = self.layout.n_neurons
         n_populations = plan.order.shape[0]
-        most = max(len(item.neuron.variables) for item in self.network.populations)
         ring = np.zeros(self.layout.ring_length, self.dtype)
         blocks = -(-np.diff(plan.own_edge, axis=1).T // SLEEPERS)
         sample = clock.Sample(
-            values=np.zeros(most * n, self.dtype),
+            values=rest_values(self.network, self.dtype).reshape(-1),
             release=np.zeros(n, np.int64),
             held=np.zeros(n, np.int64),
             until=np.zeros(n, np.int64),

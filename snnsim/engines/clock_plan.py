@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from snnsim.engines import Dtype
 from snnsim.errors import InputError
-from snnsim.kernels import clock, clock_laws, clock_rows
+from snnsim.kernels import clock, clock_laws, clock_models, clock_rows
 from snnsim.kernels.clock_sleep import DEEPEST
 from snnsim.network import Network, Projection, Sparse
+from snnsim.neurons import Neuron
 
 __all__ = ["Layout", "make_layout"]
 
@@ -28,6 +29,13 @@ _ELSEWHERE = {
     "kappa": ("kappa_exc", "kappa"),
     "alpha_inh": ("alpha_inh", "alpha"),
     "kappa_inh": ("kappa_inh", "kappa"),
+}
+
+_MODELS = {
+    "AlphaCurrentLIF": clock_models.ALPHA_CURRENT,
+    "ConductanceLIF": clock_models.CONDUCTANCE,
+    "AdEx": clock_models.ADEX,
+    "Izhikevich": clock_models.IZHIKEVICH,
 }
 
 
@@ -60,6 +68,15 @@ class Path:
     row_delay: Integers
     shortest: int
     longest: int
+
+
+def _law(neuron: Neuron) -> int:
+    """Return the law of a neuron without one of its own."""
+    if hasattr(neuron, "tau_adapt"):
+        return clock_laws.ADAPTIVE
+    if neuron.receptors:
+        return clock_laws.TWO_CURRENTS
+    return clock_laws.CURRENT if neuron.current else clock_laws.MEMBRANE
 
 
 def _peak(beta: Array, alpha: Array, kappa: Array) -> Array:
@@ -107,21 +124,26 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
         adaptive = hasattr(item.neuron, "tau_adapt")
         own = adaptive or item.neuron.size() is not None
         step = item.neuron.step(item.size if own else 1, network.dt)
+        law = _MODELS.get(item.neuron.kind, _law(item.neuron))
+        rows = clock_models.MODEL_NUMBERS.get(law, clock.NUMBERS[: clock.CALM])
         found: dict[str, Array] = {}
-        for name in clock.NUMBERS[: clock.CALM]:
+        for name in rows:
             names = _ELSEWHERE.get(name, (name,))
             known = [key for key in names if key in step.extra]
             found[name] = np.asarray(step.extra[known[0]] if known else getattr(step, names[-1]), np.float64)
-        sleepy = awake is not None and item.name not in awake and not adaptive
+        simple = law in (clock_laws.MEMBRANE, clock_laws.CURRENT, clock_laws.TWO_CURRENTS)
+        sleepy = awake is not None and item.name not in awake and simple
         sleepy = sleepy and not item.start_step and item.stop_step is None
-        _sleep(found, kind)
-        values = np.stack([found[name] for name in clock.NUMBERS]).astype(kind)
+        if sleepy:
+            _sleep(found, kind)
+        values = np.zeros((len(clock.NUMBERS), step.beta.shape[0]), kind)
+        for place, number in enumerate(found.values()):
+            values[place] = number
         if step.strict and not adaptive:
-            theta = clock.NUMBERS.index("v_threshold")
+            theta = rows.index("v_threshold")
             values[theta] = np.nextafter(values[theta], np.array(np.inf, kind))
-        law = clock_laws.ADAPTIVE if adaptive else clock_laws.CURRENT if step.current else clock_laws.MEMBRANE
         row[clock.OFFSET], row[clock.SIZE], row[clock.EACH] = first, item.size, first_own
-        row[clock.LAW] = clock_laws.TWO_CURRENTS if item.neuron.receptors else law
+        row[clock.LAW] = law
         row[clock.FLAGS] = (
             clock.RESET_ZERO * step.reset_zero
             + clock.STRICT * step.strict

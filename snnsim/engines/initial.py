@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +14,29 @@ from snnsim.network import Network
 if TYPE_CHECKING:
     from snnsim.engines import Dtype, State
 
-__all__ = ["initial_state"]
+__all__ = ["initial_state", "rest_values"]
+
+
+def rest_values(network: Network, dtype: Dtype) -> npt.NDArray[Any]:
+    """Return every variable one step before step 0, ``(most variables, neurons)``."""
+    offset = np.concatenate(([0], np.cumsum([item.size for item in network.populations])))
+    rows = np.zeros((max(len(item.neuron.variables) for item in network.populations), offset[-1]), dtype)
+    for k, item in enumerate(network.populations):
+        rest = item.neuron.rest()
+        for place, name in enumerate(item.neuron.variables):
+            rows[place, offset[k] : offset[k + 1]] = rest[name]
+    return rows
 
 
 def initial_state(
     network: Network, initial: Mapping[str, npt.ArrayLike], n_samples: int, dtype: Dtype, engine: str
 ) -> State:
-    """Return the state in which some variables have given values and everything else is zero.
+    """Return the state in which some variables have given values and everything else is at rest.
 
     Args:
         network: Network that will run.
         initial: By ``"population.variable"`` a number, one a neuron ``(size,)`` or one a sample and neuron
-            ``(n_samples, size)``. It is the value one step before step 0, as the zero state is.
+            ``(n_samples, size)``. It is the value one step before step 0, as the state of rest is.
         n_samples: Samples.
         dtype: Of the run.
         engine: Of the run.
@@ -38,8 +49,7 @@ def initial_state(
     check_records(network, tuple(initial), "initial")
     offset = np.concatenate(([0], np.cumsum([item.size for item in network.populations])))
     place = {item.name: slice(offset[k], offset[k + 1]) for k, item in enumerate(network.populations)}
-    most = max(len(item.neuron.variables) for item in network.populations)
-    rows = np.zeros((n_samples, most, offset[-1]), dtype)
+    rows = np.repeat(rest_values(network, dtype)[None], n_samples, axis=0)
     for name, given in initial.items():
         population, _, variable = name.rpartition(".")
         size = network.population(population).size

@@ -29,10 +29,13 @@ PER_STEP = (
 
 def _population(item: Population, dt: float, dtype: Dtype) -> ReferencePopulation:
     step = item.neuron.step(item.size, dt)
+    rest = item.neuron.rest()
     return ReferencePopulation(
         size=item.size,
+        kind=item.neuron.kind,
         variables=item.neuron.variables,
         receptors=item.neuron.receptors,
+        rest={name: np.broadcast_to(value, (item.size,)).astype(dtype) for name, value in rest.items()},
         start_step=item.start_step,
         stop_step=2**62 if item.stop_step is None else item.stop_step,
         spiking=step.spiking,
@@ -47,7 +50,7 @@ def _population(item: Population, dt: float, dtype: Dtype) -> ReferencePopulatio
 
 
 class ReferenceEngine:
-    """Runs every network from the zero state."""
+    """Runs every network from rest."""
 
     def prepare(self, network: Network, dtype: Dtype, threads: int) -> ReferenceRunner:
         """Lay the network out; it runs in one thread whatever ``threads`` says."""

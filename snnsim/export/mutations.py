@@ -91,7 +91,7 @@ def _changed(network: Network, place: _Place, delay: int, factor: float) -> tupl
     weight[place.synapse] *= factor
     steps[place.synapse] += delay
     sparse = Sparse(s.indptr, s.target, weight, old.shape)
-    new = Projection(old.source, old.target, sparse, np.asarray(steps * network.dt))
+    new = Projection(old.source, old.target, sparse, np.asarray(steps * network.dt), old.receptor)
     projections = list(network.projections)
     projections[place.projection] = new
     return network.replace(projections=tuple(projections)), old
@@ -120,10 +120,18 @@ def _reset(network: Network, name: str) -> Mutation:
     populations = list(network.populations)
     index = [item.name for item in populations].index(name)
     population = populations[index]
-    old = getattr(population.neuron, "reset", "zero")
+    neuron: Any = population.neuron
+    if not hasattr(neuron, "reset"):  # always to a value: another one
+        field = "v_reset" if hasattr(neuron, "v_reset") else "c"
+        low = getattr(neuron, field)
+        lower = low - np.abs(neuron.step(population.size, network.dt).v_threshold).max()
+        populations[index] = replace(population, neuron=neuron.replace(**{field: lower}))
+        changed = network.replace(populations=tuple(populations))
+        return Mutation("reset", f"reset of '{name}': {field} lowered by a threshold", changed)
+    old = neuron.reset
     new = "subtract" if old == "zero" else "zero"
     changes: dict[str, Any] = {"reset": new}
     if new == "zero":
         changes["v_reset"] = 0.0
-    populations[index] = replace(population, neuron=population.neuron.replace(**changes))
+    populations[index] = replace(population, neuron=neuron.replace(**changes))
     return Mutation("reset", f"reset of '{name}': {old} -> {new}", network.replace(populations=tuple(populations)))

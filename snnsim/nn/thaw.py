@@ -28,6 +28,9 @@ __all__ = ["thaw"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+TRAINABLE = ("IF", "LIF", "LI", "CubaLIF", "CubaLI", "AdaptiveLIF")
+"""Kinds of neurons that have a module."""
+
 FINAL_SIGMA = 0.23
 """Width of delay kernels that the notes do not know: the last value of the delay paper's schedule."""
 
@@ -121,6 +124,8 @@ class _Thawing:
     def check(self, population: Population) -> None:
         if population.start_step or population.stop_step is not None:
             raise InputError(f"thaw: population {population.name!r} starts or stops at a step; a model cannot")
+        if population.neuron.kind not in TRAINABLE:
+            raise InputError(f"thaw: population {population.name!r}: {population.neuron.kind} has no trainable module")
 
     def incoming(self, population: Population) -> dict[str, list[Projection]]:
         """Return the projections into a population by source."""
@@ -248,9 +253,7 @@ class _Thawing:
             adaptation = {"adapt_v": _short(p.adapt_v), "adapt_spike": _short(p.adapt_spike)}
             adaptation["adapt_threshold"] = _short(p.adapt_threshold)
             return AdaptiveLIF(size, **membrane, rho=_short(p.adapt_decay), **adaptation, **firing)
-        if isinstance(record, records.LIF):
-            return LIF(size, **membrane, **firing)
-        raise InputError(f"thaw: population {population.name!r}: {record.kind} has no trainable module")
+        return LIF(size, **membrane, **firing)
 
 
 def _short(value: npt.NDArray[Any]) -> Any:
