@@ -45,8 +45,14 @@ class Precision(StrEnum):
 
 def simulate(
     source: Annotated[Path, typer.Argument(metavar="NETWORK", help="Network file (.snn.h5) or run folder.")],
-    events: Annotated[str, typer.Option("--events", help="Data set: a name, a folder or a file.")],
-    engine: Annotated[str, typer.Option("--engine", help="clock, or reference (plain NumPy, slow).")] = "clock",
+    events: Annotated[str | None, typer.Option("--events", help="Data set: a name, a folder or a file.")] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="clock; event (continuous time); event-grid (the clock's spikes, neurons sleep); reference (slow).",
+        ),
+    ] = "clock",
     compare: Annotated[
         str | None,
         typer.Option("--compare", help="Compare every spike with another ENGINE or a FILE written by --out."),
@@ -69,17 +75,32 @@ def simulate(
     dtype: Annotated[Precision, typer.Option("--dtype", help="float64 is the parity mode.")] = Precision.float64,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads [default: all].")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the spikes to this .h5 file.")] = None,
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            "--stream",
+            metavar="-|PORT",
+            help="Instead of --events: run along with lines 'time unit' from standard input (-) or a loopback port.",
+        ),
+    ] = None,
+    chunk: Annotated[int, typer.Option("--chunk", min=1, help="Steps that --stream does together.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a frozen network on events and count its spikes and synaptic operations.
 
     With labels and a readout the accuracy is printed too. With --compare every neuron-step is compared with another
-    engine or a stored run; the exit status is 1 if one differs.
+    engine or a stored run; the exit status is 1 if one differs. With --stream spikes are written as they happen, a line
+    'time population unit' each.
     """
     from snnsim.engines import ENGINES
     from snnsim.engines import simulate as run_network
     from snnsim.engines.spike_file import compare_spikes, load_spikes, save_spikes
 
+    if (events is None) == (stream is None):
+        raise InputError("simulate: expected --events with a data set or --stream, one of the two")
+    if stream is not None:
+        _stream(source, stream, chunk, dtype.value)
+        return
     if engine not in ENGINES:
         raise InputError(f"--engine: expected one of {', '.join(sorted(ENGINES))}, got {engine!r}")
     if compare is not None and compare not in ENGINES and not Path(compare).exists():
@@ -89,7 +110,7 @@ def simulate(
     stored = load_spikes(compare) if compare is not None and compare not in ENGINES else None
     network, run = open_network(source)
     tail = int(network.notes.get("tail_steps", 0)) if tail_steps is None else tail_steps
-    chosen = _events(events, split, align, network, run)
+    chosen = _events(str(events), split, align, network, run)
     if samples is not None:
         chosen = chosen.subset(range(min(samples, len(chosen))))
     note(f"running {len(chosen)} samples on engine {engine}, {dtype.value} ...")
@@ -124,6 +145,24 @@ def simulate(
     emit(values, json, "\n".join(lines))
     if values.get("mismatches"):
         raise typer.Exit(1)
+
+
+def _stream(source: Path, where: str, chunk: int, dtype: str) -> None:
+    """Run along with lines from standard input or a loopback port."""
+    import sys
+
+    from snnsim.engines.stream import Stream, run_lines, serve
+
+    if where != "-" and not (where.isdigit() and int(where) < 2**16):
+        raise InputError(f"--stream: expected - for standard input or a port from 0 to 65535, got {where!r}")
+    network, _ = open_network(source)
+    stream = Stream(network, dtype="float32" if dtype == "float32" else "float64")
+    stream.advance(0)  # compiled before the first event comes
+    if where != "-":
+        serve(stream, int(where), sys.stdout, chunk)
+        return
+    for line in run_lines(stream, sys.stdin, chunk):
+        print(line, flush=True)
 
 
 def open_network(source: Path) -> tuple[Network, RunFolder | None]:
