@@ -220,7 +220,7 @@ def _numbers(each, row, first, size):  # type: ignore[no-untyped-def]
     return array_at(np.int64(each.ctypes.data) + place, size, each.dtype)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _move(sample, a, n_neurons, begin, end, o, q, law, numbers, take, step, low, spikes, total):  # type: ignore[no-untyped-def]
     """Move some of a thread's neurons on by every law but the adaptive one; return where the next spike goes."""
     values, ring, release = sample.values, sample.ring, sample.release
@@ -239,7 +239,7 @@ def _move(sample, a, n_neurons, begin, end, o, q, law, numbers, take, step, low,
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _laws(  # type: ignore[no-untyped-def]
     sample, p, a, n_neurons, size, o, q, law, flags, numbers, rest, refractory, take, some, step, low, spikes, t, total
 ):
@@ -339,9 +339,27 @@ def _update(  # type: ignore[no-untyped-def]
             *(one[p, V_RESET], one[p, AMOUNT], one[p, CALM], one[p, ROOM], one[p, PEAK], one[p, PEAK_INH]),
             one[p, I_REST],
         )
+        steps_of_all = populations[p, REFRACTORY_STEPS]
         return _laws(
-            *(sample, p, a, n_neurons, size, o, q, law, flags, numbers, rest, populations[p, REFRACTORY_STEPS]),
-            *(take, some, step, low, spikes, t, total),
+            sample,
+            p,
+            a,
+            n_neurons,
+            size,
+            o,
+            q,
+            law,
+            flags,
+            numbers,
+            rest,
+            steps_of_all,
+            take,
+            some,
+            step,
+            low,
+            spikes,
+            t,
+            total,
         )
     e = populations[p, EACH] + low
     beta, drive = _numbers(each, BETA, e, size), _numbers(each, DRIVE, e, size)
@@ -367,8 +385,25 @@ def _update(  # type: ignore[no-untyped-def]
         *(_numbers(each, PEAK, e, size), _numbers(each, PEAK_INH, e, size), _numbers(each, I_REST, e, size)),
     )
     return _laws(
-        *(sample, p, a, n_neurons, size, o, q, law, flags, numbers_of, rest_of, steps),
-        *(take, some, step, low, spikes, t, total),
+        sample,
+        p,
+        a,
+        n_neurons,
+        size,
+        o,
+        q,
+        law,
+        flags,
+        numbers_of,
+        rest_of,
+        steps,
+        take,
+        some,
+        step,
+        low,
+        spikes,
+        t,
+        total,
     )
 
 
