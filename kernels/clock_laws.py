@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MEMBRANE, CURRENT, ADAPTIVE, TWO_CURRENTS = range(4)
-"""Laws."""
+"""Laws; those of :mod:`snnsim.kernels.clock_models` follow."""
 
 BLOCK = 512  # neurons moved on together: the loop without a branch is the fast one
 PART = 32  # of them looked at together for a spike: few fire

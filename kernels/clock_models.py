@@ -17,7 +17,7 @@ from snnsim.kernels.reference_models import FINE
 __all__ = ["ADEX", "ALPHA_CURRENT", "CONDUCTANCE", "IZHIKEVICH", "MODEL_NUMBERS", "advance", "fire"]
 
 ALPHA_CURRENT, CONDUCTANCE, ADEX, IZHIKEVICH = range(4, 8)
-"""Laws, numbered on from those of :mod:`snnsim.kernels.clock`."""
+"""Laws, numbered on from those of :mod:`snnsim.kernels.clock_laws`."""
 
 _FIRST = ("v_threshold", "drive_step", "v_reset", "reset_amount", "jump")
 

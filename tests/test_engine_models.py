@@ -320,3 +320,21 @@ def test_rooms_without_the_models_say_so(kind):
 
     with pytest.raises(InputError, match=f"population 'n': {kind} has no trainable module"):
         thaw(network)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_event_engine_runs_them_on_the_grid_or_refuses(kind):
+    rng = np.random.default_rng(9)
+    populations = (Population("m", 20, make_model(kind, rng, 20)), Population("l", 20, LIF(tau_mem=0.01)))
+    receptor = "exc" if populations[0].neuron.receptors else ""
+    weight = np.full((20, 20), UNIT[kind] / 20)
+    projections = (Projection("m", "l", weight * 0 + 0.7, 2 * DT), Projection("l", "m", weight, 3 * DT, receptor))
+    network = Network(populations, projections, (), None, DT)
+    on_grid = simulate(network, None, n_steps=200, engine="event", resolution=DT)
+    assert all(len(item.times) > 20 for item in on_grid.spikes.values())
+    clock = simulate(network, None, n_steps=200)
+    for name, spikes in clock.spikes.items():
+        assert np.array_equal(np.rint(spikes.times / DT), np.rint(on_grid.spikes[name].times / DT))
+        assert np.array_equal(spikes.units, on_grid.spikes[name].units)
+    with pytest.raises(InputError, match=f"engine 'event': population 'm': {kind} has no exact continuous-time form"):
+        simulate(network, None, n_steps=200, engine="event")
