@@ -99,6 +99,13 @@ def slot_of(slot, slots, size, begin):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _fill_origins(origins, port, now):  # type: ignore[no-untyped-def]
+    """Write down where the slot of every delay begins."""
+    for delay in range(port[LIVE] + 1):
+        origins[delay] = slot_of(now + delay, port[SLOTS], port[PORT_SIZE], port[RING])
+
+
+@njit(cache=True, nogil=True)
 def _rows(  # type: ignore[no-untyped-def]
     ring, port, now, targets, weights, delays, origins, paths, q, units, counts, stride, first, last, t
 ):
@@ -126,8 +133,7 @@ def _by_delay(ring, port, now, targets, weights, origins, paths, q, units, count
     if kind == 0:
         _rows(ring, port, now, targets, weights, 0, origins, paths, q, units, counts, stride, first, last, t)
         return
-    for delay in range(port[LIVE] + 1):
-        origins[delay] = slot_of(now + delay, port[SLOTS], port[PORT_SIZE], port[RING])
+    _fill_origins(origins, port, now)
     if kind == 1:
         byte = array_at(address, n, np.uint8)
         _rows(ring, port, now, targets, weights, byte, origins, paths, q, units, counts, stride, first, last, t)
@@ -169,6 +175,35 @@ def _whole_rows(ring, port, now, paths, q, units, counts, stride, first, last, l
 
 
 @njit(cache=True, nogil=True)
+def _whole_rows_own(  # type: ignore[no-untyped-def]
+    ring, port, delays, origins, paths, q, units, counts, stride, first, last, low, high
+):
+    size = port[PORT_SIZE]
+    weights = array_at(paths[q, WEIGHT], paths[q, N_SOURCE] * size, ring.dtype)
+    for event in range(first, last):
+        count = counts[event * stride]
+        begin = np.uint64(units[event] * size)
+        for n in range(np.uint64(low), np.uint64(high)):
+            ring[origins[np.uint64(delays[begin + n])] + n] += count * weights[begin + n]
+
+
+@njit(cache=True, nogil=True)
+def _dense(ring, port, now, origins, paths, q, units, counts, stride, first, last, low, high):  # type: ignore[no-untyped-def]
+    kind, address = paths[q, DELAY_KIND], paths[q, DELAY]
+    if kind == 0:
+        _whole_rows(ring, port, now, paths, q, units, counts, stride, first, last, low, high)
+        return
+    _fill_origins(origins, port, now)
+    n = paths[q, N_SOURCE] * port[PORT_SIZE]
+    if kind == 1:
+        byte = array_at(address, n, np.uint8)
+        _whole_rows_own(ring, port, byte, origins, paths, q, units, counts, stride, first, last, low, high)
+    else:
+        wide = array_at(address, n, np.uint16)
+        _whole_rows_own(ring, port, wide, origins, paths, q, units, counts, stride, first, last, low, high)
+
+
+@njit(cache=True, nogil=True)
 def deliver(ring, port, now, origins, paths, q, units, counts, stride, first, last, t, low, high):  # type: ignore[no-untyped-def]
     """Send the events ``first:last`` on their way along a path, to the targets of one thread.
 
@@ -190,7 +225,7 @@ def deliver(ring, port, now, origins, paths, q, units, counts, stride, first, la
     """
     kind, address, n = paths[q, TARGET_KIND], paths[q, TARGET], paths[q, N_SYNAPSES]
     if kind == DENSE:
-        _whole_rows(ring, port, now, paths, q, units, counts, stride, first, last, low, high)
+        _dense(ring, port, now, origins, paths, q, units, counts, stride, first, last, low, high)
     elif kind == 0:
         near = array_at(address, n, np.uint16)
         _by_weight(ring, port, now, near, origins, paths, q, units, counts, stride, first, last, t)

@@ -232,6 +232,22 @@ def _by_rows(
     return paths
 
 
+def _whole(weight: Array, steps: Array, kind: np.dtype[Any], ends: dict[str, int]) -> Path:
+    """Return a dense projection whose synapses have delays of their own; a weight of 0 adds 0, which changes no bit."""
+    longest = int(steps.max())
+    return Path(
+        **ends,
+        now=False,
+        indptr=None,
+        target=None,
+        weight=np.ascontiguousarray(weight.T.astype(kind)).reshape(-1),
+        delay=np.ascontiguousarray(_narrow(steps, longest).T).reshape(-1),
+        row_delay=np.zeros(weight.shape[1], np.int64),
+        shortest=int(steps.min()),
+        longest=longest,
+    )
+
+
 def _paths(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[str, int]) -> list[Path]:
     weight, n_source = projection.weight, projection.shape[1]
     if not projection.n_synapses:
@@ -239,7 +255,12 @@ def _paths(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[st
     shape = projection.delay_shape
     by_row = not shape or (len(shape) == 2 and shape[0] == 1)
     if not isinstance(weight, Sparse):
-        if by_row and projection.n_synapses >= UNIFORM_DENSITY * weight.size:
+        dense = projection.n_synapses >= UNIFORM_DENSITY * weight.size
+        if dense and not by_row:
+            steps = np.broadcast_to(projection.delay_steps(dt), weight.shape)
+            if steps.min() > 0 and steps.max() < 2**16:
+                return [_whole(weight, steps, kind, ends)]
+        if dense and by_row:
             delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
             return _by_rows(np.ascontiguousarray(weight.T.astype(kind)).reshape(-1), None, None, delays, ends)
         return _copied(projection, dt, kind, ends)
