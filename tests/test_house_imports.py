@@ -35,7 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": {"nn"},
     "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
-    "bench": {"kernels", "network", "neurons", "engines", "datasets", "nn", "learning", "recipes", "training"},
+    "bench": {
+        *("kernels", "network", "neurons", "events", "stimuli", "engines"),
+        *("datasets", "nn", "learning", "recipes", "training"),
+    },
     "cli": {
         *("bench",),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),

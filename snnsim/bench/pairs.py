@@ -14,14 +14,35 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from snnsim.bench.tasks import Task
 from snnsim.errors import InputError
 
-__all__ = ["Comparison", "Side", "compare", "format_comparison"]
+__all__ = ["Comparison", "Side", "Work", "compare", "format_comparison"]
 
 HERE = Path(__file__).parent
+
+
+class Work(Protocol):
+    """What is compared: a :class:`snnsim.bench.tasks.Task` or a :class:`snnsim.bench.sim_tasks.SimTask`."""
+
+    @property
+    def name(self) -> str:
+        """Name on the command line."""
+        ...
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Sides to compare with."""
+        ...
+
+    def to_json(self, threads: int) -> dict[str, Any]:
+        """Return what a worker wants."""
+        ...
+
+
+W = TypeVar("W", bound=Work)
 
 
 @dataclass(frozen=True)
@@ -31,9 +52,11 @@ class Side:
     Attributes:
         name: File in ``peers/``; ``ours`` is this package.
         seconds: Wall seconds of a step in every turn.
-        memory_rise: How far resident memory rose in its first two steps, bytes.
+        memory_rise: How far resident memory rose in its first two steps, bytes; of a simulation, what stays.
         versions: Of the library and what it computes with.
         missing: Why it could not be measured, or empty.
+        first: What happened in the first stretch of a simulation.
+        turns: What happened in every turn of a simulation.
     """
 
     name: str
@@ -41,6 +64,8 @@ class Side:
     memory_rise: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     missing: str = ""
+    first: dict[str, Any] = field(default_factory=dict)
+    turns: tuple[dict[str, Any], ...] = ()
 
     @property
     def median(self) -> float:
@@ -49,10 +74,10 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Generic[W]):
     """All sides of a task, ours first."""
 
-    task: Task
+    task: W
     sides: tuple[Side, ...]
 
     def ratios(self, side: Side) -> list[float]:
@@ -75,18 +100,19 @@ class Comparison:
                     "ratio_range": [min(ratios), max(ratios)],
                 }
             rows.append(row)
-        return {"task": self.task.name, "operations": self.task.least_operations(), "sides": rows}
+        work = {"operations": self.task.least_operations()} if isinstance(self.task, Task) else {}
+        return {"task": self.task.name, **work, "sides": rows}
 
 
 class _Worker:
     """A side's process; it is stopped while others are measured, so that its waiting threads take no time."""
 
-    def __init__(self, name: str, task: Task, threads: int, python: str) -> None:
+    def __init__(self, name: str, task: Work, threads: int, rounds: int, python: str) -> None:
         command = [
             python,
             str(HERE / "worker.py"),
             str(HERE / "peers" / f"{name}.py"),
-            json.dumps(task.to_json(threads)),
+            json.dumps({**task.to_json(threads), "rounds": rounds}),
         ]
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         for library in ("OMP", "MKL", "OPENBLAS"):
@@ -112,6 +138,7 @@ class _Worker:
             self.end()
             raise
         self.memory_rise, self.versions = int(first["memory_rise"]), dict(first["versions"])
+        self.first = dict(first.get("first", {}))
         self.process.send_signal(signal.SIGSTOP)
 
     def _answer(self, *names: str) -> dict[str, Any]:
@@ -129,8 +156,8 @@ class _Worker:
             raise InputError(f"it answered {line.strip()[:60]!r}, which is not {' and '.join(names)}")
         return answer
 
-    def step(self) -> float:
-        """Take a turn and return the seconds of a step in it."""
+    def step(self) -> dict[str, Any]:
+        """Take a turn and return the seconds of a step in it, and of a simulation what happened."""
         assert self.process.stdin is not None
         self.process.send_signal(signal.SIGCONT)
         try:
@@ -138,9 +165,9 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             raise InputError("it ended between two steps") from None
-        seconds = float(self._answer("seconds")["seconds"])
+        answer = self._answer("seconds")
         self.process.send_signal(signal.SIGSTOP)
-        return seconds
+        return answer
 
     def end(self) -> None:
         """End the process."""
@@ -153,13 +180,13 @@ class _Worker:
 
 
 def compare(
-    task: Task,
+    task: W,
     *,
     rounds: int = 5,
     threads: int = 2,
     pythons: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
-) -> Comparison:
+) -> Comparison[W]:
     """Measure a task on this package and on every peer that is there, in turns of a step or more.
 
     Args:
@@ -174,24 +201,24 @@ def compare(
     """
     workers: dict[str, _Worker] = {}
     missing: dict[str, str] = {}
-    seconds: dict[str, list[float]] = {}
+    turns: dict[str, list[dict[str, Any]]] = {}
     try:
         for name in ("ours", *task.peers):
             tell(f"{task.name}: starting {name}")
             try:
-                workers[name] = _Worker(name, task, threads, (pythons or {}).get(name, sys.executable))
+                workers[name] = _Worker(name, task, threads, rounds, (pythons or {}).get(name, sys.executable))
             except InputError as error:
                 if name == "ours":
                     raise InputError(f"bench {task.name}: {error}") from error
                 missing[name] = str(error)
         if rounds:
             tell(f"{task.name}: {rounds} rounds in turn")
-        seconds = {name: [] for name in workers}
+        turns = {name: [] for name in workers}
         for _ in range(rounds):
             for name, worker in workers.items():
                 if name not in missing:
                     try:
-                        seconds[name].append(worker.step())
+                        turns[name].append(worker.step())
                     except InputError as error:
                         if name == "ours":
                             raise InputError(f"bench {task.name}: {error}") from error
@@ -200,14 +227,21 @@ def compare(
         for worker in workers.values():
             worker.end()
     sides = [
-        Side(name, tuple(seconds[name]), worker.memory_rise, worker.versions)
+        Side(
+            name,
+            tuple(float(turn["seconds"]) for turn in turns[name]),
+            worker.memory_rise,
+            worker.versions,
+            first=worker.first,
+            turns=tuple(turns[name]),
+        )
         for name, worker in workers.items()
         if name not in missing
     ]
     return Comparison(task, (*sides, *(Side(name, missing=why) for name, why in missing.items())))
 
 
-def format_comparison(comparison: Comparison, multiply: float = 0.0) -> str:
+def format_comparison(comparison: Comparison[Task], multiply: float = 0.0) -> str:
     """Return a comparison as a small table of text.
 
     Args:

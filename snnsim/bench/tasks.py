@@ -19,12 +19,11 @@ class Task:
     Attributes:
         name: Name on the command line.
         summary: One line.
-        kind: ``delay`` (the delay paper's network), ``plain`` (LIF layers), ``recurrent``, ``layer`` (one Linear
-            and LIF, gradients of the weights), or ``brunel`` (Brunel's random network under constant drive).
-        what: ``train`` (forward, loss, backward, update), ``evaluate``, ``epoch`` (all training samples of a data set
-            once, from the file's events to the last update), or ``simulate`` (a stretch of a run that goes on).
-        sizes: Units of every layer, inputs first; of an epoch the hidden ones, the data give the rest; of a random
-            network its neurons and the synapses a neuron receives.
+        kind: ``delay`` (the delay paper's network), ``plain`` (LIF layers), ``recurrent`` or ``layer`` (one Linear
+            and LIF, gradients of the weights).
+        what: ``train`` (forward, loss, backward, update), ``evaluate`` or ``epoch`` (all training samples of a data set
+            once, from the file's events to the last update).
+        sizes: Units of every layer, inputs first; of an epoch the hidden ones, the data give the rest.
         n_steps: Time steps; delay networks run longer by the steps that late spikes need.
         batch: Samples.
         rate: Mean events a channel and step (Poisson).
@@ -34,9 +33,7 @@ class Task:
         checkpoint_steps: Steps of a stretch that our side computes again in the backward pass; 0 keeps everything.
         peers: Sides to compare with, files in ``peers/``.
         data: Training file in the SHD layout of an epoch.
-        samples: First samples of the file that make the epoch; 0 means all. A random network is made small where it is
-            not 0.
-        dtype: Precision of our side of a simulation.
+        samples: First samples of the file that make the epoch; 0 means all.
     """
 
     name: str
@@ -54,7 +51,6 @@ class Task:
     peers: tuple[str, ...] = ("spikingjelly", "snntorch", "norse", "spyx")
     data: str = ""
     samples: int = 0
-    dtype: str = "float32"
 
     def to_json(self, threads: int) -> dict[str, Any]:
         """Return what a worker wants: the fields, the threads, and a small task of the same kind to warm up with."""
@@ -65,10 +61,9 @@ class Task:
         """Return the multiplications and additions that our formulation cannot do without: its dense products.
 
         Where the input is sparse its product and the weights' gradient count by its events; the spikes of hidden layers
-        without delays, few as they are in these tasks, do not count at all. Of an epoch and of a
-        simulation nothing is said: 0.
+        without delays, few as they are in these tasks, do not count at all. Of an epoch nothing is said: 0.
         """
-        if self.what in ("epoch", "simulate"):
+        if self.what == "epoch":
             return 0.0
         steps, total = self.n_steps, 0.0
         if self.kind == "delay":
@@ -89,7 +84,6 @@ class Task:
 
 _DELAY = Task("", "", "delay", "train", (140, 256, 256, 20), 100, 256, 0.35, 25, 12.0, peers=("dcls",))
 _PLAIN = Task("", "", "plain", "train", (700, 256, 256, 20), 100, 128, 0.02)
-_BRUNEL = Task("", "", "brunel", "simulate", (12500, 1250), 500, 1, 0.0, peers=("nest",))
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -143,13 +137,6 @@ TASKS: dict[str, Task] = {
             rate=0.0,
             summary="SHD network, one epoch from events to updates",
         ),
-        replace(
-            _BRUNEL,
-            name="brunel",
-            dtype="float64",
-            summary="Brunel network, 50 ms in steps of 0.1 ms, float64 (every spike equal)",
-        ),
-        replace(_BRUNEL, name="brunel-single", summary="the same, ours in float32"),
     )
 }
 

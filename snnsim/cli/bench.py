@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snnsim.cli.bench_options import Json, Names, Pythons, Rounds, Threads, interpreters
+from snnsim.cli.bench_sim import scaling, simulation
 from snnsim.cli.output import emit, note
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
+app.command("sim", epilog="Example: snnsim bench sim cuba --threads 1")(simulation)
+app.command("scaling", epilog="Example: snnsim bench scaling neurons")(scaling)
 
 
 @app.command("data", epilog="Example: snnsim bench data")
@@ -50,23 +54,6 @@ def data(
     emit(result, json, format_comparisons(rows))
 
 
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(help="Which tasks, by name; all by default (some minutes). A wrong name lists them."),
-]
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Turns of every side; the range is over these.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of every side; all cores by default.")]
-Pythons = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--python",
-        metavar="PEER=PATH",
-        help="Interpreter of a peer (such as spyx) that lives elsewhere; may be repeated.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
 @app.command("train", epilog="Example: snnsim bench train plain layer")
 def train(
     names: Names = None,
@@ -89,18 +76,6 @@ def infer(
 ) -> None:
     """Time the evaluation of a batch against other libraries, in turn."""
     _compare_all(_tasks(names, "evaluate"), rounds, threads, pythons, json)
-
-
-@app.command("sim", epilog="Example: snnsim bench sim brunel --threads 1")
-def simulation(
-    names: Names = None,
-    rounds: Rounds = 5,
-    threads: Threads = 1,
-    pythons: Pythons = None,
-    json: Json = False,
-) -> None:
-    """Time the simulation of random networks against NEST, in turn; needs the extra "nest"."""
-    _compare_all(_tasks(names, "simulate"), rounds, threads, pythons, json)
 
 
 @app.command("memory", epilog="Example: snnsim bench memory plain plain-long")
@@ -174,24 +149,14 @@ def _plain_file(file: Path | None) -> Iterator[Path]:
 
 
 def _compare_all(tasks: list[Task], rounds: int, threads: int | None, pythons: list[str] | None, json: bool) -> None:
-    import os
     import platform
 
     from snnsim.bench.pairs import compare, format_comparison
     from snnsim.bench.roofline import measure_roofline
     from snnsim.engines import available_threads
-    from snnsim.errors import InputError
 
     begin = time.perf_counter()
-    elsewhere = {}
-    for entry in pythons or []:
-        name, equals, path = entry.partition("=")
-        if not equals or not os.access(path, os.X_OK) or not Path(path).is_file():
-            raise InputError(f"--python: expected PEER=PATH of an interpreter, got {entry!r}")
-        if not any(name in task.peers for task in tasks):
-            known = sorted({peer for task in tasks for peer in task.peers})
-            raise InputError(f"--python: expected one of the peers {', '.join(known)}, got {name!r}")
-        elsewhere[name] = path
+    elsewhere = interpreters(pythons, (peer for task in tasks for peer in task.peers))
     count = threads or available_threads()
     roof = measure_roofline(count)
     machine = f"{platform.machine()}, {count} threads"

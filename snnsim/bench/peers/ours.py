@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 
@@ -13,8 +14,13 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("snnsim", "torch", "numba")}
 
 
-def build(task: dict[str, Any]) -> Callable[[], object]:
-    """Return a function that does the task once."""
+def build(task: dict[str, Any], build_net: Callable[[dict[str, Any]], Any] | None = None) -> Callable[[], object]:
+    """Return a function that does the task once.
+
+    Args:
+        task: See :meth:`snnsim.bench.tasks.Task.to_json` and :meth:`snnsim.bench.sim_tasks.SimTask.to_json`.
+        build_net: :func:`snnsim.bench.networks.build_net`, for a simulation.
+    """
     import os
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
@@ -26,8 +32,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
     keep_freed_memory()
     if task["what"] == "epoch":
         return _epoch(task)
-    if task["what"] == "simulate":
-        return _simulation(task)
+    if build_net is not None:
+        return _simulation(task, build_net(task))
     return _layer(task) if task["kind"] == "layer" else _model(task)
 
 
@@ -118,8 +124,6 @@ def _layer(task: dict[str, Any]) -> Callable[[], object]:
 
 
 def _epoch(task: dict[str, Any]) -> Callable[[], object]:
-    from dataclasses import replace
-
     import numpy as np
 
     from snnsim.datasets import open_dataset
@@ -146,39 +150,73 @@ def _epoch(task: dict[str, Any]) -> Callable[[], object]:
     return epoch
 
 
-def _simulation(task: dict[str, Any]) -> Callable[[], object]:
-    import numpy as np
+def _simulation(task: dict[str, Any], net: Any) -> Callable[[], object]:
+    import time
 
     from snnsim.engines import ENGINES, grid_inputs
     from snnsim.engines.initial import initial_state
-    from snnsim.network import Network, Population, Projection, Sparse
-    from snnsim.neurons import LIF
+    from snnsim.stimuli import Poisson
 
-    size, inputs = (250, 25) if task["samples"] else task["sizes"]
-    excitatory = inputs * 4 // 5
-    draw = np.random.default_rng(1)
-    source = np.concatenate(
-        [
-            draw.integers(0, size * 4 // 5, (size, excitatory)),
-            draw.integers(size * 4 // 5, size, (size, inputs - excitatory)),
-        ],
-        axis=1,
-    ).reshape(-1)
-    weight = Sparse.from_triples(
-        source, np.repeat(np.arange(size), inputs), np.where(source < size * 4 // 5, 0.1, -0.5), (size, size)
+    network, events = frozen(net)
+    stimuli = tuple(
+        Poisson(item.name, net.noise_rate, net.noise_weight) for item in network.populations if net.noise_rate
     )
-    neuron = LIF(tau_mem=0.02, v_threshold=20.0, v_reset=10.0, t_ref=0.002, drive=24.0 / 0.02)
-    network = Network((Population("n", size, neuron),), (Projection("n", "n", weight, 0.0015),), (), None, 1e-4)
-    potentials = np.random.default_rng(2).uniform(0, 20, size)
-    runner = ENGINES["clock"]().prepare(network, task["dtype"], task["threads"])
-    stretch = grid_inputs(network, None, task["n_steps"])
-    state = initial_state(network, {"n.v": potentials}, 1, task["dtype"], "clock")
+    runner = ENGINES[task["engine"]]().prepare(network, task["dtype"], task["threads"])
+    stretch = replace(grid_inputs(network, events, task["n_steps"]), stimuli=stimuli, seed=1)
+    starts = {f"{item.name}.v": layer.v for item, layer in zip(network.populations, net.layers, strict=True)}
+    begun = None if net.inputs else initial_state(network, starts, 1, task["dtype"], task["engine"])
+    n_exc, state = net.n_exc, begun
+    out, given = [net.out_degree(place) for place in range(len(net.layers))], net.input_events()
+    del net, events
 
-    def step() -> object:
+    def step() -> dict[str, Any]:
         nonlocal state
+        begin = time.perf_counter()
         result = runner.run(stretch, state=state)
-        assert result.state is not None
-        state = result.state
-        return len(result.spikes["n"].times)
+        seconds = time.perf_counter() - begin
+        state = result.state if begun is not None else None
+        units = [train.units for train in result.spikes.values()]
+        counts = [len(item) for item in units]
+        if n_exc:
+            first = int((units[0] < n_exc).sum())
+            counts = [first, counts[0] - first]
+        events = given + sum(int(degree[item].sum()) for degree, item in zip(out, units, strict=True))
+        return {"seconds": seconds, "spikes": counts, "events": events}
 
     return step
+
+
+def frozen(net: Any) -> tuple[Any, Any]:
+    """Return our network of a :class:`snnsim.bench.networks.Net`, and its input events or None."""
+    import numpy as np
+
+    from snnsim.events import Events
+    from snnsim.network import Input, Network, Population, Projection, Sparse
+    from snnsim.network_sparse import Steps
+    from snnsim.neurons import LIF, ExpCurrentLIF
+
+    dt = net.dt / 1000
+    common = {"tau_mem": net.tau_mem / 1000, "v_threshold": net.v_threshold, "v_reset": net.v_reset}
+    common |= {"t_ref": net.t_ref / 1000, "drive": net.drive / (net.tau_mem / 1000)}
+    neuron: Any = LIF(**common)
+    if net.tau_exc:
+        neuron = ExpCurrentLIF(tau_exc=net.tau_exc / 1000, tau_inh=net.tau_inh / 1000, **common)
+    names = [f"n{place}" for place in range(len(net.layers))]
+    projections = []
+    for place, layer in enumerate(net.layers):
+        for source, rows in layer.rows:
+            shape = (rows.n_target, len(rows.indptr) - 1)
+            for array in (rows.indptr, rows.target, rows.weight, rows.steps):
+                if isinstance(array, np.ndarray):
+                    array.setflags(write=False)  # so that they are taken as they are
+            delay = Steps(rows.steps, dt) if isinstance(rows.steps, np.ndarray) else rows.steps * dt
+            sparse = Sparse(rows.indptr, rows.target, rows.weight, shape)
+            begin = "in" if source < 0 else names[source]
+            projections.append(Projection(begin, names[place], sparse, delay, rows.receptor))
+    populations = [Population(name, layer.size, neuron) for name, layer in zip(names, net.layers, strict=True)]
+    inputs = (Input("in", net.inputs),) if net.inputs else ()
+    network = Network(tuple(populations), tuple(projections), inputs, None, dt)
+    if not net.inputs:
+        return network, None
+    duration = (int(net.input_step[-1]) + 1) * dt
+    return network, Events.from_lists([net.input_step * dt], [net.input_unit], n_units=net.inputs, duration=duration)
