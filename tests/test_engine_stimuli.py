@@ -120,3 +120,12 @@ def test_what_does_not_fit_is_refused(stimulus, sentence):
 def test_grid_inputs_have_no_stimuli():
     network = Network((Population("n", 2, LIF()),), (), (), None, DT)
     assert grid_inputs(network, None, 3).stimuli == ()
+
+
+def test_progress_is_told_every_step_of_every_sample():
+    rng = np.random.default_rng(1)
+    network = network_of(rng, ExpCurrentLIF(drive=20.0), own_numbers(rng, 30, True), 2)
+    events = spike_trains(rng, 5, 6)
+    told = []
+    result = simulate(network, events, threads=2, progress=told.append)
+    assert sum(told) == result.n_steps.sum()

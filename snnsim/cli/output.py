@@ -5,13 +5,14 @@ from __future__ import annotations
 import json as json_module
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-__all__ = ["KEYS", "emit", "note", "plain"]
+__all__ = ["KEYS", "emit", "note", "plain", "progress_bar"]
 
 KEYS = (
     "accuracy",
@@ -67,3 +68,26 @@ def emit(result: Mapping[str, Any], json: bool = False, text: str = "") -> None:
 def note(text: str) -> None:
     """Print one line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bar(total: int, what: str) -> Iterator[Callable[[int], None] | None]:
+    """Show a bar on standard error while something runs, if a person is looking; else yield None.
+
+    Args:
+        total: How many there are to do.
+        what: Of what, a plural.
+
+    Yields:
+        A function that is told how many more are done.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snnsim.cli.output import emit, note
+from snnsim.cli.output import emit, note, progress_bar
 from snnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ def simulate(
     note(f"running {len(chosen)} samples on engine {engine}, {dtype.value} ...")
     begin = time.perf_counter()
     options: dict[str, Any] = {"dtype": dtype.value, "threads": threads, "tail_steps": tail}
-    result = run_network(network, chosen, engine=engine, **options)
+    total = int(chosen.n_steps(network.dt).sum()) + tail * len(chosen)
+    with progress_bar(total, "steps") as advance:
+        result = run_network(network, chosen, engine=engine, progress=advance, **options)
     values, lines = _describe(network, chosen, result)
     if compare is not None:
         if stored is not None:

@@ -7,7 +7,7 @@ float64 all give the same spikes, bit for bit, for any number of threads and any
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -76,6 +76,7 @@ class Inputs:
         stimuli: What acts on populations without events.
         seed: Of random stimuli.
         events: Events of every input as they were given, for an engine that does not need a grid.
+        progress: Called from time to time with the number of steps that one sample has done since the last call.
     """
 
     start: tuple[Integers, ...]
@@ -88,6 +89,7 @@ class Inputs:
     stimuli: tuple[Stimulus, ...] = ()
     seed: int = 0
     events: tuple[Events, ...] = ()
+    progress: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
         return int(self.n_steps.shape[0])
@@ -316,6 +318,7 @@ def simulate(
     stimuli: Iterable[Stimulus] | Stimulus = (),
     seed: int = 0,
     resolution: float | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Run a network on samples of events.
 
@@ -340,6 +343,8 @@ def simulate(
         seed: Of random stimuli, below 2**32.
         resolution: Of engine ``"event"``: None, continuous time on the events as they are; the network's ``dt``, its
             grid, with the spikes of engine ``"clock"``.
+        progress: Called from time to time, perhaps from several threads, with the number of steps that one sample has
+            done since the last call; engines on the grid only.
 
     Raises:
         InputError: Something does not fit; the sentence says what.
@@ -357,7 +362,7 @@ def simulate(
     check_records(network, names)
     inputs = grid_inputs(network, events, n_steps, tail_steps)
     seed = check_integer(seed, "seed", 0, 2**32 - 1)
-    inputs = replace(inputs, stimuli=check_stimuli(network, stimuli), seed=seed)
+    inputs = replace(inputs, stimuli=check_stimuli(network, stimuli), seed=seed, progress=progress)
     if initial and state is not None:
         raise InputError("initial: a run that goes on from a state has its values already; give one of the two")
     if initial:

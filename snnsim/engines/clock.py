@@ -26,13 +26,14 @@ from snnsim.errors import InputError
 from snnsim.kernels import clock
 from snnsim.kernels.clock_sleep import SLEEPERS
 from snnsim.kernels.memory import run_together
+from snnsim.machine import available_memory
 from snnsim.network import Network
 
 __all__ = ["ClockEngine", "ClockRunner"]
 
 Integers = npt.NDArray[np.int64]
 
-MAX_RING_BYTES = 2**33
+MAX_RING_BYTES = 2**33  # where the system does not say what is left
 WINDOW_SPIKES = 2**22  # room for spikes and recorded numbers in one window of steps
 MIN_WORK = 20_000  # neuron-steps in a window of steps that are worth a meeting of threads
 
@@ -59,11 +60,12 @@ class ClockEngine:
         """Lay the network out; nothing is compiled before the first run of this dtype."""
         layout = make_layout(network, dtype, _awake(network, ()) if self.sleepy else None)
         needed = layout.ring_length * np.dtype(dtype).itemsize
-        if needed > MAX_RING_BYTES:
+        free = available_memory()
+        if needed > (MAX_RING_BYTES if free is None else free):
             raise InputError(
-                f"engine 'clock': delays of up to {layout.longest} steps need "
-                f"{needed / 2**30:.1f} GiB a sample, at most {MAX_RING_BYTES / 2**30:.0f} GiB "
-                "are used; shorten the delays or use a larger dt"
+                f"engine 'clock': {layout.n_neurons} neurons and delays of up to {layout.longest} steps need "
+                f"{needed / 2**30:.1f} GiB a sample, {(free or MAX_RING_BYTES) / 2**30:.1f} GiB of memory are available; "
+                "shorten the delays, use a larger dt, or dtype='float32'"
             )
         return ClockRunner(network, dtype, threads, layout, sleepy=self.sleepy)
 
@@ -302,6 +304,8 @@ class ClockRunner:
                 )
 
             run_together(part, threads)
+            if inputs.progress is not None:
+                inputs.progress(length)
             for rank, p in enumerate(plan.order.tolist()):
                 found, who = _spikes_of(spike_start, spike_unit, rank, n_populations, length)
                 if network.populations[p].neuron.spiking:
