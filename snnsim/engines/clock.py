@@ -64,7 +64,7 @@ class ClockEngine:
         if needed > (MAX_RING_BYTES if free is None else free):
             raise InputError(
                 f"engine 'clock': {layout.n_neurons} neurons and delays of up to {layout.longest} steps need "
-                f"{needed / 2**30:.1f} GiB a sample, {(free or MAX_RING_BYTES) / 2**30:.1f} GiB of memory are available; "
+                f"{needed / 2**30:.1f} GiB a sample, {(free or MAX_RING_BYTES) / 2**30:.1f} GiB are available; "
                 "shorten the delays, use a larger dt, or dtype='float32'"
             )
         return ClockRunner(network, dtype, threads, layout, sleepy=self.sleepy)
