@@ -64,6 +64,7 @@ LEAK = 1.0  # LIF, LI
 CURRENT = 2.0  # CubaLIF, CubaLI, ExpCurrentLIF
 
 MARGIN = 1e-12  # relative distance from threshold below which nothing is excluded by a bound
+NEAR = 0.0625  # membrane time constants in which a crossing is looked for first
 HORIZON = 64.0  # longest time constants after which a transient is below every rounding
 
 
@@ -237,6 +238,16 @@ def first_crossing(y, i_e, i_i, laws, row):  # type: ignore[no-untyped-def]
         turn = math.log(a / b) / (rate_e - rate_i)
         if turn <= 0.0:
             turn = math.inf
+    if i_e + i_i > y < gap:  # rising: if it still does after a short time that holds no turn, it did all along
+        for k in range(2):
+            near = tau * (NEAR if k == 0 else 4.0 * NEAR)
+            if near >= turn:
+                break
+            reached, left_e, left_i = membrane(near, y, i_e, i_i, laws, row)
+            if left_e + left_i <= reached:
+                break
+            if reached >= gap:
+                return _root(0.0, y, near, reached, y, i_e, i_i, laws, row)
     longest = max(tau, 1.0 / rate_e)
     if i_i != 0.0:
         longest = max(longest, 1.0 / rate_i)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.engines.event_plan import Layout, make_layout
+from snnsim.engines.event_rows import run_rows, scaled_neurons
 from snnsim.errors import InputError
 from snnsim.grid import time_to_step
 from snnsim.kernels import event as kernel
@@ -142,6 +143,8 @@ class EventRunner:
         """Return the neurons and the step to begin with."""
         plan, layout = self.layout.plan, self.layout
         if isinstance(given, EventSampleState):
+            if layout.rows is not None:
+                return given.neurons.copy(), given.step
             neurons = neuron.new_state(given.neurons.shape[0])
             neurons[:] = given.neurons
             return neurons, given.step
@@ -158,6 +161,8 @@ class EventRunner:
             begin += item.size
         neurons[:, neuron.Y] -= laws[:, law.VINF]
         neurons[:, neuron.FIRST] -= laws[:, law.STEADY]
+        if layout.rows is not None:
+            return scaled_neurons(plan, layout.rows, neurons, layout.laws, layout.law), 0
         check = np.zeros(neurons.shape[0])
         kernel.begin_checks(neuron.Cells(layout.laws, layout.law, neurons, check, neuron.least_checks(check)))
         neurons[:, neuron.CHECK] = check
@@ -192,12 +197,8 @@ class EventRunner:
         trace_name = f"{readout.population}.v" if readout is not None and readout.variable == "v" else None
         grid, where = self._grid(first, n_steps, record if trace_name is None else (*record, trace_name))
         size = neurons.shape[0]
-        check = neurons[:, neuron.CHECK].copy()
         counts = np.zeros(4, np.int64)
-        spikes, pending = self._advance(
-            given, inputs, neurons, check, grid, counts, plan.origin if not first else base, stop
-        )
-        neurons[:, neuron.CHECK] = check
+        spikes, pending = self._advance(given, inputs, neurons, grid, counts, plan.origin if not first else base, stop)
         many = int(spikes.meta[neuron.N_SPIKES])
         found, who = spikes.time[:many], spikes.neuron[:many]
         by_name: dict[str, tuple[Any, npt.NDArray[np.int32]]] = {}
@@ -240,7 +241,6 @@ class EventRunner:
         given: SampleState | None,
         inputs: kernel.Inputs,
         neurons: Floats,
-        check: Floats,
         grid: neuron.Grid,
         counts: npt.NDArray[np.int64],
         begin: float,
@@ -249,7 +249,13 @@ class EventRunner:
         """Run one sample, giving the kernels longer lists when they ask; return spikes and pending arrivals."""
         plan, layout, size = self.layout.plan, self.layout, neurons.shape[0]
         waiting = given.pending if isinstance(given, EventSampleState) else ()
+        if layout.rows is not None:
+            return run_rows(
+                *(plan, layout.rows, layout.laws, layout.law, layout.slots, waiting, inputs, neurons, grid, counts),
+                *(begin, stop, self._refuse),
+            )
         many = waiting[0].shape[0] if waiting else 0
+        check = neurons[:, neuron.CHECK].copy()
         cells = neuron.Cells(layout.laws, layout.law, neurons, check, neuron.least_checks(check))
         spikes = neuron.new_spikes()
         if plan.window == 0:
@@ -263,8 +269,9 @@ class EventRunner:
                 elif status == queue.ROOM_IN_QUEUE:
                     line = queue.grown_queue(line, layout.fan_out)
                 elif status == neuron.TOO_FAST:
-                    self._refuse(neurons, check)
+                    self._refuse(_too_fast(neurons, check))
                 else:
+                    neurons[:, neuron.CHECK] = check
                     return spikes, queue.waiting(line)
         buckets = layout.slots * (plan.stage_start.shape[0] - 1)
         pool = store.new_pool(buckets, 256 + (buckets if many else 0) + many // store.CHUNK)
@@ -282,8 +289,9 @@ class EventRunner:
             elif status == kernel.ROOM_TO_DELIVER:
                 pool, log = store.grown_pool(pool, layout.fan_out), store.grown_log(log)
             elif status == neuron.TOO_FAST:
-                self._refuse(neurons, check)
+                self._refuse(_too_fast(neurons, check))
             else:
+                neurons[:, neuron.CHECK] = check
                 times, weights, targets, numbers = store.drain(pool)
                 return spikes, (
                     times,
@@ -294,9 +302,7 @@ class EventRunner:
                     log.source[numbers],
                 )
 
-    def _refuse(self, neurons: Floats, check: Floats) -> NoReturn:
-        exact = (neurons[:, neuron.EXACT] == 1) & (check <= neurons[:, neuron.LAST])
-        place = int(np.flatnonzero(exact)[0])
+    def _refuse(self, place: int) -> NoReturn:
         for item, at in zip(self.network.populations, self.layout.offset.tolist(), strict=True):
             if at <= place < at + item.size:
                 raise InputError(
@@ -305,3 +311,8 @@ class EventRunner:
                     "it a refractory time t_ref or smaller weights"
                 )
         raise AssertionError("no neuron fires twice at one instant")
+
+
+def _too_fast(neurons: Floats, check: Floats) -> int:
+    """Return the neuron that would fire twice at one instant."""
+    return int(np.flatnonzero((neurons[:, neuron.EXACT] == 1) & (check <= neurons[:, neuron.LAST]))[0])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnsim.engines.event_rows import RowForm, row_form
 from snnsim.errors import InputError
 from snnsim.kernels import event_law as law
 from snnsim.kernels.event import Plan
@@ -39,6 +40,7 @@ class Layout:
         offset: First neuron of each population, in the order of the network, int64 ``(populations,)``.
         slots: Windows that can have arrivals at the same time.
         fan_out: Synapses of one source through all its projections, at most.
+        rows: The form in which whole rows arrive, None if the network has none.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Layout:
     offset: Integers
     slots: int
     fan_out: int
+    rows: RowForm | None
 
 
 def _gain(tau_mem: Floats, tau_syn: Floats) -> Floats:
@@ -274,4 +277,6 @@ def make_layout(network: Network) -> Layout:
         origin=-float(network.dt),
     )
     fan_out = max((sum(largest[q] for q in item) for item in out), default=0)
-    return Layout(plan, np.ascontiguousarray(rows), which.reshape(-1).astype(np.int32), offset, slots, fan_out)
+    rows, of = np.ascontiguousarray(rows), which.reshape(-1).astype(np.int32)
+    second = np.concatenate([np.full(populations[k].size, len(populations[k].neuron.receptors) > 1) for k in order])
+    return Layout(plan, rows, of, offset, slots, fan_out, row_form(plan, rows, of, second, network.dt))
