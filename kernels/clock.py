@@ -442,7 +442,7 @@ def _take_marks(dirty, ports, head, port, last, shift, t):  # type: ignore[no-un
     return some
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def _step(  # type: ignore[no-untyped-def]
     plan, sample, sample_id, dirty, filled, counts, origins, k, shift, step, events, spike_start, spike_unit, t, total
 ):
