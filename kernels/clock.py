@@ -14,12 +14,10 @@ bits as :func:`snnsim.kernels.reference.simulate_reference` for any window, any 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
+from snnsim.kernels import clock_tables as tables
 from snnsim.kernels.clock_laws import (
     ADAPTIVE,
     CURRENT,
@@ -50,117 +48,9 @@ from snnsim.kernels.clock_rows import (
 )
 from snnsim.kernels.clock_sleep import SLEEPERS, catch_up, fall_asleep, wake
 from snnsim.kernels.memory import array_at, loose, wait_for_all
-from snnsim.kernels.philox import Stream
 from snnsim.kernels.poisson import STEPS, add_counts, fill_counts
 
-__all__ = [
-    *("ADAPTIVE", "CURRENT", "MEMBRANE", "TWO_CURRENTS"),
-    *("LATE", "OWN", "REFRACTORY", "RESET_ZERO", "SLEEPY", "STRICT"),
-    *("EACH", "FIRST_PORT", "FLAGS", "LAST_PORT", "LAW", "OFFSET", "POPULATION_COLUMNS", "REFRACTORY_STEPS", "SIZE"),
-    *("CALM", "DRIVE", "NOISE_COLUMNS", "NUMBERS", "START", "STOP", "Plan", "Sample", "run_steps"),
-]
-
-POISSON = int(Stream.POISSON)
-
-NOTHING, SOMETHING, SETTLE = 0, 1, 2
-"""What a step brings a population: no arrivals, perhaps some, or no step: sleepers are brought up to date."""
-
-RESET_ZERO = 1
-STRICT = 2  # only looked at by ADAPTIVE; other thresholds are moved to the next float beforehand
-REFRACTORY = 4
-OWN = 8  # parameters are one a neuron
-SLEEPY = 32  # blocks of neurons are left alone until something arrives
-LATE = 16  # arrivals with delay 0 come from other populations: currents take them after all have fired
-
-OFFSET, SIZE, LAW, FLAGS, START, STOP, FIRST_PORT, LAST_PORT, EACH, REFRACTORY_STEPS, POPULATION_COLUMNS = range(11)
-"""Columns of the table of populations: first neuron; neurons; law; sum of flags; first step; first step after the last;
-first receptor and one past the last; where its neurons' own numbers begin; refractory steps."""
-
-NOISE_OWNER, NOISE_PORT, NOISE_NUMBER, NOISE_SEED, TABLE, RATES, LEVELS, WHICH, NOISE_WEIGHT, N_WEIGHTS = range(10)
-NOISE_COLUMNS = 10
-"""Columns of the table of Poisson stimuli: population; receptor; place in the list; seed; address, rows and columns of
-the thresholds; address of each unit's row (0: row 0 for all); address and number of weights."""
-
-NUMBERS = (
-    *("beta", "drive_step", "alpha", "kappa", "alpha_inh", "kappa_inh", "drive_syn_step", "drive_syn_to_v"),
-    *("v_threshold", "v_reset", "reset_amount", "adapt_decay", "adapt_v", "adapt_spike", "adapt_threshold"),
-    *("calm", "room", "peak", "peak_inh", "i_rest"),
-)
-"""Numbers per step, names as in :class:`snnsim.neurons.StepParameters`; alpha and kappa of the first receptor; and what
-:func:`snnsim.kernels.clock_sleep.fall_asleep` needs. Laws from ALPHA_CURRENT on have rows of their own,
-:data:`snnsim.kernels.clock_models.MODEL_NUMBERS`."""
-
-BETA, DRIVE, ALPHA, KAPPA, ALPHA_INH, KAPPA_INH, SYN_STEP, SYN_TO_V = range(8)
-THRESHOLD, V_RESET, AMOUNT, ADAPT_DECAY, ADAPT_V, ADAPT_SPIKE, ADAPT_THRESHOLD = range(8, 15)
-CALM, ROOM, PEAK, PEAK_INH, I_REST = range(15, 20)
-
-Ints = npt.NDArray[np.int64]
-Array = npt.NDArray[Any]
-
-
-class Plan(NamedTuple):
-    """A network as tables. P populations, N neurons, S receptors, Q paths, T threads a sample.
-
-    Attributes:
-        order: Population places in their order of updating, int64 ``(P,)``.
-        populations: int64 ``(P, POPULATION_COLUMNS)``.
-        ports: int64 ``(S, PORT_COLUMNS)``.
-        paths: int64 ``(Q, PATH_COLUMNS)``, see :mod:`snnsim.kernels.clock_rows`; in the order of summation.
-        into: Paths by target population, each in ascending order, int64 ``(Q,)``.
-        into_start: Where a population's entries of ``into`` begin, int64 ``(P + 1,)``.
-        own_edge: First unit of each thread's share of a population, int64 ``(P, T + 1)``.
-        one: Numbers per step of populations in the dtype of the run, ``(P, len(NUMBERS))``.
-        each: Those of the neurons of populations with OWN, ``(len(NUMBERS), neurons)``.
-        refractory: Their refractory steps, int64 ``(neurons,)``.
-        window: Most steps in which no neuron feels another's spike.
-        noise: Poisson stimuli, int64 ``(., NOISE_COLUMNS)``.
-    """
-
-    order: Ints
-    populations: Ints
-    ports: Ints
-    paths: Ints
-    into: Ints
-    into_start: Ints
-    own_edge: Ints
-    one: Array
-    each: Array
-    refractory: Ints
-    window: int
-    noise: Ints
-
-
-class Sample(NamedTuple):
-    """The changing state of one sample; :func:`run_steps` works in place.
-
-    Attributes:
-        values: Variable r of neuron n at ``r N + n``, ``(most variables * N,)``.
-        release: Step from which a neuron is not refractory, int64 ``(N,)``.
-        held: Lists of refractory neurons, a part a thread and population, int64 ``(N,)``.
-        until: Step from which each is free, int64 ``(N,)``.
-        kept: Their membranes, ``(N,)``.
-        n_held: Lengths of the lists, int64 ``(threads, P)``.
-        ring: Sums of what is on its way.
-        head: Slot of the next step in each ring, as each thread counts it, int64 ``(threads, S)``.
-        since: Blocks of neurons that sleep: the step up to which each is done, or -1, int64.
-        first_block: Where the blocks of each thread's share of a population begin, int64 ``(threads, P)``.
-        dirty: Per thread, whether something may arrive in a slot of a ring, uint8 ``(threads, slots)``; no slots if
-            nobody sleeps.
-        moved: Neuron-steps of populations that may sleep which were computed, a row a thread, int64 ``(threads, 8)``.
-    """
-
-    values: Array
-    release: Ints
-    held: Ints
-    until: Ints
-    kept: Array
-    n_held: Ints
-    ring: Array
-    head: Ints
-    since: Ints
-    first_block: Ints
-    dirty: npt.NDArray[np.uint8]
-    moved: Ints
+__all__ = ["run_steps"]
 
 
 @njit(cache=True, nogil=True)
@@ -246,13 +136,13 @@ def _laws(  # type: ignore[no-untyped-def]
     """Move neurons on by every law but the adaptive one, reset those that fire and put refractory ones back."""
     values, release, since = sample.values, sample.release, sample.since
     v_reset, amount, calm, room, peak, peak_inh, i_rest = rest
-    sleepy = flags & SLEEPY != 0
+    sleepy = flags & tables.SLEEPY != 0
     block = sample.first_block[t, p]
     i, h = a + n_neurons, a + 2 * n_neurons
     moving = numbers[:8]
     first = total
     if sleepy:
-        if some == SETTLE:
+        if some == tables.SETTLE:
             catch_up(values, a, i, h, size, law, step, since, block, moving)
             return total
         awake = wake(values, a, i, h, size, sample.ring, o, q, some, law, step, since, block, moving)
@@ -268,15 +158,15 @@ def _laws(  # type: ignore[no-untyped-def]
                 sample.moved[t, 0] += end - begin
                 total = _move(sample, a, n_neurons, begin, end, o, q, law, numbers, take, step, low, spikes, total)
             begin = max(end, begin) + SLEEPERS
-    elif some == SETTLE:
+    elif some == tables.SETTLE:
         return total
     else:
         total = _move(sample, a, n_neurons, 0, size, o, q, law, numbers, take, step, low, spikes, total)
-    refractory_some = flags & REFRACTORY != 0
+    refractory_some = flags & tables.REFRACTORY != 0
     if refractory_some:
         sample.n_held[t, p] = hold(values, a, sample.held, sample.until, sample.kept, sample.n_held[t, p], step)
     if total > first:
-        zero = flags & RESET_ZERO != 0
+        zero = flags & tables.RESET_ZERO != 0
         reset(values, a, low, zero, v_reset, amount, refractory, release, step, spikes, first, total)
         if refractory_some:
             for event in range(first, total):
@@ -297,20 +187,20 @@ def _model(  # type: ignore[no-untyped-def]
     populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, step, spikes, total
 ):
     """Move a thread's neurons on by a law of :mod:`snnsim.kernels.clock_models`."""
-    law, flags = populations[p, LAW], populations[p, FLAGS]
-    a = populations[p, OFFSET] + low
-    if flags & OWN == 0:
+    law, flags = populations[p, tables.LAW], populations[p, tables.FLAGS]
+    a = populations[p, tables.OFFSET] + low
+    if flags & tables.OWN == 0:
         numbers = array_at(np.int64(one.ctypes.data), one.size, one.dtype)
         table = (numbers, p * one.shape[1], 1, 0)
         place = np.int64(populations.ctypes.data)
-        place += (p * populations.shape[1] + REFRACTORY_STEPS) * populations.itemsize
+        place += (p * populations.shape[1] + tables.REFRACTORY_STEPS) * populations.itemsize
         steps = array_at(place, 1, np.int64)
     else:
-        e = populations[p, EACH] + low
+        e = populations[p, tables.EACH] + low
         numbers = array_at(np.int64(each.ctypes.data), each.size, each.dtype)
         table = (numbers, e, each.shape[1], 1)
         steps = array_at(np.int64(refractory.ctypes.data) + e * refractory.itemsize, size, np.int64)
-    zero = flags & RESET_ZERO != 0
+    zero = flags & tables.RESET_ZERO != 0
     return advance(
         *(sample.values, a, n_neurons, size, sample.ring, o, q, law, table, steps, zero, sample.release, take, step),
         *(low, spikes, total),
@@ -322,24 +212,38 @@ def _update(  # type: ignore[no-untyped-def]
     populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, some, step, spikes, t, total
 ):
     """Move a thread's ``size`` neurons from unit ``low`` of population ``p`` on; return where its next spike goes."""
-    law, flags = populations[p, LAW], populations[p, FLAGS]
+    law, flags = populations[p, tables.LAW], populations[p, tables.FLAGS]
     if law >= ALPHA_CURRENT:
-        if some == SETTLE:
+        if some == tables.SETTLE:
             return total
         return _model(
             *(populations, one, each, refractory, sample, p, n_neurons, low, size, o, q, take, step, spikes, total),
         )
-    a = populations[p, OFFSET] + low
-    if flags & OWN == 0:
+    a = populations[p, tables.OFFSET] + low
+    if flags & tables.OWN == 0:
         numbers = (
-            *(one[p, BETA], one[p, DRIVE], one[p, ALPHA], one[p, KAPPA], one[p, ALPHA_INH], one[p, KAPPA_INH]),
-            *(one[p, SYN_STEP], one[p, SYN_TO_V], one[p, THRESHOLD]),
+            *(
+                one[p, tables.BETA],
+                one[p, tables.DRIVE],
+                one[p, tables.ALPHA],
+                one[p, tables.KAPPA],
+                one[p, tables.ALPHA_INH],
+                one[p, tables.KAPPA_INH],
+            ),
+            *(one[p, tables.SYN_STEP], one[p, tables.SYN_TO_V], one[p, tables.THRESHOLD]),
         )
         rest = (
-            *(one[p, V_RESET], one[p, AMOUNT], one[p, CALM], one[p, ROOM], one[p, PEAK], one[p, PEAK_INH]),
-            one[p, I_REST],
+            *(
+                one[p, tables.V_RESET],
+                one[p, tables.AMOUNT],
+                one[p, tables.CALM],
+                one[p, tables.ROOM],
+                one[p, tables.PEAK],
+                one[p, tables.PEAK_INH],
+            ),
+            one[p, tables.I_REST],
         )
-        steps_of_all = populations[p, REFRACTORY_STEPS]
+        steps_of_all = populations[p, tables.REFRACTORY_STEPS]
         return _laws(
             sample,
             p,
@@ -361,28 +265,32 @@ def _update(  # type: ignore[no-untyped-def]
             t,
             total,
         )
-    e = populations[p, EACH] + low
-    beta, drive = _numbers(each, BETA, e, size), _numbers(each, DRIVE, e, size)
-    theta, v_reset = _numbers(each, THRESHOLD, e, size), _numbers(each, V_RESET, e, size)
-    amount = _numbers(each, AMOUNT, e, size)
+    e = populations[p, tables.EACH] + low
+    beta, drive = _numbers(each, tables.BETA, e, size), _numbers(each, tables.DRIVE, e, size)
+    theta, v_reset = _numbers(each, tables.THRESHOLD, e, size), _numbers(each, tables.V_RESET, e, size)
+    amount = _numbers(each, tables.AMOUNT, e, size)
     steps = array_at(np.int64(refractory.ctypes.data) + e * refractory.itemsize, size, np.int64)
     if law == ADAPTIVE:
-        if some == SETTLE:
+        if some == tables.SETTLE:
             return total
         return adaptive(
             *(sample.values, a, a + n_neurons, size, sample.ring, o, beta, drive, theta, v_reset, amount),
-            *(_numbers(each, ADAPT_DECAY, e, size), _numbers(each, ADAPT_V, e, size)),
-            *(_numbers(each, ADAPT_SPIKE, e, size), _numbers(each, ADAPT_THRESHOLD, e, size), steps),
-            *(flags & RESET_ZERO != 0, flags & STRICT != 0, sample.release, step, low, spikes, total),
+            *(_numbers(each, tables.ADAPT_DECAY, e, size), _numbers(each, tables.ADAPT_V, e, size)),
+            *(_numbers(each, tables.ADAPT_SPIKE, e, size), _numbers(each, tables.ADAPT_THRESHOLD, e, size), steps),
+            *(flags & tables.RESET_ZERO != 0, flags & tables.STRICT != 0, sample.release, step, low, spikes, total),
         )
     numbers_of = (
-        *(beta, drive, _numbers(each, ALPHA, e, size), _numbers(each, KAPPA, e, size)),
-        *(_numbers(each, ALPHA_INH, e, size), _numbers(each, KAPPA_INH, e, size)),
-        *(_numbers(each, SYN_STEP, e, size), _numbers(each, SYN_TO_V, e, size), theta),
+        *(beta, drive, _numbers(each, tables.ALPHA, e, size), _numbers(each, tables.KAPPA, e, size)),
+        *(_numbers(each, tables.ALPHA_INH, e, size), _numbers(each, tables.KAPPA_INH, e, size)),
+        *(_numbers(each, tables.SYN_STEP, e, size), _numbers(each, tables.SYN_TO_V, e, size), theta),
     )
     rest_of = (
-        *(v_reset, amount, _numbers(each, CALM, e, size), _numbers(each, ROOM, e, size)),
-        *(_numbers(each, PEAK, e, size), _numbers(each, PEAK_INH, e, size), _numbers(each, I_REST, e, size)),
+        *(v_reset, amount, _numbers(each, tables.CALM, e, size), _numbers(each, tables.ROOM, e, size)),
+        *(
+            _numbers(each, tables.PEAK, e, size),
+            _numbers(each, tables.PEAK_INH, e, size),
+            _numbers(each, tables.I_REST, e, size),
+        ),
     )
     return _laws(
         sample,
@@ -413,12 +321,14 @@ def _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, 
     size = high - low
     if filled[number] != step // STEPS:
         filled[number] = step // STEPS
-        table = array_at(noise[number, TABLE], (noise[number, RATES], noise[number, LEVELS]), np.uint32)
-        which = array_at(noise[number, WHICH], high if noise[number, WHICH] else 0, np.int32)
+        table = array_at(
+            noise[number, tables.TABLE], (noise[number, tables.RATES], noise[number, tables.LEVELS]), np.uint32
+        )
+        which = array_at(noise[number, tables.WHICH], high if noise[number, tables.WHICH] else 0, np.int32)
         drawn = counts[first : first + STEPS * size]
-        seed, place = noise[number, NOISE_SEED], noise[number, NOISE_NUMBER]
-        fill_counts(seed, POISSON, sample_id, step // STEPS, place, low, high, table, which, drawn)
-    weights = array_at(noise[number, NOISE_WEIGHT], noise[number, N_WEIGHTS], ring.dtype)
+        seed, place = noise[number, tables.NOISE_SEED], noise[number, tables.NOISE_NUMBER]
+        fill_counts(seed, tables.POISSON, sample_id, step // STEPS, place, low, high, table, which, drawn)
+    weights = array_at(noise[number, tables.NOISE_WEIGHT], noise[number, tables.N_WEIGHTS], ring.dtype)
     add_counts(ring, o, size, counts, first + step % STEPS * size, weights, low)
 
 
@@ -432,12 +342,12 @@ def _drop(ring, first, size):  # type: ignore[no-untyped-def]
 def _take_marks(dirty, ports, head, port, last, shift, t):  # type: ignore[no-untyped-def]
     """Return whether something may arrive at the receptors ``port`` to ``last`` in a step, and take the marks away."""
     if dirty.shape[0] == 0:
-        return SOMETHING
-    some = NOTHING
+        return tables.SOMETHING
+    some = tables.NOTHING
     for receptor in range(port, last + 1):
         mark = ports[receptor, DIRTY] + _slot(ports, head, receptor, shift, t)
         if dirty[mark]:
-            some = SOMETHING
+            some = tables.SOMETHING
         dirty[mark] = 0
     return some
 
@@ -451,15 +361,15 @@ def _step(  # type: ignore[no-untyped-def]
     into, into_start, one, each, refractory = plan.into, plan.into_start, plan.one, plan.each, plan.refractory
     ring, head, noise = sample.ring, sample.head, plan.noise
     n_populations = order.shape[0]
-    n_neurons = populations[n_populations - 1, OFFSET] + populations[n_populations - 1, SIZE]
+    n_neurons = populations[n_populations - 1, tables.OFFSET] + populations[n_populations - 1, tables.SIZE]
     for stage in range(2):
         for rank in range(n_populations):
             p = order[rank]
-            late = populations[p, FLAGS] & LATE != 0
+            late = populations[p, tables.FLAGS] & tables.LATE != 0
             if stage == 1 and not late:
                 continue
             low, high = own_edge[p, t], own_edge[p, t + 1]
-            active = populations[p, START] <= step < populations[p, STOP]
+            active = populations[p, tables.START] <= step < populations[p, tables.STOP]
             if late == (stage == 1):
                 for entry in range(into_start[p], into_start[p + 1]):
                     q = into[entry]
@@ -480,20 +390,20 @@ def _step(  # type: ignore[no-untyped-def]
                             spike_unit,
                             t,
                         )
-            port = populations[p, FIRST_PORT]
-            last = populations[p, LAST_PORT] - 1
+            port = populations[p, tables.FIRST_PORT]
+            last = populations[p, tables.LAST_PORT] - 1
             if late == (stage == 1) and active:
                 first = 0
                 for number in range(noise.shape[0]):
-                    owner = noise[number, NOISE_OWNER]
+                    owner = noise[number, tables.NOISE_OWNER]
                     if owner == p:
-                        o = _place(ports, head, noise[number, NOISE_PORT], shift, t) + low
+                        o = _place(ports, head, noise[number, tables.NOISE_PORT], shift, t) + low
                         _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high)
                         _mark(
                             dirty,
                             ports,
-                            noise[number, NOISE_PORT],
-                            _slot(ports, head, noise[number, NOISE_PORT], shift, t),
+                            noise[number, tables.NOISE_PORT],
+                            _slot(ports, head, noise[number, tables.NOISE_PORT], shift, t),
                             0,
                             0,
                         )
@@ -512,7 +422,7 @@ def _step(  # type: ignore[no-untyped-def]
             for receptor in range(port, last + 1):
                 o = _place(ports, head, receptor, shift, t) + low
                 if active:
-                    i = (1 + receptor - port) * n_neurons + populations[p, OFFSET] + low
+                    i = (1 + receptor - port) * n_neurons + populations[p, tables.OFFSET] + low
                     receive(sample.values, i, high - low, ring, o)
                 else:
                     _drop(ring, o, high - low)
@@ -556,12 +466,12 @@ def run_steps(  # type: ignore[no-untyped-def]
             ``(threads, n_steps P + 1)``; the first column says where its part of ``spike_unit`` begins.
         spike_unit: Filled with spiking units, ascending within a step and population, int32.
     """
-    plan = Plan(
+    plan = tables.Plan(
         *(loose(plan.order), loose(plan.populations), loose(plan.ports), loose(plan.paths), loose(plan.into)),
         *(loose(plan.into_start), loose(plan.own_edge), loose(plan.one), loose(plan.each), loose(plan.refractory)),
         *(plan.window, loose(plan.noise)),
     )
-    sample = Sample(
+    sample = tables.Sample(
         *(
             loose(sample.values),
             loose(sample.release),
@@ -578,14 +488,14 @@ def run_steps(  # type: ignore[no-untyped-def]
     populations, ports, paths, own_edge = plan.populations, plan.ports, plan.paths, plan.own_edge
     ring, head, window = sample.ring, sample.head, plan.window
     n_populations = plan.order.shape[0]
-    n_neurons = populations[n_populations - 1, OFFSET] + populations[n_populations - 1, SIZE]
+    n_neurons = populations[n_populations - 1, tables.OFFSET] + populations[n_populations - 1, tables.SIZE]
     longest = 0
     for port in range(ports.shape[0]):
         longest = max(longest, ports[port, LIVE])
     origins = np.empty(longest + 1, np.uint64)
     drawn = 0
     for number in range(plan.noise.shape[0]):
-        owner = plan.noise[number, NOISE_OWNER]
+        owner = plan.noise[number, tables.NOISE_OWNER]
         drawn += STEPS * (own_edge[owner, t + 1] - own_edge[owner, t])
     counts = np.empty(drawn, np.uint8)
     filled = np.full(plan.noise.shape[0], -1)
@@ -634,5 +544,5 @@ def run_steps(  # type: ignore[no-untyped-def]
             low, high = own_edge[p, t], own_edge[p, t + 1]
             _update(
                 *(populations, plan.one, plan.each, plan.refractory, sample, p, n_neurons, low, high - low, 0, 0),
-                *(True, SETTLE, first_step + n_steps - 1, spike_unit, t, total),
+                *(True, tables.SETTLE, first_step + n_steps - 1, spike_unit, t, total),
             )

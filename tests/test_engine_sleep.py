@@ -10,7 +10,7 @@ from snnsim.engines import grid_inputs
 from snnsim.engines.clock import ClockEngine
 from snnsim.engines.clock_plan import make_layout
 from snnsim.events import Events
-from snnsim.kernels import clock
+from snnsim.kernels import clock_tables
 from snnsim.network import Input, Network, Population, Projection, Sparse
 from snnsim.neurons import IF, LIF, CubaLIF, ExpCurrentLIF
 from snnsim.stimuli import Poisson
@@ -110,7 +110,7 @@ def test_who_may_sleep_is_bounded():
         neuron = CubaLIF(tau_mem=0.02, tau_syn=tau_syn)
         network = Network((Population("n", 1, neuron),), (), (), None, DT)
         numbers = make_layout(network, "float64", frozenset()).common["one"][0]
-        peak = numbers[clock.NUMBERS.index("peak")]
+        peak = numbers[clock_tables.NUMBERS.index("peak")]
         step = neuron.step(1, DT)
         v, i, highest = 0.0, 1.0, 0.0
         for _ in range(5000):

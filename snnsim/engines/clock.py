@@ -23,7 +23,7 @@ from snnsim.engines.clock_stimuli import drives, noise_table, spread
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.engines.initial import rest_values
 from snnsim.errors import InputError
-from snnsim.kernels import clock
+from snnsim.kernels import clock, clock_tables
 from snnsim.kernels.clock_sleep import SLEEPERS
 from snnsim.kernels.memory import run_together
 from snnsim.machine import available_memory
@@ -149,7 +149,7 @@ class ClockRunner:
         )
         return replace(result, notes={"moved": sum(run.moved for run in runs)}) if self.sleepy else result
 
-    def _columns(self, record: tuple[str, ...], plan: clock.Plan, threads: int) -> Columns:
+    def _columns(self, record: tuple[str, ...], plan: clock_tables.Plan, threads: int) -> Columns:
         place = {item.name: p for p, item in enumerate(self.network.populations)}
         parts = [np.zeros((0, 4), np.int64)]
         where: dict[str, slice] = {}
@@ -165,7 +165,7 @@ class ClockRunner:
             parts.append(
                 np.stack(
                     (
-                        plan.populations[p, clock.OFFSET] + units,
+                        plan.populations[p, clock_tables.OFFSET] + units,
                         np.full(item.size, item.neuron.variables.index(variable)),
                         begin + units,
                         np.searchsorted(edges, units, side="right") - 1,
@@ -180,7 +180,9 @@ class ClockRunner:
         edge = np.searchsorted(np.minimum(table[:, 3], threads - 1), np.arange(threads + 1)).astype(np.int64)
         return Columns(np.ascontiguousarray(table[:, :3]), edge, where)
 
-    def _load(self, state: SampleState | None, layout: Layout, plan: clock.Plan, threads: int) -> clock.Sample:
+    def _load(
+        self, state: SampleState | None, layout: Layout, plan: clock_tables.Plan, threads: int
+    ) -> clock_tables.Sample:
         n = self.layout.n_neurons
         n_populations = plan.order.shape[0]
         ring = _aligned(self.layout.ring_length, self.dtype)
@@ -188,7 +190,7 @@ class ClockRunner:
         values = _aligned(start.shape[0], self.dtype)
         values[:] = start
         blocks = -(-np.diff(plan.own_edge, axis=1).T // SLEEPERS)
-        sample = clock.Sample(
+        sample = clock_tables.Sample(
             values=values,
             release=np.zeros(n, np.int64),
             held=np.zeros(n, np.int64),
@@ -209,7 +211,7 @@ class ClockRunner:
         sample.release[:] = state.step + state.left
         for p in range(n_populations):
             for t in range(threads):
-                low, high = plan.populations[p, clock.OFFSET] + plan.own_edge[p, t : t + 2]
+                low, high = plan.populations[p, clock_tables.OFFSET] + plan.own_edge[p, t : t + 2]
                 busy = low + np.flatnonzero(state.left[low:high])
                 sample.held[low : low + busy.size] = busy
                 sample.until[low : low + busy.size] = sample.release[busy]
@@ -217,7 +219,7 @@ class ClockRunner:
                 sample.n_held[t, p] = busy.size
         return sample
 
-    def _save(self, sample: clock.Sample, plan: clock.Plan, step: int, readout: Any) -> SampleState:
+    def _save(self, sample: clock_tables.Sample, plan: clock_tables.Plan, step: int, readout: Any) -> SampleState:
         places = [np.zeros(0, np.int64)]
         values = [np.zeros(0, self.dtype)]
         for port in range(plan.ports.shape[0]):
@@ -239,7 +241,7 @@ class ClockRunner:
     def _sample(
         self,
         layout: Layout,
-        plan: clock.Plan,
+        plan: clock_tables.Plan,
         threads: int,
         inputs: Inputs,
         units: npt.NDArray[np.int32],
@@ -286,7 +288,7 @@ class ClockRunner:
             def part(
                 t: int,
                 *,
-                now: clock.Plan = now,
+                now: clock_tables.Plan = now,
                 begin: int = begin,
                 length: int = length,
                 counter: Integers = counter,
@@ -349,17 +351,17 @@ def _aligned(n: int, dtype: Dtype) -> npt.NDArray[Any]:
     return raw[first : first + n * size].view(dtype)
 
 
-def _with_drives(plan: clock.Plan, moved: dict[int, npt.NDArray[Any]]) -> clock.Plan:
+def _with_drives(plan: clock_tables.Plan, moved: dict[int, npt.NDArray[Any]]) -> clock_tables.Plan:
     """Return the plan with other drives per step, by population place."""
     if not moved:
         return plan
     one, each = plan.one.copy(), plan.each.copy()
     for p, drive in moved.items():
-        first = int(plan.populations[p, clock.EACH])
-        if plan.populations[p, clock.FLAGS] & clock.OWN:
-            each[clock.DRIVE, first : first + int(plan.populations[p, clock.SIZE])] = drive
+        first = int(plan.populations[p, clock_tables.EACH])
+        if plan.populations[p, clock_tables.FLAGS] & clock_tables.OWN:
+            each[clock_tables.DRIVE, first : first + int(plan.populations[p, clock_tables.SIZE])] = drive
         else:
-            one[p, clock.DRIVE] = drive[0]
+            one[p, clock_tables.DRIVE] = drive[0]
     return plan._replace(one=one, each=each)
 
 

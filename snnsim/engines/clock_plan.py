@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnsim.engines import Dtype
 from snnsim.errors import InputError
-from snnsim.kernels import clock, clock_laws, clock_models, clock_rows
+from snnsim.kernels import clock_laws, clock_models, clock_rows, clock_tables
 from snnsim.kernels.clock_sleep import DEEPEST
 from snnsim.network import Network, Projection, Sparse
 from snnsim.neurons import Neuron
@@ -44,7 +44,7 @@ class Path:
     """A projection, or its synapses with or without delay, as rows.
 
     Attributes:
-        source: Place of the source, see :class:`snnsim.kernels.clock.Plan`.
+        source: Place of the source, see :class:`snnsim.kernels.clock_tables.Plan`.
         owner: Place of the target population.
         port: Place of the receptor.
         now: Whether the synapses have delay 0.
@@ -115,9 +115,9 @@ def _sleep(numbers: dict[str, Array], kind: np.dtype[Any]) -> None:
 def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -> dict[str, Any]:
     """Return the table of populations without their receptors, and their numbers per step."""
     kind = np.dtype(dtype)
-    table = np.zeros((len(network.populations), clock.POPULATION_COLUMNS), np.int64)
-    one = np.zeros((len(network.populations), len(clock.NUMBERS)), kind)
-    each = [np.zeros((len(clock.NUMBERS), 0), kind)]
+    table = np.zeros((len(network.populations), clock_tables.POPULATION_COLUMNS), np.int64)
+    one = np.zeros((len(network.populations), len(clock_tables.NUMBERS)), kind)
+    each = [np.zeros((len(clock_tables.NUMBERS), 0), kind)]
     refractory = [np.zeros(0, np.int64)]
     first = first_own = 0
     for row, numbers, item in zip(table, one, network.populations, strict=True):
@@ -125,7 +125,7 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
         own = adaptive or item.neuron.size() is not None
         step = item.neuron.step(item.size if own else 1, network.dt)
         law = _MODELS.get(item.neuron.kind, _law(item.neuron))
-        rows = clock_models.MODEL_NUMBERS.get(law, clock.NUMBERS[: clock.CALM])
+        rows = clock_models.MODEL_NUMBERS.get(law, clock_tables.NUMBERS[: clock_tables.CALM])
         found: dict[str, Array] = {}
         for name in rows:
             names = _ELSEWHERE.get(name, (name,))
@@ -136,24 +136,24 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
         sleepy = sleepy and not item.start_step and item.stop_step is None
         if sleepy:
             _sleep(found, kind)
-        values = np.zeros((len(clock.NUMBERS), step.beta.shape[0]), kind)
+        values = np.zeros((len(clock_tables.NUMBERS), step.beta.shape[0]), kind)
         for place, number in enumerate(found.values()):
             values[place] = number
         if step.strict and not adaptive:
             theta = rows.index("v_threshold")
             values[theta] = np.nextafter(values[theta], np.array(np.inf, kind))
-        row[clock.OFFSET], row[clock.SIZE], row[clock.EACH] = first, item.size, first_own
-        row[clock.LAW] = law
-        row[clock.FLAGS] = (
-            clock.RESET_ZERO * step.reset_zero
-            + clock.STRICT * step.strict
-            + clock.REFRACTORY * bool(step.refractory_steps.any() and not adaptive)
-            + clock.OWN * own
-            + clock.SLEEPY * sleepy
+        row[clock_tables.OFFSET], row[clock_tables.SIZE], row[clock_tables.EACH] = first, item.size, first_own
+        row[clock_tables.LAW] = law
+        row[clock_tables.FLAGS] = (
+            clock_tables.RESET_ZERO * step.reset_zero
+            + clock_tables.STRICT * step.strict
+            + clock_tables.REFRACTORY * bool(step.refractory_steps.any() and not adaptive)
+            + clock_tables.OWN * own
+            + clock_tables.SLEEPY * sleepy
         )
-        row[clock.START] = item.start_step
-        row[clock.STOP] = 2**62 if item.stop_step is None else item.stop_step
-        row[clock.REFRACTORY_STEPS] = step.refractory_steps[0]
+        row[clock_tables.START] = item.start_step
+        row[clock_tables.STOP] = 2**62 if item.stop_step is None else item.stop_step
+        row[clock_tables.REFRACTORY_STEPS] = step.refractory_steps[0]
         numbers[:] = values[:, 0]
         if own:
             each.append(values)
@@ -321,7 +321,7 @@ class Layout:
     @property
     def slots(self) -> int:
         """Slots of all rings if somebody may sleep, else 0."""
-        sleepy = (self.common["populations"][:, clock.FLAGS] & clock.SLEEPY).any()
+        sleepy = (self.common["populations"][:, clock_tables.FLAGS] & clock_tables.SLEEPY).any()
         return int(self.common["ports"][:, clock_rows.SLOTS].sum()) if sleepy else 0
 
     @property
@@ -334,7 +334,9 @@ class Layout:
         """Most steps in which no neuron feels another's spike."""
         return int(self.common["window"])
 
-    def plan(self, threads: int, noise: tuple[Integers, list[Array]] | None = None) -> tuple[clock.Plan, list[Array]]:
+    def plan(
+        self, threads: int, noise: tuple[Integers, list[Array]] | None = None
+    ) -> tuple[clock_tables.Plan, list[Array]]:
         """Return the network for so many threads a sample, and arrays to keep as long as it is used."""
         shares = np.minimum(-(-self.sizes // threads // SHARE) * SHARE, self.sizes) if threads > 1 else self.sizes
         own_edge = np.minimum(shares[:, None] * np.arange(threads + 1), self.sizes[:, None])
@@ -349,9 +351,9 @@ class Layout:
                     clock_rows.divide(path.indptr, path.target, own_edge[path.owner], edges)
             row[clock_rows.EDGES], row[clock_rows.ROW_EDGE] = threads + 1, edges.ctypes.data
             kept.append(edges)
-        table, more = noise or (np.zeros((0, clock.NOISE_COLUMNS), np.int64), [])
+        table, more = noise or (np.zeros((0, clock_tables.NOISE_COLUMNS), np.int64), [])
         fields = {**self.common, "paths": paths, "own_edge": np.ascontiguousarray(own_edge), "noise": table}
-        return clock.Plan(**fields), kept + more
+        return clock_tables.Plan(**fields), kept + more
 
 
 def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = None) -> Layout:
@@ -376,7 +378,10 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
     first_port = np.concatenate(([0], np.cumsum(n_ports))).astype(np.int64)
     tables = _populations(network, dtype, awake)
     populations_table = tables["populations"]
-    populations_table[:, clock.FIRST_PORT], populations_table[:, clock.LAST_PORT] = first_port[:-1], first_port[1:]
+    populations_table[:, clock_tables.FIRST_PORT], populations_table[:, clock_tables.LAST_PORT] = (
+        first_port[:-1],
+        first_port[1:],
+    )
     paths: list[Path] = []
     divisible = True
     for projection in network.projections:
@@ -389,8 +394,8 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
             if path.now and path.source >= n_inputs:
                 divisible = False
                 if populations[owner].neuron.current:
-                    populations_table[owner, clock.FLAGS] |= clock.LATE
-                    populations_table[owner, clock.FLAGS] &= ~clock.SLEEPY
+                    populations_table[owner, clock_tables.FLAGS] |= clock_tables.LATE
+                    populations_table[owner, clock_tables.FLAGS] &= ~clock_tables.SLEEPY
     window = min([MAX_WINDOW, *(path.shortest for path in paths if not path.now)])
     port_size = np.repeat(sizes, n_ports)
     live = np.zeros(port_size.shape[0], np.int64)

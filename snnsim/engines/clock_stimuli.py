@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.engines import Dtype
-from snnsim.kernels import clock
+from snnsim.kernels import clock_tables
 from snnsim.kernels.poisson import thresholds
 from snnsim.network import Network
 from snnsim.stimuli import Current, Poisson, Stimulus, current_steps, drive_step
@@ -42,7 +42,7 @@ def noise_table(
         rows.append(
             [owner, port, number, seed, table.ctypes.data, *table.shape, own, weights.ctypes.data, weights.shape[0]]
         )
-    return np.array(rows, np.int64).reshape(len(rows), clock.NOISE_COLUMNS), kept
+    return np.array(rows, np.int64).reshape(len(rows), clock_tables.NOISE_COLUMNS), kept
 
 
 def spread(network: Network, stimuli: tuple[Stimulus, ...]) -> Network:
