@@ -31,7 +31,7 @@ MODEL_NUMBERS = {
     ADEX: (*_FIRST, "rate", "alpha_exc", "alpha_inh", "rate_w", "v_t", "slope", "steepness", "a"),
     IZHIKEVICH: (*_FIRST, "rate", "rate_u", "b"),
 }
-"""Rows of each law's numbers per step; the drive stands where it does in :data:`snnsim.kernels.clock_tables.NUMBERS`."""
+"""Rows of a law's numbers per step; the drive stands where it does in :data:`snnsim.kernels.clock_tables.NUMBERS`."""
 
 THRESHOLD, DRIVE, V_RESET, AMOUNT, JUMP, BETA, ALPHA_EXC, ALPHA_INH = range(8)
 RATE = BETA
