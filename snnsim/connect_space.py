@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -23,12 +24,12 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(ABC):
     """A probability that depends on distance; lengths are in the unit of the positions."""
 
+    @abstractmethod
     def law(self) -> tuple[int, float, float, float]:
         """Return kind, length, greatest probability and cutoff for :func:`snnsim.kernels.connect_space.near_rows`."""
-        raise NotImplementedError
 
     def __post_init__(self) -> None:
         name = type(self).__name__

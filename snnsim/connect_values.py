@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,16 +23,16 @@ def _number(value: object, what: str) -> float:
 
 
 @dataclass(frozen=True)
-class Distribution:
+class Distribution(ABC):
     """A law that numbers are drawn from, again until they lie in ``low .. high``, both included."""
 
+    @abstractmethod
     def law(self) -> tuple[int, float, float, float, float, float]:
         """Return kind, two parameters, low, high and scale, for :func:`snnsim.kernels.connect.draw_values`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inside(self) -> float:
         """Return the probability that one draw lies inside."""
-        raise NotImplementedError
 
     def least(self) -> float:
         """Return a bound that no number lies below."""

@@ -117,3 +117,18 @@ def test_who_may_sleep_is_bounded():
             v, i = step.beta[0] * v + step.kappa[0] * i, step.alpha[0] * i
             highest = max(highest, v)
         assert highest <= peak <= highest * 1.001
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kappa", [-0.05, 0.05])
+def test_a_current_that_pushes_the_other_way_keeps_its_neurons_awake(kappa, dtype):
+    """With a negative gain a negative current raises the membrane; the bound of sleepers does not cover it."""
+    neuron = CubaLIF.from_step(dt=DT, beta=0.95, alpha=0.9, kappa=kappa, v_threshold=0.3)
+    rng = np.random.default_rng(13)
+    weight = rng.normal(0.0, 2.0, (100, 6)) * (rng.random((100, 6)) < 0.5)
+    network = Network(
+        (Population("n", 100, neuron),), (Projection("in", "n", weight, DT),), (Input("in", 6),), None, DT
+    )
+    events = spike_trains(rng, 2, 6, duration=0.4, rate=8.0)
+    result = both(network, grid_inputs(network, events), dtype)
+    assert len(result.spikes["n"].times) > 50

@@ -94,9 +94,9 @@ def _peak(beta: Array, alpha: Array, kappa: Array) -> Array:
 
 def _sleep(numbers: dict[str, Array], kind: np.dtype[Any]) -> None:
     """Add what :func:`snnsim.kernels.clock_sleep.fall_asleep` needs, for neurons whose thresholds are above rest."""
-    beta, theta = numbers["beta"].astype(np.float64), numbers["v_threshold"].astype(np.float64)
-    alpha = numbers["alpha"].astype(np.float64)
-    slow = np.maximum(beta, np.maximum(alpha, numbers["alpha_inh"].astype(np.float64)))
+    beta, theta, alpha = numbers["beta"], numbers["v_threshold"], numbers["alpha"]
+    slow = np.maximum(beta, np.maximum(alpha, numbers["alpha_inh"]))
+    peak = _peak(beta, alpha, numbers["kappa"])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         rest = np.where(alpha < 1, numbers["drive_syn_step"] / (1 - alpha), 0.0)
         end = numbers["drive_step"] + numbers["drive_syn_to_v"] + numbers["kappa"] * rest
@@ -105,10 +105,11 @@ def _sleep(numbers: dict[str, Array], kind: np.dtype[Any]) -> None:
         calm = theta * (1 - margin)
         room = calm - np.maximum(end, 0)
         sane = (theta > 0) & np.isfinite(theta) & (margin < 0.5) & (room > 0) & (np.abs(end) < DEEPEST * calm)
+        sane &= (numbers["kappa"] >= 0) & (numbers["kappa_inh"] >= 0) & (np.abs(rest) * peak < DEEPEST * calm)
     numbers["calm"] = np.where(sane, calm, -np.inf)
     numbers["room"] = np.where(sane, room, -np.inf)
-    numbers["peak"] = _peak(beta, alpha, numbers["kappa"].astype(np.float64))
-    numbers["peak_inh"] = _peak(beta, numbers["alpha_inh"].astype(np.float64), numbers["kappa_inh"].astype(np.float64))
+    numbers["peak"] = peak
+    numbers["peak_inh"] = _peak(beta, numbers["alpha_inh"], numbers["kappa_inh"])
     numbers["i_rest"] = np.asarray(rest)
 
 
