@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from snnsim.engines import simulate
-from snnsim.models import brunel, rates
+from snnsim.metrics import mean_rates
+from snnsim.models import brunel
 from snnsim.plots import raster, to_png
 
 REGIMES = {
@@ -26,7 +27,7 @@ for name, (g, eta, words) in REGIMES.items():
     result = simulate(model.network, None, n_steps=STEPS, stimuli=model.stimuli, dtype="float32", seed=1)
     times = np.concatenate([spikes.times for spikes in result.spikes.values()])
     counts = np.histogram(times, np.arange(START, STEPS * 1e-4, 0.001))[0]
-    found = rates(result, model.network, START)
+    found = mean_rates(result.spikes, START)
     wave = counts.var() / counts.mean()
     print(f"{name:8} {words:28} {found['exc']:6.1f} spikes/s, variance / mean of 1 ms counts {wave:.0f}")
     if len(sys.argv) > 1:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from snnsim.engines import simulate
-from snnsim.models import cuba, rates
+from snnsim.metrics import mean_rates
+from snnsim.models import cuba
 from snnsim.plots import raster, to_png
 
 model = cuba(seed=1)
 result = simulate(model.network, None, n_steps=10_000, initial=model.initial)  # one second in steps of 0.1 ms
 
-for name, rate in rates(result, model.network, start=0.1).items():
+for name, rate in mean_rates(result.spikes, start=0.1).items():
     spikes = result.spikes[name]
     trains = np.split(spikes.times[np.argsort(spikes.units, kind="stable")], np.cumsum(np.bincount(spikes.units))[:-1])
     intervals = [np.diff(train) for train in trains if len(train) > 5]

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from snnsim.engines import simulate
-from snnsim.metrics import footprint
-from snnsim.models import RATES, microcircuit, rates
+from snnsim.metrics import footprint, mean_rates
+from snnsim.models import RATES, microcircuit
 from snnsim.plots import raster, to_png
 
 scale = float(sys.argv[1]) if len(sys.argv) > 1 else 0.1
@@ -21,7 +21,7 @@ result = simulate(
     model.network, None, n_steps=15_000, dtype="float32", initial=model.initial, stimuli=model.stimuli, seed=1
 )
 print("population   spikes/s   whole network in NEST")
-for (name, rate), published in zip(rates(result, model.network, 0.5).items(), RATES, strict=True):
+for (name, rate), published in zip(mean_rates(result.spikes, 0.5).items(), RATES, strict=True):
     print(f"{name:10} {rate:10.2f} {published:10.2f}")
 
 if len(sys.argv) > 2:

@@ -31,76 +31,13 @@ from snnsim.kernels.clock_laws import (
     two_currents,
 )
 from snnsim.kernels.clock_models import ALPHA_CURRENT, advance
-from snnsim.kernels.clock_rows import (
-    DIRTY,
-    LIVE,
-    LONGEST,
-    NOW,
-    OWNER,
-    PORT,
-    PORT_SIZE,
-    RING,
-    SHORTEST,
-    SLOTS,
-    SOURCE,
-    deliver,
-    slot_of,
-)
+from snnsim.kernels.clock_ring import add_noise, mark, place_after, send, slot_after, take_marks
+from snnsim.kernels.clock_rows import LIVE, NOW, SLOTS
 from snnsim.kernels.clock_sleep import SLEEPERS, catch_up, fall_asleep, wake
 from snnsim.kernels.memory import array_at, loose, wait_for_all
-from snnsim.kernels.poisson import STEPS, add_counts, fill_counts
+from snnsim.kernels.poisson import STEPS
 
 __all__ = ["run_steps"]
-
-
-@njit(cache=True, nogil=True)
-def _mark(dirty, ports, port, now, shortest, longest):  # type: ignore[no-untyped-def]
-    """Note that something may arrive in some slots of a receptor, if anybody sleeps in this run."""
-    if dirty.shape[0]:
-        first, slots = ports[port, DIRTY], ports[port, SLOTS]
-        for delay in range(shortest, longest + 1):
-            slot = now + delay
-            dirty[first + (slot - slots if slot >= slots else slot)] = 1
-
-
-@njit(inline="always")
-def _send(ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events, spike_start, spike_unit, t):  # type: ignore[no-untyped-def]
-    """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head."""
-    event_start, event_unit, event_count, one = events
-    p, number, source = paths[q, OWNER], paths[q, PORT], paths[q, SOURCE]
-    low, high = own_edge[p, t], own_edge[p, t + 1]
-    now = head[t, number] + shift
-    if now >= ports[number, SLOTS]:
-        now -= ports[number, SLOTS]
-    n_inputs = event_start.shape[0]
-    if source < n_inputs:
-        first, last = event_start[source, k], event_start[source, k + 1]
-        if first < last:
-            _mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
-            port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
-            deliver(ring, port, now, origins, paths, q, event_unit, event_count, 1, first, last, t, low, high)
-        return
-    place = k * own_edge.shape[0] + source - n_inputs
-    for other in range(spike_start.shape[0]):
-        first, last = spike_start[other, place], spike_start[other, place + 1]
-        if first < last:
-            _mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
-            port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
-            deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)
-
-
-@njit(cache=True, nogil=True)
-def _slot(ports, head, port, shift, t):  # type: ignore[no-untyped-def]
-    """Return a receptor's slot of the step ``shift`` after the head."""
-    slot = head[t, port] + shift
-    return slot - ports[port, SLOTS] if slot >= ports[port, SLOTS] else slot
-
-
-@njit(inline="always")
-def _place(ports, head, port, shift, t):  # type: ignore[no-untyped-def]
-    """Return where a receptor's slot of the step ``shift`` after the head begins."""
-    size, begin = ports[port, PORT_SIZE], ports[port, RING]
-    return np.int64(slot_of(head[t, port] + shift, ports[port, SLOTS], size, begin))
 
 
 @njit(cache=True, nogil=True)
@@ -316,40 +253,9 @@ def _update(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high):  # type: ignore[no-untyped-def]
-    """Add a Poisson stimulus to the arrivals of units ``low`` to ``high``; its counts are kept from ``first`` on."""
-    size = high - low
-    if filled[number] != step // STEPS:
-        filled[number] = step // STEPS
-        table = array_at(
-            noise[number, tables.TABLE], (noise[number, tables.RATES], noise[number, tables.LEVELS]), np.uint32
-        )
-        which = array_at(noise[number, tables.WHICH], high if noise[number, tables.WHICH] else 0, np.int32)
-        drawn = counts[first : first + STEPS * size]
-        seed, place = noise[number, tables.NOISE_SEED], noise[number, tables.NOISE_NUMBER]
-        fill_counts(seed, tables.POISSON, sample_id, step // STEPS, place, low, high, table, which, drawn)
-    weights = array_at(noise[number, tables.NOISE_WEIGHT], noise[number, tables.N_WEIGHTS], ring.dtype)
-    add_counts(ring, o, size, counts, first + step % STEPS * size, weights, low)
-
-
-@njit(cache=True, nogil=True)
 def _drop(ring, first, size):  # type: ignore[no-untyped-def]
     for n in range(np.uint64(first), np.uint64(first + size)):
         ring[n] = 0
-
-
-@njit(cache=True, nogil=True)
-def _take_marks(dirty, ports, head, port, last, shift, t):  # type: ignore[no-untyped-def]
-    """Return whether something may arrive at the receptors ``port`` to ``last`` in a step, and take the marks away."""
-    if dirty.shape[0] == 0:
-        return tables.SOMETHING
-    some = tables.NOTHING
-    for receptor in range(port, last + 1):
-        mark = ports[receptor, DIRTY] + _slot(ports, head, receptor, shift, t)
-        if dirty[mark]:
-            some = tables.SOMETHING
-        dirty[mark] = 0
-    return some
 
 
 @njit(inline="always")
@@ -374,7 +280,7 @@ def _step(  # type: ignore[no-untyped-def]
                 for entry in range(into_start[p], into_start[p + 1]):
                     q = into[entry]
                     if paths[q, NOW]:
-                        _send(
+                        send(
                             ring,
                             ports,
                             paths,
@@ -397,30 +303,30 @@ def _step(  # type: ignore[no-untyped-def]
                 for number in range(noise.shape[0]):
                     owner = noise[number, tables.NOISE_OWNER]
                     if owner == p:
-                        o = _place(ports, head, noise[number, tables.NOISE_PORT], shift, t) + low
-                        _noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high)
-                        _mark(
+                        o = place_after(ports, head, noise[number, tables.NOISE_PORT], shift, t) + low
+                        add_noise(noise, number, sample_id, step, filled, counts, first, ring, o, low, high)
+                        mark(
                             dirty,
                             ports,
                             noise[number, tables.NOISE_PORT],
-                            _slot(ports, head, noise[number, tables.NOISE_PORT], shift, t),
+                            slot_after(ports, head, noise[number, tables.NOISE_PORT], shift, t),
                             0,
                             0,
                         )
                     first += STEPS * (own_edge[owner, t + 1] - own_edge[owner, t])
             if stage == 0:
                 if active:
-                    o = _place(ports, head, port, shift, t) + low
-                    other = _place(ports, head, last, shift, t) + low
+                    o = place_after(ports, head, port, shift, t) + low
+                    other = place_after(ports, head, last, shift, t) + low
                     total = _update(
                         *(populations, one, each, refractory, sample, p, n_neurons, low, high - low, o, other),
-                        *(not late, _take_marks(dirty, ports, head, port, last, shift, t), step, spike_unit, t, total),
+                        *(not late, take_marks(dirty, ports, head, port, last, shift, t), step, spike_unit, t, total),
                     )
                 spike_start[t, k * n_populations + rank + 1] = total
             if late == (stage == 0) or (active and not late):
                 continue  # currents wait for stage 1; the others have taken what arrived
             for receptor in range(port, last + 1):
-                o = _place(ports, head, receptor, shift, t) + low
+                o = place_after(ports, head, receptor, shift, t) + low
                 if active:
                     i = (1 + receptor - port) * n_neurons + populations[p, tables.OFFSET] + low
                     receive(sample.values, i, high - low, ring, o)
@@ -534,7 +440,7 @@ def run_steps(  # type: ignore[no-untyped-def]
             for q in range(paths.shape[0]):
                 if not paths[q, NOW]:
                     k = begin + j
-                    _send(
+                    send(
                         ring, ports, paths, own_edge, head, dirty, origins, q, k, j, events, spike_start, spike_unit, t
                     )
         for port in range(ports.shape[0]):

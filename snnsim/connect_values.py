@@ -55,6 +55,7 @@ class Distribution(ABC):
                 "widen the bounds or move the mean"
             )
 
+    @abstractmethod
     def _check(self) -> None:
         """Refuse parameters that make no distribution."""
 

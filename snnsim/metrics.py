@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError
+from snnsim.events import Events
 from snnsim.network import Network, Sparse, Steps
 
-__all__ = ["Footprint", "Operations", "accuracy", "count_operations", "footprint"]
+__all__ = ["Footprint", "Operations", "accuracy", "count_operations", "footprint", "mean_rates"]
 
 
 @dataclass(frozen=True)
@@ -146,3 +147,22 @@ def accuracy(predictions: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     if not known.any():
         raise InputError("accuracy: no sample has a label")
     return float(np.mean(said[known] == truth[known]))
+
+
+def mean_rates(spikes: Mapping[str, Events], start: float = 0.0) -> dict[str, float]:
+    """Return the mean rate of every population, spikes a second and neuron, over all samples.
+
+    Args:
+        spikes: Population name to events, as in ``Result.spikes``.
+        start: What happens earlier in a sample is left out, seconds.
+
+    Raises:
+        InputError: No sample lasts longer than ``start``.
+    """
+    rates = {}
+    for name, events in spikes.items():
+        span = float(np.sum(np.maximum(events.duration - start, 0)))
+        if span <= 0:
+            raise InputError(f"mean_rates: {name!r}: no sample lasts longer than start = {start} s")
+        rates[name] = float(np.count_nonzero(events.times >= start)) / (events.n_units * span)
+    return rates

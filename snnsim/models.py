@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ from snnsim.network_checks import check_integer
 from snnsim.neurons import LIF, ExpCurrentLIF
 from snnsim.stimuli import Poisson, Stimulus
 
-__all__ = ["LAYERS", "RATES", "Model", "brunel", "cuba", "microcircuit", "rates"]
+__all__ = ["LAYERS", "RATES", "Model", "brunel", "cuba", "microcircuit"]
 
 MS = 1e-3
 DT = 0.1 * MS
@@ -208,13 +207,3 @@ def _strength(target: int, source: int) -> float:
     if source % 2:
         return -4.0
     return 2.0 if (LAYERS[target], LAYERS[source]) == ("L23E", "L4E") else 1.0
-
-
-def rates(result: Any, network: Network, start: float = 0.0) -> dict[str, float]:
-    """Return each population's mean rate in spikes a second after ``start`` seconds of a run."""
-    found = {}
-    for population in network.populations:
-        spikes = result.spikes[population.name]
-        span = float(np.sum(spikes.duration - start))
-        found[population.name] = float(np.count_nonzero(spikes.times >= start)) / (population.size * span)
-    return found

@@ -5,9 +5,10 @@ import pytest
 from test_engine_clock import DT
 from test_engine_simulate import busy
 
-from snnsim.engines import ENGINES, available_threads, grid_inputs, simulate
+from snnsim.engines import ENGINES, grid_inputs, simulate
 from snnsim.errors import InputError
 from snnsim.events import Events
+from snnsim.machine import usable_cores
 from snnsim.network import Input, Network, Population, Projection
 from snnsim.neurons import LI, LIF
 
@@ -78,4 +79,4 @@ def test_absurd_delays_are_refused_before_memory_is_taken():
 
 
 def test_threads_available():
-    assert available_threads() >= 1
+    assert usable_cores() >= 1

@@ -5,8 +5,8 @@ import pytest
 
 from snnsim.engines import simulate
 from snnsim.errors import InputError
-from snnsim.metrics import footprint
-from snnsim.models import LAYERS, brunel, cuba, microcircuit, rates
+from snnsim.metrics import footprint, mean_rates
+from snnsim.models import LAYERS, brunel, cuba, microcircuit
 
 
 def run(model, n_steps, **options):
@@ -20,7 +20,7 @@ def test_cuba_has_the_published_sizes_and_fires_as_published():
     sizes = [item.size for item in model.network.populations]
     assert sizes == [3200, 800]
     assert abs(sum(item.n_synapses for item in model.network.projections) - 320_000) < 2500
-    found = rates(run(model, 5000), model.network, 0.1)
+    found = mean_rates(run(model, 5000).spikes, 0.1)
     assert all(4.5 < rate < 7.5 for rate in found.values())
 
 
@@ -30,7 +30,7 @@ def test_brunel_regimes(g, eta, low, high):
     degree = [item.n_synapses // item.shape[0] for item in model.network.projections]
     assert degree == [1000, 1000, 250, 250]
     assert footprint(model.network).bytes < 2.1 * 15_625_000
-    found = rates(run(model, 4000, dtype="float32"), model.network, 0.2)
+    found = mean_rates(run(model, 4000, dtype="float32").spikes, 0.2)
     assert all(low < rate < high for rate in found.values())
 
 
@@ -43,7 +43,7 @@ def test_a_reduced_microcircuit_fires_as_in_nest():
     model = microcircuit(scale=0.1, seed=3)
     assert sum(item.size for item in model.network.populations) == 7717
     assert abs(sum(item.n_synapses for item in model.network.projections) - 2_988_810) < 50
-    found = rates(run(model, 25_000, dtype="float32"), model.network, 0.5)
+    found = mean_rates(run(model, 25_000, dtype="float32").spikes, 0.5)
     for name in LAYERS:
         assert min(nest[name]) * 0.9 < found[name] < max(nest[name]) * 1.1, name
 

@@ -16,8 +16,8 @@ from typing import Any
 from snnsim.bench.pairs import Comparison, Side, compare
 from snnsim.bench.sim_table import events_per_second, mean_rate, refusal
 from snnsim.bench.sim_tasks import SimTask
-from snnsim.engines import available_threads
 from snnsim.errors import InputError
+from snnsim.machine import usable_cores
 
 __all__ = ["CURVES", "Curve", "Point", "format_curve", "measure_curve", "tau_for"]
 
@@ -103,7 +103,7 @@ def points_of(name: str, largest: float | None) -> list[float]:
     """Return the values of a curve up to the largest one."""
     values: list[float] = list(CURVES[name][0])
     if name == "threads":
-        largest = largest or available_threads()
+        largest = largest or usable_cores()
     if largest is None:
         return values
     while values[-1] * 2 <= largest:

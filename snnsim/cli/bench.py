@@ -113,12 +113,12 @@ def epoch(
 def products(threads: Threads = None, json: Json = False) -> None:
     """Measure up to which density listing an input's events beats a dense product; training chooses by it."""
     from snnsim.bench.products import format_break_evens, measure_break_evens
-    from snnsim.engines import available_threads
+    from snnsim.machine import usable_cores
     from snnsim.nn.formulation import EVENT_DENSITY
 
     begin = time.perf_counter()
     note("products and weight gradients at several densities ...")
-    rows = measure_break_evens(threads or available_threads())
+    rows = measure_break_evens(threads or usable_cores())
     result = {
         "seconds": time.perf_counter() - begin,
         "event_density": EVENT_DENSITY,
@@ -153,11 +153,11 @@ def _compare_all(tasks: list[Task], rounds: int, threads: int | None, pythons: l
 
     from snnsim.bench.pairs import compare, format_comparison
     from snnsim.bench.roofline import measure_roofline
-    from snnsim.engines import available_threads
+    from snnsim.machine import usable_cores
 
     begin = time.perf_counter()
     elsewhere = interpreters(pythons, (peer for task in tasks for peer in task.peers))
-    count = threads or available_threads()
+    count = threads or usable_cores()
     roof = measure_roofline(count)
     machine = f"{platform.machine()}, {count} threads"
     ceilings = f"{roof.operations / 1e9:.0f} GFLOP/s in float32, copies {roof.copy_bytes / 1e9:.0f} GB/s"

@@ -19,6 +19,7 @@ import typer
 
 from snnsim.cli.output import emit
 from snnsim.files import cache_folder
+from snnsim.machine import usable_cores
 
 __all__ = ["Library", "diagnose", "doctor"]
 
@@ -91,12 +92,6 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _memory_gib() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
@@ -160,7 +155,7 @@ def diagnose() -> dict[str, Any]:
         "executable": sys.executable,
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu(),
-        "cores": _cores(),
+        "cores": usable_cores(),
         "memory_gib": _memory_gib(),
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)},
         "cache": str(cache),

@@ -6,7 +6,6 @@ float64 all give the same spikes, bit for bit, for any number of threads and any
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -18,6 +17,7 @@ from snnsim.engines.initial import initial_state
 from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.grid import check_dt, time_to_step
+from snnsim.machine import usable_cores
 from snnsim.metrics import Operations
 from snnsim.network import Network
 from snnsim.network_checks import check_integer
@@ -195,11 +195,6 @@ def _mode(network: Network, engine: str, resolution: float | None) -> str:
     return "event-grid"
 
 
-def available_threads() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 def at_dt(network: Network, dt: float | None) -> Network:
     """Return the network on the grid ``dt``, which is its own unless all its numbers are continuous-time ones."""
     if dt is None or check_dt(dt) == network.dt:
@@ -337,8 +332,8 @@ def simulate(
             depend on it.
         state: ``Result.state`` of an earlier run of the same network and samples, to go on from; step 0 of
             this run's events is the step after that run's last.
-        initial: Values before step 0 instead of those at rest, by ``"population.v"`` or another variable: a number,
-            one a neuron, or one a sample and neuron.
+        initial: Values before step 0 instead of the neurons' rest, by ``"population.variable"``: a number, one a
+            neuron, or one a sample and neuron.
         stimuli: :class:`snnsim.stimuli.Poisson` and :class:`snnsim.stimuli.Current` that act in this run.
         seed: Of random stimuli, below 2**32.
         resolution: Of engine ``"event"``: None, continuous time on the events as they are; the network's ``dt``, its
@@ -377,7 +372,7 @@ def simulate(
             "stimuli: engine 'event' in continuous time runs on events alone; give the noise as events, or use "
             "engine='clock' or resolution=dt"
         )
-    runner = ENGINES[mode]().prepare(network, dtype, threads or available_threads())
+    runner = ENGINES[mode]().prepare(network, dtype, threads or usable_cores())
     return runner.run(inputs, state=state, record=names, batch=batch)
 
 
