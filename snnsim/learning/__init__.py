@@ -4,6 +4,7 @@ from snnsim.learning.bptt import BPTT
 from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
 from snnsim.learning.rules import make_rule
+from snnsim.learning.sltt import SLTT, SLTTK
 from snnsim.learning.trace_loss import TraceLoss
 
-__all__ = ["BPTT", "Loss", "Outcome", "Rule", "Stream", "TensorStream", "TraceLoss", "make_rule"]
+__all__ = ["BPTT", "SLTT", "SLTTK", "Loss", "Outcome", "Rule", "Stream", "TensorStream", "TraceLoss", "make_rule"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from snnsim.errors import InputError
 from snnsim.learning.bptt import BPTT
 from snnsim.learning.protocol import Rule
+from snnsim.learning.sltt import SLTT, SLTTK
 
 if TYPE_CHECKING:
     from snnsim.recipes.schema import TrainSpec
@@ -16,6 +17,10 @@ __all__ = ["make_rule"]
 
 RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "bptt": lambda spec: BPTT(spec.checkpoint_steps),
+    "sltt": lambda spec: SLTT(spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm),
+    "sltt-k": lambda spec: SLTTK(
+        *(spec.rule.steps or 0, spec.rule.rescale, spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm)
+    ),
 }
 
 
