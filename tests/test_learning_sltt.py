@@ -155,7 +155,10 @@ def test_gradients_equal_autograd_with_detached_states(case: str, masked: bool) 
 @pytest.mark.parametrize("reduce", ["sum_softmax", "mean", "max", "last"])
 @pytest.mark.parametrize("delays", [[], DELAYED], ids=["plain", "delays"])
 def test_two_passes_of_a_coupled_loss(reduce: str, delays: list[str]) -> None:
-    model, data = make([f"model.readout.reduce='{reduce}'", *delays]), stream(True)
+    # silent steps share their largest value, which a Fourier transform blurs: max begins after them
+    silent = 6 if reduce == "max" else 0
+    model = make([f"model.readout.reduce='{reduce}'", f"model.readout.skip_steps={silent}", *delays])
+    data = stream(reduce != "max")
     loss = Loss(LABELS, rate=RateSpec(strength=0.7, lower=0.3, upper=0.4))
     wanted = expected(model, data, loss)
     for size in (None, 3):
@@ -267,7 +270,7 @@ def test_running_statistics_normalise_training_as_evaluation() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     data = stream()
     cuba = make(["model.neuron.kind='cubalif'", "model.neuron.tau_law='exact'"])
-    with pytest.raises(InputError, match="hidden1 has CubaLIF neurons.*the gradient of a single step is zero; use LIF"):
+    with pytest.raises(InputError, match=r"hidden1 has CubaLIF neurons.*gradient of a single step is zero; use LIF"):
         SLTT().gradients(cuba, data, PER_STEP)
     with pytest.raises(InputError, match="it updates once a batch"):
         SLTT().gradients(make([]), data, PER_STEP, lambda: None)

@@ -157,6 +157,7 @@ class TraceLoss:
         assert self._step is not None
         if self.reduce == "max":
             shown = trace.masked_fill(valid.unsqueeze(2) == 0, -torch.inf)
+            assert self._total is not None
             return by_score / self._step * (shown == self._total).to(trace.dtype)
         at = self._step.unsqueeze(0) == torch.arange(start, start + trace.shape[0]).unsqueeze(1)
         return by_score * at.unsqueeze(2).to(trace.dtype)
