@@ -23,6 +23,7 @@ from torch import Tensor
 from snnsim.errors import InputError
 from snnsim.kernels.philox import Stream as Streams
 from snnsim.kernels.philox import uniform
+from snnsim.learning.fused_stages import FusedStages, fits
 from snnsim.learning.losses import Loss
 from snnsim.learning.norms import NormMode
 from snnsim.learning.protocol import Outcome, Stream
@@ -128,7 +129,13 @@ def _learn(
             f"{rule.name}: a {what} couples the steps, while this rule goes back step by step; use train.loss "
             "'per_step' without train.rate, or train.rule.two_pass = true (two forward passes)"
         )
-    run: _Run = _StageRun(rule, model, stream) if isinstance(model, SpikingModel) else _ModelRun(rule, model, stream)
+    run: _Run
+    if not isinstance(model, SpikingModel):
+        run = _ModelRun(rule, model, stream)
+    elif fits(model) and not loss.penalises_rates:
+        run = _FusedRun(rule, model, stream)
+    else:
+        run = _StageRun(rule, model, stream)
     if twice:
         with torch.no_grad():
             run.begin(learning=False)
@@ -152,6 +159,12 @@ def _learn(
             run.backward(error, start, stop, by_spike)
     run.finish()
     return Outcome(running.losses.detach(), running.logits.detach(), run.rates(), run.facts())
+
+
+def valid_neuron_steps(stream: Stream) -> float:
+    """Return how many (step, sample) pairs of a batch are valid."""
+    mask = stream.context.mask
+    return float(stream.n_steps * stream.batch if mask is None else int(mask.sum()))
 
 
 class _Run:
@@ -247,23 +260,51 @@ class _StageRun(_Run):
         return [stage for stage in self.stages if isinstance(stage, HiddenStage)]
 
     def _valid(self) -> float:
-        mask = self.stream.context.mask
-        return float(self.stream.n_steps * self.stream.batch if mask is None else int(mask.sum()))
+        return max(1.0, valid_neuron_steps(self.stream))
 
     def penalty(self, loss: Loss) -> list[Tensor]:
         share = self.stream.batch / loss.samples
-        rates = [
-            (stage.counts.sum(dim=0) / max(1.0, self._valid())).to(self.dtype).requires_grad_()
-            for stage in self._hidden()
-        ]
+        rates = [(stage.counts.sum(dim=0) / self._valid()).to(self.dtype).requires_grad_() for stage in self._hidden()]
         with torch.enable_grad():
             found = torch.autograd.grad(loss.penalty_of_rates(rates) * share, rates)
-        return [(item / max(1.0, self._valid())).view(1, 1, -1) for item in found]
+        return [(item / self._valid()).view(1, 1, -1) for item in found]
 
     def rates(self) -> Tensor:
-        valid = max(1.0, self._valid())
+        valid = self._valid()
         each = [stage.counts.sum() / (valid * stage.counts.shape[1]) for stage in self._hidden()]
         return torch.stack(each) if each else torch.zeros(0, dtype=torch.float64)
+
+
+class _FusedRun(_Run):
+    """A feed-forward LIF network in kernels."""
+
+    history = 0
+
+    def __init__(self, rule: SLTT | SLTTK, model: SpikingModel, stream: Stream) -> None:
+        self.model, self.stream = model, stream
+        self.chunk_steps = rule.chunk_steps or min(stream.n_steps, -(-ROWS // stream.batch))
+        self.stages: FusedStages | None = None
+
+    def _stages(self) -> FusedStages:
+        assert self.stages is not None
+        return self.stages
+
+    def begin(self, learning: bool) -> None:
+        stream = self.stream
+        dtype = stream.chunk(0, 1).dtype
+        self.stages = FusedStages(self.model, stream.context, stream.batch, dtype, self.chunk_steps, learning)
+
+    def forward(self, start: int, stop: int, keep: bool) -> Tensor:
+        return self._stages().forward(self.stream.chunk(start, stop), start, keep)
+
+    def backward(self, error: Tensor, start: int, stop: int, by_spike: list[Tensor]) -> None:
+        self._stages().backward(error)
+
+    def finish(self) -> None:
+        self._stages().finish()
+
+    def rates(self) -> Tensor:
+        return self._stages().rates(valid_neuron_steps(self.stream))
 
 
 class _ModelRun(_Run):
@@ -308,7 +349,5 @@ class _ModelRun(_Run):
         )
 
     def rates(self) -> Tensor:
-        mask = self.stream.context.mask
-        valid = float(self.stream.n_steps * self.stream.batch if mask is None else int(mask.sum()))
         assert self.total is not None
-        return self.total / max(1.0, valid)
+        return self.total / max(1.0, valid_neuron_steps(self.stream))
