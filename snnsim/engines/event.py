@@ -16,6 +16,7 @@ import numpy.typing as npt
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.engines.event_plan import Layout, make_layout
+from snnsim.engines.event_plastic import PlasticLayout, PlasticState, advance_plastic, final_weights, make_plastic
 from snnsim.engines.event_rows import run_rows, scaled_neurons
 from snnsim.errors import InputError
 from snnsim.grid import time_to_step
@@ -40,11 +41,14 @@ class EventSampleState(SampleState):
 
     Attributes:
         neurons: One row a neuron, ``(neurons, WIDTH)``.
-        pending: Arrivals on their way: times, weights, targets, emission times, projections, sources.
+        pending: Arrivals on their way: times, weights, targets, emission times, projections, sources; with plastic
+            synapses their numbers instead of weights, and how many events coincide.
+        plastic: Weights and traces, None without plasticity.
     """
 
     neurons: Floats
     pending: tuple[npt.NDArray[Any], ...]
+    plastic: PlasticState | None = None
 
 
 class EventEngine:
@@ -68,6 +72,7 @@ class EventRunner:
     network: Network
     threads: int
     layout: Layout
+    plastic: PlasticLayout | None = None
 
     def run(
         self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
@@ -78,6 +83,12 @@ class EventRunner:
         ``(sample, population, unit, seconds)``. The zero state lies one dt before step 0, so a neuron may fire
         in between; in ``Result.spikes`` such a spike has time 0, its step on a grid.
         """
+        if inputs.plasticity and self.plastic is None:
+            plastic = make_plastic(self.network, self.layout, inputs.plasticity)
+            layout = replace(self.layout, plan=plastic.plan, rows=None)
+            learner = replace(self, layout=layout, plastic=plastic)
+            return learner.run(inputs, state=state, record=record, batch=batch)
+        self._check_state(inputs, state)
         started = time.perf_counter()
         n = len(inputs)
         parts, inputs = self._inputs(inputs)
@@ -104,7 +115,26 @@ class EventRunner:
         named = {name: sum(int(counted[k]) for _, _, counted in runs) for k, name in enumerate(COUNTS)}
         early = [(b, *item) for b, (_, items, _) in enumerate(runs) for item in items]
         operations = replace(result.operations, neuron_updates=named["sums"] + named["due"])
-        return replace(result, operations=operations, notes={"counts": named, "early": early})
+        result = replace(result, operations=operations, notes={"counts": named, "early": early})
+        if self.plastic is None:
+            return result
+        ends = [run.state.plastic for run, _, _ in runs if isinstance(run.state, EventSampleState) and run.state.plastic]
+        named["plastic_arrivals"] = sum(int(end.counts[0]) for end in ends)
+        named["plastic_visits"] = sum(int(end.counts[1]) for end in ends)
+        return replace(result, weights=final_weights(self.network, self.plastic, ends))
+
+    @staticmethod
+    def _check_state(inputs: Inputs, state: State | None) -> None:
+        """Refuse a state of a run in which other synapses learned, or learned otherwise."""
+        for item in () if state is None else state.samples:
+            if not isinstance(item, EventSampleState):
+                continue
+            learned = item.plastic.rules if item.plastic is not None else ()
+            if learned != inputs.plasticity:
+                raise InputError(
+                    "state: comes from a run with other plasticity rules; go on with the same rules in the same order, "
+                    "or start without a state from network.with_weights(...)"
+                )
 
     def _inputs(self, inputs: Inputs) -> tuple[list[kernel.Inputs], Inputs]:
         """Return the events of every sample in order of time, and the inputs as they count for the operations."""
@@ -198,7 +228,17 @@ class EventRunner:
         grid, where = self._grid(first, n_steps, record if trace_name is None else (*record, trace_name))
         size = neurons.shape[0]
         counts = np.zeros(4, np.int64)
-        spikes, pending = self._advance(given, inputs, neurons, grid, counts, plan.origin if not first else base, stop)
+        plastic: PlasticState | None = None
+        begin = plan.origin if not first else base
+        if self.plastic is None:
+            spikes, pending = self._advance(given, inputs, neurons, grid, counts, begin, stop)
+        else:
+            start = given if isinstance(given, EventSampleState) else None
+            spikes, pending, plastic = advance_plastic(
+                *(self.plastic, self.layout, None if start is None else start.plastic),
+                *(() if start is None else start.pending, inputs, neurons, grid, counts, begin, stop),
+                lambda check: self._refuse(_too_fast(neurons, check)),
+            )
         many = int(spikes.meta[neuron.N_SPIKES])
         found, who = spikes.time[:many], spikes.neuron[:many]
         by_name: dict[str, tuple[Any, npt.NDArray[np.int32]]] = {}
@@ -231,6 +271,7 @@ class EventRunner:
             readout=accumulated,
             neurons=neurons,
             pending=pending,
+            plastic=plastic,
         )
         records = {name: np.ascontiguousarray(grid.values[:, where[name]]) for name in record}
         counted = np.append(counts, spikes.meta[neuron.EXAMINED])
