@@ -348,7 +348,9 @@ class Network:
         if isinstance(which, str):
             places = [place for place, item in enumerate(self.projections) if item.name == which]
             if len(places) > 1:
-                raise InputError(f"network: {len(places)} projections are called {which!r}; give one of {places} instead")
+                raise InputError(
+                    f"network: {len(places)} projections are called {which!r}; give one of {places} instead"
+                )
             if not places:
                 raise InputError(
                     f"network: no projection {which!r}; it has {list(dict.fromkeys(p.name for p in self.projections))}"
@@ -381,8 +383,9 @@ class Network:
             expected = (old.weight.nnz,) if isinstance(old.weight, Sparse) else old.shape
             if values.shape != expected:
                 raise InputError(f"{what}: weight has shape {values.shape}, expected {expected}, as it is stored")
-            sparse = isinstance(old.weight, Sparse)
-            projections[place] = replace(old, weight=replace(old.weight, weight=values) if sparse else values)
+            check_finite(values, f"{what}: weight")
+            weight = replace(old.weight, weight=values) if isinstance(old.weight, Sparse) else values
+            projections[place] = replace(old, weight=weight)
         return self.replace(projections=tuple(projections))
 
     def max_delay_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""Pair STDP in the event engine: pairs against their windows, networks against the plain definition, NEST's synapses."""
+"""Pair STDP in the event engine: pairs against their windows, networks against the plain definition."""
 
 from typing import Any
 
@@ -20,7 +20,14 @@ RULE = PairSTDP("in->n", a_plus=0.01, a_minus=0.02, w_max=1.0, **TAU)
 RULES = (
     PairSTDP(("lif->cuba", "exp->lif"), a_plus=0.1, a_minus=0.05, w_max=10, w_min=-10),
     PairSTDP(
-        ("lif->lif", 1), a_plus=0.02, a_minus=0.04, w_max=10, w_min=-10, bound="multiplicative", pairing="nearest", **TAU
+        ("lif->lif", 1),
+        a_plus=0.02,
+        a_minus=0.04,
+        w_max=10,
+        w_min=-10,
+        bound="multiplicative",
+        pairing="nearest",
+        **TAU,
     ),
 )
 
@@ -350,9 +357,7 @@ def test_networks_and_runs_that_cannot_learn_are_refused() -> None:
     loop = Network((Population("n", 1, CubaLIF()),), (Projection("n", "n", np.full((1, 1), 0.1)),), (), None, DT)
     with pytest.raises(InputError, match="some loop of projections has no delay at all"):
         run(loop, None, 10, plasticity=rule("n->n"))
-    twice = Network(
-        (Population("n", 1, IF()),), (Projection("n", "n", np.full((1, 1), 0.1), DT),) * 2, (), None, DT
-    )
+    twice = Network((Population("n", 1, IF()),), (Projection("n", "n", np.full((1, 1), 0.1), DT),) * 2, (), None, DT)
     with pytest.raises(InputError, match=r"2 projections are called 'n->n'; give one of \[0, 1\] instead"):
         run(twice, None, 10, plasticity=rule("n->n"))
     first = run(taught(0.1), events, 10, plasticity=RULE)

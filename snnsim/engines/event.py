@@ -118,7 +118,9 @@ class EventRunner:
         result = replace(result, operations=operations, notes={"counts": named, "early": early})
         if self.plastic is None:
             return result
-        ends = [run.state.plastic for run, _, _ in runs if isinstance(run.state, EventSampleState) and run.state.plastic]
+        ends = [
+            run.state.plastic for run, _, _ in runs if isinstance(run.state, EventSampleState) and run.state.plastic
+        ]
         named["plastic_arrivals"] = sum(int(end.counts[0]) for end in ends)
         named["plastic_visits"] = sum(int(end.counts[1]) for end in ends)
         return replace(result, weights=final_weights(self.network, self.plastic, ends))
@@ -235,8 +237,16 @@ class EventRunner:
         else:
             start = given if isinstance(given, EventSampleState) else None
             spikes, pending, plastic = advance_plastic(
-                *(self.plastic, self.layout, None if start is None else start.plastic),
-                *(() if start is None else start.pending, inputs, neurons, grid, counts, begin, stop),
+                self.plastic,
+                self.layout,
+                None if start is None else start.plastic,
+                () if start is None else start.pending,
+                inputs,
+                neurons,
+                grid,
+                counts,
+                begin,
+                stop,
                 lambda check: self._refuse(_too_fast(neurons, check)),
             )
         many = int(spikes.meta[neuron.N_SPIKES])
