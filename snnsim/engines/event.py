@@ -18,6 +18,7 @@ from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.engines.event_plan import Layout, make_layout
 from snnsim.engines.event_plastic import PlasticLayout, PlasticState, advance_plastic, final_weights, make_plastic
 from snnsim.engines.event_rows import run_rows, scaled_neurons
+from snnsim.engines.event_spans import run_stretches
 from snnsim.errors import InputError
 from snnsim.grid import time_to_step
 from snnsim.kernels import event as kernel
@@ -230,25 +231,32 @@ class EventRunner:
         grid, where = self._grid(first, n_steps, record if trace_name is None else (*record, trace_name))
         size = neurons.shape[0]
         counts = np.zeros(4, np.int64)
-        plastic: PlasticState | None = None
         begin = plan.origin if not first else base
-        if self.plastic is None:
-            spikes, pending = self._advance(given, inputs, neurons, grid, counts, begin, stop)
-        else:
-            start = given if isinstance(given, EventSampleState) else None
+        pending = given.pending if isinstance(given, EventSampleState) else ()
+        plastic = given.plastic if isinstance(given, EventSampleState) else None
+        if plastic is not None:
+            plastic = replace(plastic, counts=np.zeros_like(plastic.counts))
+
+        def advance(
+            events: kernel.Inputs, rows: neuron.Grid, of: npt.NDArray[np.int32], begin: float, stop: float
+        ) -> neuron.Spikes:
+            nonlocal pending, plastic
+            layout = self.layout if of is self.layout.law else replace(self.layout, law=of)
+            if self.plastic is None:
+                spikes, pending = self._advance(layout, pending, events, neurons, rows, counts, begin, stop)
+                return spikes
             spikes, pending, plastic = advance_plastic(
-                self.plastic,
-                self.layout,
-                None if start is None else start.plastic,
-                () if start is None else start.pending,
-                inputs,
-                neurons,
-                grid,
-                counts,
-                begin,
-                stop,
+                *(self.plastic, layout, plastic, pending, events, neurons, rows, counts, begin, stop),
                 lambda check: self._refuse(_too_fast(neurons, check)),
             )
+            return spikes
+
+        if self.layout.spans:
+            spikes = run_stretches(
+                *(self.layout.spans, self.layout.laws, self.layout.law, inputs, neurons, grid, begin, stop, advance)
+            )
+        else:
+            spikes = advance(inputs, grid, self.layout.law, begin, stop)
         many = int(spikes.meta[neuron.N_SPIKES])
         found, who = spikes.time[:many], spikes.neuron[:many]
         by_name: dict[str, tuple[Any, npt.NDArray[np.int32]]] = {}
@@ -289,7 +297,8 @@ class EventRunner:
 
     def _advance(
         self,
-        given: SampleState | None,
+        layout: Layout,
+        waiting: tuple[npt.NDArray[Any], ...],
         inputs: kernel.Inputs,
         neurons: Floats,
         grid: neuron.Grid,
@@ -298,8 +307,7 @@ class EventRunner:
         stop: float,
     ) -> tuple[neuron.Spikes, tuple[npt.NDArray[Any], ...]]:
         """Run one sample, giving the kernels longer lists when they ask; return spikes and pending arrivals."""
-        plan, layout, size = self.layout.plan, self.layout, neurons.shape[0]
-        waiting = given.pending if isinstance(given, EventSampleState) else ()
+        plan, size = layout.plan, neurons.shape[0]
         if layout.rows is not None:
             return run_rows(
                 *(plan, layout.rows, layout.laws, layout.law, layout.slots, waiting, inputs, neurons, grid, counts),

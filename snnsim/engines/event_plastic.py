@@ -78,7 +78,7 @@ def make_plastic(network: Network, layout: Layout, rules: tuple[PairSTDP, ...]) 
     """Find the plastic synapses of a laid out network and number them by target neuron and rule.
 
     Raises:
-        InputError: A loop of the network has no delay.
+        InputError: A loop of the network has no delay, or a target does not run all the time.
     """
     plan = layout.plan
     if plan.window == 0:
@@ -92,6 +92,12 @@ def make_plastic(network: Network, layout: Layout, rules: tuple[PairSTDP, ...]) 
         assert isinstance(item.projections, tuple)
         for name in item.projections:
             place = network.projection_place(name)
+            target = network.population(network.projections[place].target)
+            if target.start_step or target.stop_step is not None:
+                raise InputError(
+                    f"plasticity: projection {network.projections[place].name!r}: its target {target.name!r} has a "
+                    "start_step or stop_step; only synapses of neurons that run all the time can learn"
+                )
             rule[place] = r
             named.append((name, place))
     parts = []
@@ -181,7 +187,7 @@ def advance_plastic(
         last=np.full(synapses, plan.origin) if given is None else given.last.copy(),
         post=np.zeros((len(plastic.rules), size)) if given is None else given.post.copy(),
         fired=np.full(size, plan.origin) if given is None else given.fired.copy(),
-        counts=np.zeros(2, np.int64),
+        counts=np.zeros(2, np.int64) if given is None else given.counts.copy(),
     )
     learning = event_stdp.Plastic(
         *(plastic.numbers, plastic.rule, plastic.begin, after.weight, after.trace, after.last),
