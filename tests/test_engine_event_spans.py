@@ -145,7 +145,7 @@ def test_others_learn_while_some_start_and_stop() -> None:
 
 @pytest.mark.parametrize("neuron", [IF(), CubaLIF(tau_mem=0.02, tau_syn=0.005)])
 def test_the_instants_between_which_arrivals_count(neuron: Any) -> None:
-    """The last lost arrival before the start is at (s - 1) dt, the last one that counts before the stop at (e - 1) dt."""
+    """Those up to (s - 1) dt are lost, those up to (e - 1) dt count."""
     first, last = (START - 1) * DT, (STOP - 1) * DT
     network = spanned(driven(neuron, [[0.1]]), n=(START, STOP))
 
