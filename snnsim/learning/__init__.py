@@ -1,10 +1,26 @@
 """Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
 
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.diagnostics import gradient_cosine
 from snnsim.learning.losses import Loss
+from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
 from snnsim.learning.rules import make_rule
 from snnsim.learning.sltt import SLTT, SLTTK
 from snnsim.learning.trace_loss import TraceLoss
 
-__all__ = ["BPTT", "SLTT", "SLTTK", "Loss", "Outcome", "Rule", "Stream", "TensorStream", "TraceLoss", "make_rule"]
+__all__ = [
+    "BPTT",
+    "SLTT",
+    "SLTTK",
+    "Loss",
+    "MemoryEstimate",
+    "Outcome",
+    "Rule",
+    "Stream",
+    "TensorStream",
+    "TraceLoss",
+    "estimate_memory",
+    "gradient_cosine",
+    "make_rule",
+]
