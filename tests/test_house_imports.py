@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"events", "kernels"},
     "recipes": set(),
     "nn": {"kernels", "neurons", "network", "recipes"},
-    "learning": {"nn"},
+    "learning": {"nn", "kernels"},
     "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "bench": {

@@ -1,9 +1,24 @@
 """Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
 
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.eprop import EProp
 from snnsim.learning.losses import Loss
+from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
+from snnsim.learning.rtrl import RTRL
 from snnsim.learning.rules import make_rule
 from snnsim.learning.trace_loss import TraceLoss
 
-__all__ = ["BPTT", "Loss", "Outcome", "Rule", "Stream", "TensorStream", "TraceLoss", "make_rule"]
+__all__ = [
+    "BPTT",
+    "OTTT",
+    "RTRL",
+    "EProp",
+    "Loss",
+    "Outcome",
+    "Rule",
+    "Stream",
+    "TensorStream",
+    "TraceLoss",
+    "make_rule",
+]

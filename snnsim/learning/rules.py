@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from snnsim.errors import InputError
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.eprop import EProp
+from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Rule
+from snnsim.learning.rtrl import RTRL
 
 if TYPE_CHECKING:
     from snnsim.recipes.schema import TrainSpec
@@ -16,6 +19,9 @@ __all__ = ["make_rule"]
 
 RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "bptt": lambda spec: BPTT(spec.checkpoint_steps),
+    "ottt": lambda spec: OTTT(spec.rule.two_pass),
+    "rtrl": lambda spec: RTRL(spec.rule.two_pass),
+    "e-prop": lambda spec: EProp(spec.rule.two_pass, spec.rule.feedback),
 }
 
 
