@@ -36,7 +36,7 @@ def readout_decays(readout: ReadoutLayer, rule: str) -> Tensor:
     for name, vector in readout.vectors.items():
         if not readout.uniform(name):
             raise InputError(
-                f"{rule}: expected a readout whose units share one {name}, got {int(vector.unique().numel())} values; "
+                f"{rule}: expected a readout whose units share one {name}, got {len(set(vector.tolist()))} values; "
                 "traces are filtered once for all classes. Use a single time constant or train.learning 'bptt'"
             )
     decays = torch.stack([number[0] for number in readout.numbers])

@@ -1,8 +1,8 @@
 """Eligibility propagation: recurrent layers forward in time, without the paths between neurons (Bellec et al. 2020).
 
 ``grad W_ji += sum_t L_j,t F(e_ji,t)``: the eligibility ``e_ji = psi_j eps_ji`` is the sensitivity of the spike through
-the neuron's own past (equations 21 to 26 of the paper), ``F`` the filter of the readout, ``L_j = sum_k B_jk dloss/dy_k``
-the learning signal. That a spike comes back through recurrent synapses is left out, though these learn too.
+the neuron's own past, ``F`` the filter of the readout, ``L_j = sum_k B_jk dloss/dy_k`` the learning signal. That a
+spike comes back through recurrent synapses is left out, though these learn too.
 """
 
 from __future__ import annotations

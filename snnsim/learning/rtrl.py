@@ -27,8 +27,9 @@ def refuse_delayed_currents(net: OnlineNet, rule: str) -> None:
     for layer in net.hidden[1:]:
         if layer.neuron.dynamics == dynamics.CUBA:
             raise InputError(
-                f"{rule}: {layer.label}: expected neurons whose membrane takes an arrival in its own step, got CubaLIF: "
-                "no error passes it within one step. Use LIF neurons, one hidden layer, or train.learning 'bptt'"
+                f"{rule}: {layer.label}: expected neurons whose membrane takes an arrival in its own step, got "
+                "CubaLIF, which no error passes within one step; use LIF neurons, one hidden layer, or train.learning "
+                "'bptt'"
             )
 
 
@@ -38,10 +39,10 @@ class RTRL(OnlineRule):
 
     The gradient of the last hidden layer and of the readout is exactly that of backpropagation through time, resets,
     refractory periods, learned neuron parameters and the memory of the readout included. Layers below get the error
-    that passes through the layers above within one step: an approximation.
+    that passes through the layers above within one step, times traces that the readout has filtered: an approximation.
 
-    A :class:`~snnsim.nn.recurrent.Recurrent` layer must have delay 1 and weights that are zero but on the diagonal; only
-    the diagonal is learned.
+    A :class:`~snnsim.nn.recurrent.Recurrent` layer must have delay 1 and weights that are zero but on the diagonal;
+    only the diagonal is learned.
 
     Attributes:
         two_pass: See :class:`~snnsim.learning.online.OnlineRule`.

@@ -123,8 +123,8 @@ class Layer:
     def __init__(self, block: Block | ReadoutBlock, neuron: Any, label: str, batch: int, dtype: torch.dtype) -> None:
         if not isinstance(block.connection, Linear):
             raise InputError(
-                f"{label}: expected a connection without delays, got {type(block.connection).__name__}, whose positions "
-                "have no gradient forward in time; use connection.kind 'linear' or train.learning 'bptt'"
+                f"{label}: expected a connection without delays, got {type(block.connection).__name__}, whose "
+                "positions have no gradient forward in time; use connection.kind 'linear' or train.learning 'bptt'"
             )
         self.block, self.neuron, self.label = block, neuron, label
         self.connection: Any = block.connection
@@ -173,7 +173,7 @@ class HiddenLayer(Layer):
                 "false or use train.learning 'bptt'"
             )
         self.recurrent: Recurrent | None = block.neuron if isinstance(block.neuron, Recurrent) else None
-        neuron = block.neuron.neuron if isinstance(block.neuron, Recurrent) else block.neuron
+        neuron: Any = block.neuron if self.recurrent is None else self.recurrent.neuron
         if type(neuron) not in (LIF, IF, CubaLIF, AdaptiveLIF):
             raise InputError(
                 f"{label}: expected LIF, IF, CubaLIF or AdaptiveLIF neurons, got {type(neuron).__name__}; use "
@@ -219,7 +219,7 @@ class HiddenLayer(Layer):
         spikes = self.cell.spikes
         if self.recurrent is not None:
             self.past.append(spikes)
-        y = spikes if self.factors is None else spikes * self.factors
+        y: Tensor = spikes if self.factors is None else spikes * self.factors
         return y + x if self.residual else y
 
 
@@ -253,7 +253,7 @@ class ReadoutLayer(Layer):
         rows[1] = beta
         rows[4] = 0
         self.cell = Cell(v, second, after, after, after, rows)
-        return after
+        return self.cell.v
 
 
 class OnlineNet:
