@@ -119,7 +119,7 @@ class OnlineRule(ABC):
 
     @torch.no_grad()
     def _first_pass(self, net: OnlineNet, stream: Stream, loss: Loss, running: TraceLoss) -> list[Tensor | None]:
-        """Find scores and rates; return the derivative of the penalty by a spike of every layer."""
+        """Find scores and rates; return the derivative of the penalty by a spike of every layer, (batch, unit)."""
         mask = stream.context.mask
         counts = [torch.zeros(layer.size, dtype=torch.float64) for layer in net.hidden]
         for t in range(stream.n_steps):
@@ -137,7 +137,7 @@ class OnlineRule(ABC):
         with torch.enable_grad():
             penalty = loss.penalty_of_rates(rates) * (loss.target.shape[0] / loss.samples)
             found = torch.autograd.grad(penalty, rates)
-        return [(part / steps).to(net.readout.dtype).unsqueeze(0) for part in found]
+        return [(part / steps).to(net.readout.dtype).expand(stream.batch, -1).contiguous() for part in found]
 
     @torch.no_grad()
     def _second_pass(
