@@ -6,7 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from online_models import CLASSES, DT, INPUTS, KINDS, LABELS, MASK, cosine, difference, found, looped, model, neurons, spikes
+from online_models import (
+    CLASSES,
+    DT,
+    INPUTS,
+    KINDS,
+    LABELS,
+    MASK,
+    cosine,
+    difference,
+    found,
+    looped,
+    model,
+    neurons,
+    spikes,
+)
 
 from snnsim.errors import InputError
 from snnsim.learning import BPTT, RTRL, EProp, Loss, eprop

@@ -225,7 +225,9 @@ def test_delayed_copy_learns_the_weights_of_backpropagation(reset: str) -> None:
     weights = []
     for rule in (BPTT(), RTRL()):
         leaks = torch.linspace(0.9, 0.999, 24).tolist()
-        network = model(LIF(24, dt=DT, beta=leaks, reset=reset, detach_reset=False), readout=LI(CLASSES, dt=DT, beta=0.5))
+        network = model(
+            LIF(24, dt=DT, beta=leaks, reset=reset, detach_reset=False), readout=LI(CLASSES, dt=DT, beta=0.5)
+        )
         network.readout.skip_steps = 24
         optimiser = torch.optim.Adam(network.parameters(), lr=3e-2)
         losses = []
