@@ -125,5 +125,5 @@ def test_refusals() -> None:
     for rule in (TWO, RTRL(two_pass=True)):
         with pytest.raises(InputError, match="expected a readout whose units share one beta, got 3 values"):
             found(rule, model(neurons("lif", 6), readout=unequal), spikes())
-    with pytest.raises(InputError, match="couples the steps.*two_pass = true.*'per_step'"):
+    with pytest.raises(InputError, match=r"couples the steps.*two_pass = true.*'per_step'"):
         found(EProp(), model(neurons("lif", 6)), spikes(), Loss(LABELS))

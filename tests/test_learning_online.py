@@ -69,24 +69,32 @@ class Drawn:
         return torch.cat([spikes(100 + t, 1, self.batch) for t in range(start, stop)])
 
 
+class Saved:
+    """A tensor that a graph keeps, and the sizes of all that are kept now and at most."""
+
+    now = peak = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        Saved.now += tensor.nbytes
+        Saved.peak = max(Saved.peak, Saved.now)
+
+    def __del__(self) -> None:
+        Saved.now -= self.tensor.nbytes
+
+
 def needs(rule: Any, network: Any, steps: int, kind: Any = "per_step") -> int:
-    """Bytes alive before the last step: tensors, those saved for a gradient, and arrays."""
-    saved = 0
-
-    def pack(tensor: Tensor) -> Tensor:
-        nonlocal saved
-        saved += tensor.nbytes
-        return tensor
-
+    """Bytes: tensors and arrays alive before the last step, and the most that graphs kept at once."""
     network.zero_grad(set_to_none=True)
     stream = Drawn(steps, 16)
+    Saved.now = Saved.peak = 0
     tracemalloc.start()
     try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
             rule.gradients(network, stream, Loss(torch.arange(16) % CLASSES, kind))
     finally:
         tracemalloc.stop()
-    return stream.bytes + saved
+    return stream.bytes + Saved.peak
 
 
 @pytest.mark.parametrize("name", RULES)
