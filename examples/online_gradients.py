@@ -29,12 +29,25 @@ def model(hidden: list[Any], memory: float, generator: torch.Generator) -> Spiki
     return SpikingModel(blocks, readout, dt=DT).double()
 
 
-def cosine(rule: Any, build: Callable[[torch.Generator], SpikingModel], layer: int = 0) -> float:
-    """Mean cosine over random networks and inputs between the rule's gradient of a layer's weights and the exact one."""
+def stack(generator: torch.Generator, leaks: list[float], memory: float, reset: str = "zero") -> SpikingModel:
+    return model([lif(leak, reset) for leak in leaks], memory, generator)
+
+
+def looped(generator: torch.Generator, kind: str, scale: float) -> SpikingModel:
+    neuron: Any = lif(0.9)
+    if kind == "adaptive lif":
+        own = {"rho": 0.97, "adapt_spike": 0.2, "adapt_threshold": 0.7}
+        neuron = AdaptiveLIF(UNITS, dt=DT, beta=0.9, surrogate=ATan(2.0), **own)
+    weight = torch.randn(UNITS, UNITS, generator=generator) * scale / UNITS**0.5
+    return model([Recurrent(neuron, weight)], 0.9, generator)
+
+
+def cosine(rule: Any, layer: int, build: Callable[..., SpikingModel], *options: Any) -> float:
+    """Mean over random networks of the cosine between the rule's gradient of a layer's weights and the exact one."""
     found = []
     for seed in range(SEEDS):
         generator = torch.Generator().manual_seed(seed)
-        network = build(generator)
+        network = build(generator, *options)
         x = (torch.rand(STEPS, BATCH, UNITS, generator=generator) < 0.1).double()
         loss = Loss(torch.randint(0, CLASSES, (BATCH,), generator=generator))
         gradients = []
@@ -47,34 +60,23 @@ def cosine(rule: Any, build: Callable[[torch.Generator], SpikingModel], layer: i
 
 
 def line(title: str, values: list[float]) -> None:
-    print(f"{title:52s}" + "".join(f"{value:8.3f}" for value in values))
+    print(f"{title:54s}" + "".join(f"{value:7.3f}" for value in values))
 
 
 leaks = [0.0, 0.5, 0.8, 0.9, 0.95]
-line("leak of the layer (ottt), of the second layer (rtrl)", leaks)
+line("leak of the layer, or of the second of two layers", leaks)
 for reset in ("subtract", "zero"):
-    line(f"ottt, one layer, {reset}", [cosine(OTTT(True), lambda g: model([lif(b, reset)], 0.9, g)) for b in leaks])
-line("rtrl, one layer, zero", [cosine(RTRL(True), lambda g: model([lif(b)], 0.9, g)) for b in leaks])
+    line(f"ottt, one layer, reset {reset}", [cosine(OTTT(True), 0, stack, [leak], 0.9, reset) for leak in leaks])
+line("rtrl, one layer", [cosine(RTRL(True), 0, stack, [leak], 0.9) for leak in leaks])
 for memory in (0.0, 0.9):
-    title = f"rtrl, first of two layers, readout's leak {memory}"
-    line(title, [cosine(RTRL(True), lambda g: model([lif(0.8), lif(b)], memory, g)) for b in leaks])
-    title = f"rtrl, second of two layers, readout's leak {memory}"
-    line(title, [cosine(RTRL(True), lambda g: model([lif(0.8), lif(b)], memory, g), 1) for b in leaks])
-
-
-def looped(kind: str, scale: float, generator: torch.Generator) -> SpikingModel:
-    neuron: Any = lif(0.9)
-    if kind == "adaptive lif":
-        neuron = AdaptiveLIF(
-            UNITS, dt=DT, beta=0.9, rho=0.97, adapt_spike=0.2, adapt_threshold=0.7, surrogate=ATan(2.0)
-        )
-    weight = torch.randn(UNITS, UNITS, generator=generator) * scale / UNITS**0.5
-    return model([Recurrent(neuron, weight)], 0.9, generator)
-
+    for layer, which in enumerate(("first", "second")):
+        values = [cosine(RTRL(True), layer, stack, [0.8, leak], memory) for leak in leaks]
+        line(f"rtrl, {which} of two layers, leak of the readout {memory}", values)
 
 scales = [0.0, 0.25, 0.5, 1.0]
-line("\nspread of recurrent weights times sqrt(units)", scales)
+print()
+line("spread of recurrent weights, times sqrt(units)", scales)
 for kind in ("lif", "adaptive lif"):
     for feedback in ("symmetric", "random"):
         rule: Any = EProp(True, feedback)
-        line(f"e-prop, {kind}, {feedback}", [cosine(rule, lambda g: looped(kind, s, g)) for s in scales])
+        line(f"e-prop, {kind}, feedback {feedback}", [cosine(rule, 0, looped, kind, scale) for scale in scales])

@@ -17,6 +17,12 @@ __all__ = ["trace_gradient"]
 Floats = npt.NDArray[np.floating[Any]]
 
 
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _normal(value, least):  # type: ignore[no-untyped-def]
+    """Return a number, or 0 below the smallest normal one: a trace of a silent source would stay there, slowly."""
+    return value if abs(value) >= least else value * 0
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def trace_gradient(
     x: Floats,
@@ -38,7 +44,8 @@ def trace_gradient(
 
     Per unit ``j``, sample ``b`` and source ``i``: the step of :func:`snnsim.kernels.reference_online.trace_step` with
     ``x_h = to_v x``, ``x_w = to_second x``, then :func:`~snnsim.kernels.reference_online.filter_step`, then
-    ``grad[j, i] += sum over b of direct[b, j] e + filtered[b, j] f``. All arrays are changed in place.
+    ``grad[j, i] += sum over b of direct[b, j] e + filtered[b, j] f``. All arrays are changed in place; what falls below
+    the smallest normal number becomes 0.
 
     Args:
         x: What the sources send, shape (batch, source); where ``v`` is empty, the sensitivity of the membrane before
@@ -59,7 +66,7 @@ def trace_gradient(
     """
     n = x.shape[1]
     new = np.empty(n, x.dtype)
-    zero = x.dtype.type(0)
+    zero, least = x.dtype.type(0), np.finfo(x.dtype).tiny
     for j in range(start, stop):
         gain, lift, decay, by_v = unit[0, j], unit[1, j], unit[2, j], unit[3, j]
         by_spike, to_v, to_second, own = unit[4, j], unit[5, j], unit[6, j], unit[7, j]
@@ -76,29 +83,29 @@ def trace_gradient(
                 for i in range(n):
                     h = carry * vs[i] + free * send[i]
                     new[i] = psi * h
-                    vs[i] = through * h
+                    vs[i] = _normal(through * h, least)
             elif w.shape[0] == 0:
                 vs, es = v[j, b], e[j, b]
                 for i in range(n):
                     h = carry * vs[i] + free * (send[i] + own * es[i])
                     new[i] = psi * h
-                    vs[i] = passed * h + jumped * new[i]
+                    vs[i] = _normal(passed * h + jumped * new[i], least)
                     es[i] = new[i]
             elif e.shape[0] == 0:
                 vs, ws = v[j, b], w[j, b]
                 for i in range(n):
                     h = carry * vs[i] + free * (gain * ws[i] + to_v * send[i])
                     new[i] = psi * (h - lift * ws[i])
-                    vs[i] = passed * h + jumped * new[i]
-                    ws[i] = decay * ws[i] + by_v * vs[i] + by_spike * new[i] + to_second * send[i]
+                    vs[i] = _normal(passed * h + jumped * new[i], least)
+                    ws[i] = _normal(decay * ws[i] + by_v * vs[i] + by_spike * new[i] + to_second * send[i], least)
             else:
                 vs, ws, es = v[j, b], w[j, b], e[j, b]
                 for i in range(n):
                     arrivals = send[i] + own * es[i]
                     h = carry * vs[i] + free * (gain * ws[i] + to_v * arrivals)
                     new[i] = psi * (h - lift * ws[i])
-                    vs[i] = passed * h + jumped * new[i]
-                    ws[i] = decay * ws[i] + by_v * vs[i] + by_spike * new[i] + to_second * arrivals
+                    vs[i] = _normal(passed * h + jumped * new[i], least)
+                    ws[i] = _normal(decay * ws[i] + by_v * vs[i] + by_spike * new[i] + to_second * arrivals, least)
                     es[i] = new[i]
             if direct.shape[0] and direct[b, j] != zero:
                 error = direct[b, j]
@@ -110,11 +117,11 @@ def trace_gradient(
             error = filtered[b, j] if filtered.shape[0] else zero
             if decays.shape[0] == 1:
                 for i in range(n):
-                    fs[i] = decays[0] * fs[i] + new[i]
+                    fs[i] = _normal(decays[0] * fs[i] + new[i], least)
                     row[i] += error * fs[i]
             else:
                 fs2 = f2[j, b]
                 for i in range(n):
-                    fs[i] = decays[0] * fs[i] + decays[2] * fs2[i]
-                    fs2[i] = decays[1] * fs2[i] + new[i]
+                    fs[i] = _normal(decays[0] * fs[i] + decays[2] * fs2[i], least)
+                    fs2[i] = _normal(decays[1] * fs2[i] + new[i], least)
                     row[i] += error * fs[i]

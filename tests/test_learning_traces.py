@@ -132,3 +132,20 @@ def test_the_same_bits_for_any_number_of_threads(reset: str) -> None:
     for other in results[1:]:
         for name, gradient in results[0].items():
             assert torch.equal(gradient, other[name])
+
+
+@pytest.mark.parametrize("decays", [1, 3])
+@pytest.mark.parametrize("two", [False, True])
+def test_traces_of_silent_sources_become_zero(two: bool, decays: int) -> None:
+    """Numbers below the smallest normal one would stay there for ever: 0.8 of the smallest number rounds to itself."""
+    shape, nothing = (UNITS, SAMPLES, 2), np.zeros((0, 0, 0), np.float32)
+    v, w, f, f2 = (np.ones(shape, np.float32) for _ in range(4))
+    cell, unit = np.zeros((5, SAMPLES, UNITS), np.float32), np.zeros((8, UNITS), np.float32)
+    cell[0], cell[1], cell[2], cell[3] = 1, 0.8, 0.5, 1
+    unit[0], unit[2], unit[5] = 0.1, 0.8, 1
+    x, empty = np.zeros((SAMPLES, 2), np.float32), np.zeros((0, 0), np.float32)
+    mine = (v, w if two else nothing, nothing, f, f2 if decays == 3 else nothing)
+    factors = np.array([0.8, 0.8, 0.1][:decays], np.float32)
+    for _ in range(900):
+        trace_gradient(x, cell, unit, factors, *mine, empty, empty, np.zeros((UNITS, 2), np.float32), 0, UNITS)
+    assert all(not part.any() for part in mine)
