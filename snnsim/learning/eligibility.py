@@ -113,10 +113,10 @@ class LayerTraces:
         """Memory of the traces; it does not depend on the number of steps."""
         return sum(int(part.nbytes) for part in (self.v, self.w, self.e, self.f, self.f2, *self.own))
 
-    def _units(self) -> tuple[Any, Any]:
-        """Return the rows of this step by sample and unit, and by unit."""
+    def _units(self, k: int) -> tuple[Any, Any]:
+        """Return the rows of a step by sample and unit, and by unit."""
         layer, numbers = self.layer, self.layer.numbers
-        cell = layer.cell.rows
+        cell = layer.cells[k].rows
         if self.ignore_reset:
             cell = cell.clone()
             cell[0], cell[1], cell[3], cell[4] = 1, numbers[0], 1, 0
@@ -131,30 +131,31 @@ class LayerTraces:
             unit[7] = self.recurrent.recurrent_weight.detach().diagonal()
         return cell.numpy(), unit.numpy()
 
-    def _sent(self) -> Tensor:
-        """Return what every source sends in this step, shape (batch, sources)."""
+    def _sent(self, k: int) -> Tensor:
+        """Return what every source sends in a step, shape (batch, sources)."""
         layer = self.layer
-        parts = [layer.x]
+        parts = [layer.x[k]]
         if layer.connection.bias is not None:
             parts.append(layer.x.new_ones(layer.batch, 1))
-        if isinstance(layer, HiddenLayer) and layer.arrived is not None and not self.diagonal:
-            parts.append(layer.arrived)
+        if isinstance(layer, HiddenLayer) and layer.arrived and not self.diagonal:
+            parts.append(layer.arrived[k])
         return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def step(self, direct: Tensor | None = None, filtered: Tensor | None = None) -> None:
-        """Take over the step that the layer has made and add its part of the gradients.
+    def step(self, k: int, direct: Tensor | None = None, filtered: Tensor | None = None) -> None:
+        """Take over a step that the layer has made and add its part of the gradients.
 
         Args:
+            k: Which of the steps that the layer has just made; all are taken over, in order.
             direct: Derivative of the loss by the layer's spikes of this step, shape (batch, unit).
             filtered: Derivative by them through the readout's memory: what multiplies the filtered traces. Without
                 memory it is added to ``direct``.
         """
         if filtered is not None and len(self.decays) == 0:
             direct, filtered = filtered if direct is None else direct + filtered, None
-        cell, unit = self._units()
-        sent = self._sent()
+        cell, unit = self._units(k)
+        sent = self._sent(k)
         if self.own[0].shape[2]:
-            self._step_own(cell, unit, direct, filtered)
+            self._step_own(k, cell, unit, direct, filtered)
         nothing = np.zeros((0, 0), self.v.dtype)
         to_spikes = nothing if direct is None else direct.contiguous().numpy()
         to_filtered = nothing if filtered is None else filtered.contiguous().numpy()
@@ -180,15 +181,15 @@ class LayerTraces:
             self.w[0] = first[1] * self.w[0] + x
         return self.v[0]
 
-    def _step_own(self, cell: Any, unit: Any, direct: Tensor | None, filtered: Tensor | None) -> None:
+    def _step_own(self, k: int, cell: Any, unit: Any, direct: Tensor | None, filtered: Tensor | None) -> None:
         """Advance the traces of the neurons' own parameters."""
         names = [*self.learned, *(["self"] if self.diagonal else [])]
         inject = np.zeros((4, self.layer.size, self.layer.batch, len(names)), self.v.dtype)
-        for k, name in enumerate(names):
-            row, value = self._injected(name)
-            if name == "self" and self.two and unit[6, 0]:
+        for column, name in enumerate(names):
+            row, value = self._injected(name, k)
+            if name == "self" and unit[6, 0]:
                 row = 3
-            inject[row, :, :, k] = value.t().numpy() if value.dim() else float(value)
+            inject[row, :, :, column] = value.t().numpy() if value.dim() else float(value)
         v, w, e, f, f2 = self.own
         v, w, e = trace_step((inject[0], inject[1], inject[2], inject[3]), cell, unit, v, w, e)
         if len(self.decays):
@@ -198,9 +199,9 @@ class LayerTraces:
             if error is not None:
                 self.own_gradient += np.einsum("bu,ubk->uk", error.numpy(), trace)
 
-    def _injected(self, name: str) -> tuple[int, Tensor]:
-        """Return which of the step's equations a parameter enters directly, and its factor there."""
-        made = self.layer.cell
+    def _injected(self, name: str, k: int) -> tuple[int, Tensor]:
+        """Return which of a step's equations a parameter enters directly, and its factor there."""
+        made = self.layer.cells[k]
         if name == "beta":
             return 0, made.v_before
         if name == "kappa":
@@ -217,8 +218,8 @@ class LayerTraces:
             return 1, torch.ones(())
         if name == "reset_amount":
             return 2, -made.spikes if self.layer.neuron.reset == "subtract" else torch.zeros(())
-        if isinstance(self.layer, HiddenLayer) and self.layer.arrived is not None:
-            return 0, self.layer.arrived
+        if isinstance(self.layer, HiddenLayer) and self.layer.arrived:
+            return 0, self.layer.arrived[k]
         raise InputError(f"{self.layer.label}: no trace of {name}")
 
     def flush(self) -> None:

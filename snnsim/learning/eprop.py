@@ -17,11 +17,10 @@ from torch import Tensor
 from snnsim.errors import InputError
 from snnsim.kernels.philox import Stream, uniform
 from snnsim.learning.eligibility import LayerTraces, readout_decays
-from snnsim.learning.online import Errors, OnlineRule, spatial_errors, to_spikes
+from snnsim.learning.online import Errors, OnlineRule, back, spatial_errors, to_spikes
 from snnsim.learning.rtrl import refuse_delayed_currents
 from snnsim.learning.step import OnlineNet
 from snnsim.nn.context import Context
-from snnsim.nn.products import product
 
 __all__ = ["EProp", "feedback_weights"]
 
@@ -86,7 +85,7 @@ class EProp(OnlineRule):
         """Return the learning signals, which meet filtered traces."""
         if self.feedback == "random":
             signals = [
-                to_spikes(layer, product(by_trace, weight.t()))
+                to_spikes(layer, back(by_trace, weight.t()))
                 for layer, weight in zip(net.hidden, net.feedback, strict=True)
             ]
         else:

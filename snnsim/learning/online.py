@@ -20,10 +20,19 @@ from snnsim.nn.context import Context
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.products import product
 
-__all__ = ["Errors", "OnlineRule", "spatial_errors"]
+__all__ = ["CHUNK", "Errors", "OnlineRule", "back", "spatial_errors"]
+
+CHUNK = 8
+"""Steps that are made before their errors and traces follow, where the weights stay the same; results do not change."""
 
 Errors = tuple[Tensor | None, Tensor | None]
-"""For a layer: derivatives of the loss by its spikes now, and through the readout's memory, shape (batch, unit)."""
+"""For a layer: derivatives of the loss by its spikes now, and through the readout's memory, (time, batch, unit)."""
+
+
+def back(error: Tensor, weight: Tensor) -> Tensor:
+    """Return errors of targets (time, batch, target) at their sources, by weights (target, source)."""
+    found = product(error.flatten(0, 1), weight.detach().to(error.dtype))
+    return found.view(*error.shape[:2], weight.shape[1])
 
 
 def to_spikes(layer: HiddenLayer, error: Tensor) -> Tensor:
@@ -32,20 +41,20 @@ def to_spikes(layer: HiddenLayer, error: Tensor) -> Tensor:
 
 
 def spatial_errors(net: OnlineNet, by_trace: Tensor, penalties: list[Tensor | None]) -> list[Tensor]:
-    """Return the derivatives of the loss of one step by the spikes of every hidden layer, in that step alone.
+    """Return the derivatives of the loss of every step by the spikes of every hidden layer, in that step alone.
 
     ``d_s = dropout (W_out^T g)`` for the last layer, ``d_s = dropout (W_above^T (psi_above d_s_above))`` below it,
     plus the penalty on the layer's rate and, over a residual block, the error of its output.
 
     Args:
-        net: The model after the step.
-        by_trace: Derivative of the loss by the readout's potentials, shape (batch, class).
-        penalties: Derivative of the penalty by a spike of each layer, shape (batch, unit), or None.
+        net: The model after some steps.
+        by_trace: Derivative of the loss by the readout's potentials, shape (time, batch, class).
+        penalties: Derivative of the penalty by a spike of each layer, shape (time, batch, unit), or None.
 
     Returns:
-        One tensor (batch, unit) a hidden layer.
+        One tensor (time, batch, unit) a hidden layer.
     """
-    error = product(by_trace, net.readout.connection.weight.detach().to(by_trace.dtype))
+    error = back(by_trace, net.readout.connection.weight)
     errors: list[Tensor] = []
     for layer, penalty in zip(reversed(net.hidden), reversed(penalties), strict=True):
         spikes = to_spikes(layer, error)
@@ -54,7 +63,7 @@ def spatial_errors(net: OnlineNet, by_trace: Tensor, penalties: list[Tensor | No
         errors.append(spikes)
         if layer is net.hidden[0]:
             break
-        below = product(spikes * layer.cell.psi, layer.connection.weight.detach().to(spikes.dtype))
+        below = back(spikes * layer.psi(), layer.connection.weight)
         error = below + error if layer.residual else below
     return errors[::-1]
 
@@ -80,12 +89,12 @@ class OnlineRule(ABC):
 
     @abstractmethod
     def errors(self, net: OnlineNet, by_trace: Tensor, penalties: list[Tensor | None]) -> list[Errors]:
-        """Return what multiplies the traces of every hidden layer in the step just made.
+        """Return what multiplies the traces of every hidden layer in the steps just made.
 
         Args:
-            net: The model after the step.
-            by_trace: Derivative of the loss by the readout's potentials, shape (batch, class).
-            penalties: Derivative of the penalty on rates by a spike, shape (batch, unit), or None.
+            net: The model after these steps.
+            by_trace: Derivative of the loss by the readout's potentials, shape (time, batch, class).
+            penalties: Derivative of the penalty on rates by a spike, shape (time, batch, unit), or None.
         """
 
     def gradients(self, model: Any, stream: Stream, loss: Loss, update: Callable[[], None] | None = None) -> Outcome:
@@ -122,12 +131,12 @@ class OnlineRule(ABC):
         """Find scores and rates; return the derivative of the penalty by a spike of every layer, (batch, unit)."""
         mask = stream.context.mask
         counts = [torch.zeros(layer.size, dtype=torch.float64) for layer in net.hidden]
-        for t in range(stream.n_steps):
-            trace = net.advance(stream.chunk(t, t + 1)[0])
+        for t in range(0, stream.n_steps, CHUNK):
+            trace = net.advance(stream.chunk(t, min(t + CHUNK, stream.n_steps)))
             if running.couples:
-                running.watch(trace.unsqueeze(0), t)
+                running.watch(trace, t)
             for count, layer in zip(counts, net.hidden, strict=True):
-                count += _valid_spikes(layer.cell.spikes, mask, t).sum(dim=0)
+                count += _valid(layer.spikes(), mask, t).sum(dim=(0, 1))
         if running.couples:
             running.turn()
         if not loss.penalises_rates:
@@ -154,14 +163,19 @@ class OnlineRule(ABC):
         hidden = self.traces(net, context)
         out = LayerTraces(net.readout)
         counts = torch.zeros(len(hidden), dtype=torch.float64)
-        for t in range(stream.n_steps):
-            trace = net.advance(stream.chunk(t, t + 1)[0])
-            by_trace = running.gradient(trace.unsqueeze(0), t)[0]
-            penalties = [None if part is None else _valid_spikes(part, mask, t) for part in by_spike]
-            for k, (traces, errors) in enumerate(zip(hidden, self.errors(net, by_trace, penalties), strict=True)):
-                traces.step(*errors)
-                counts[k] += _valid_spikes(net.hidden[k].cell.spikes, mask, t).sum()
-            out.step(by_trace)
+        length = CHUNK if update is None else 1
+        for t in range(0, stream.n_steps, length):
+            trace = net.advance(stream.chunk(t, min(t + length, stream.n_steps)))
+            steps = trace.shape[0]
+            by_trace = running.gradient(trace, t)
+            penalties = [None if part is None else _valid(part.expand(steps, -1, -1), mask, t) for part in by_spike]
+            errors = self.errors(net, by_trace, penalties)
+            for number, (traces, (direct, filtered)) in enumerate(zip(hidden, errors, strict=True)):
+                counts[number] += _valid(net.hidden[number].spikes(), mask, t).sum()
+                for k in range(steps):
+                    traces.step(k, None if direct is None else direct[k], None if filtered is None else filtered[k])
+            for k in range(steps):
+                out.step(k, by_trace[k])
             if update is not None:
                 _flush([*hidden, out])
                 with torch.enable_grad():
@@ -169,8 +183,8 @@ class OnlineRule(ABC):
                 net.reload()
         if update is None:
             _flush([*hidden, out])
-        steps = stream.n_steps * stream.batch if mask is None else int(mask.sum())
-        sizes = torch.tensor([max(1, steps * layer.size) for layer in net.hidden])
+        valid = stream.n_steps * stream.batch if mask is None else int(mask.sum())
+        sizes = torch.tensor([max(1, valid * layer.size) for layer in net.hidden])
         facts = {"passes": float(passes), "trace_bytes": float(sum(traces.bytes for traces in [*hidden, out]))}
         return Outcome(running.losses.detach(), running.logits.detach(), counts / sizes, facts)
 
@@ -180,5 +194,6 @@ def _flush(layers: list[LayerTraces]) -> None:
         traces.flush()
 
 
-def _valid_spikes(spikes: Tensor, mask: Tensor | None, t: int) -> Tensor:
-    return spikes if mask is None else spikes * mask[t].unsqueeze(1)
+def _valid(values: Tensor, mask: Tensor | None, t: int) -> Tensor:
+    """Return values (time, batch, unit) from step ``t`` on with 0 where steps are padding."""
+    return values if mask is None else values * mask[t : t + values.shape[0]].unsqueeze(2)

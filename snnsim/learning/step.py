@@ -1,7 +1,7 @@
-"""A spiking model step by step, with all that rules which learn forward in time need to know of a step.
+"""A spiking model a few steps at a time, with all that rules which learn forward in time need to know of a step.
 
-The spikes are those of the model's own forward pass; nothing of a step is kept when the next one comes, and no graph
-is made but that from learned neuron parameters to the numbers of a step.
+The spikes are those of the model's own forward pass, the same bits for stretches of any length; nothing of a stretch is
+kept when the next one comes, and no graph is made but that from learned neuron parameters to the numbers of a step.
 """
 
 from __future__ import annotations
@@ -107,18 +107,18 @@ def advance_neurons(
 
 
 class Layer:
-    """What a hidden layer and the readout share: connection, neurons, their numbers and the step just made.
+    """What a hidden layer and the readout share: connection, neurons, their numbers and the steps just made.
 
     Attributes:
         label: How errors name the layer.
         vectors: Numbers of the neurons by name, shape (unit,) each, with graph where they are learned.
         numbers: The same without graph, in order.
-        x: What the layer's connection received in this step, shape (batch, n_in).
-        cell: What its neurons did.
+        x: What the layer's connection received in these steps, shape (time, batch, n_in).
+        cells: What its neurons did, one a step.
     """
 
     x: Tensor
-    cell: Cell
+    cells: list[Cell]
 
     def __init__(self, block: Block | ReadoutBlock, neuron: Any, label: str, batch: int, dtype: torch.dtype) -> None:
         if not isinstance(block.connection, Linear):
@@ -162,7 +162,7 @@ class HiddenLayer(Layer):
     """A hidden block, step by step.
 
     Attributes:
-        arrived: Spikes that arrive over the recurrent connection in this step, shape (batch, unit), or None.
+        arrived: Spikes that arrived over the recurrent connection, (batch, unit) a step; empty without one.
         factors: Factors of dropout for the sequence, shape (batch, unit), or None.
     """
 
@@ -191,7 +191,7 @@ class HiddenLayer(Layer):
         self.factors: Tensor | None = None
         if block.dropout is not None:
             self.factors = block.dropout.factors(context, torch.empty(1, batch, neuron.size, dtype=dtype))
-        self.arrived: Tensor | None = None
+        self.arrived: list[Tensor] = []
         super().__init__(block, neuron, label, batch, dtype)
 
     def _prepare(self) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
@@ -209,18 +209,28 @@ class HiddenLayer(Layer):
         self.past = deque([silence] * self.delay, maxlen=self.delay)
 
     def advance(self, x: Tensor) -> Tensor:
-        """Make one step: from the inputs (batch, n_in) to the block's output (batch, unit)."""
-        self.x = x
-        current = self.connection(x.unsqueeze(0))[0][0]
-        if self.recurrent is not None:
-            self.arrived = self.past[0]
-            current = current + product(self.arrived, self.recurrent.recurrent_weight.detach().to(x.dtype).t())
-        self.cell, self.state = advance_neurons(self.neuron, self.numbers, self.state, current)
-        spikes = self.cell.spikes
-        if self.recurrent is not None:
-            self.past.append(spikes)
-        y: Tensor = spikes if self.factors is None else spikes * self.factors
+        """Make some steps: from the inputs (time, batch, n_in) to the block's output (time, batch, unit)."""
+        self.x, self.cells, self.arrived = x, [], []
+        for current in self.connection(x)[0]:
+            if self.recurrent is not None:
+                arrived = self.past[0]
+                self.arrived.append(arrived)
+                current = current + product(arrived, self.recurrent.recurrent_weight.detach().to(x.dtype).t())
+            cell, self.state = advance_neurons(self.neuron, self.numbers, self.state, current)
+            self.cells.append(cell)
+            if self.recurrent is not None:
+                self.past.append(cell.spikes)
+        y = self.spikes()
+        y = y if self.factors is None else y * self.factors
         return y + x if self.residual else y
+
+    def spikes(self) -> Tensor:
+        """Return the spikes of the steps just made, shape (time, batch, unit)."""
+        return torch.stack([cell.spikes for cell in self.cells])
+
+    def psi(self) -> Tensor:
+        """Return the derivatives of the spikes by the membranes, shape (time, batch, unit)."""
+        return torch.stack([cell.psi for cell in self.cells])
 
 
 class ReadoutLayer(Layer):
@@ -237,27 +247,28 @@ class ReadoutLayer(Layer):
         return ("beta", "alpha", "kappa"), self.neuron.decays(self.dtype)
 
     def advance(self, x: Tensor) -> Tensor:
-        """Make one step: from the inputs (batch, n_in) to the potentials (batch, class)."""
-        self.x = x
-        current = self.connection(x.unsqueeze(0))[0][0]
-        v, beta = self.state.v, self.numbers[0]
-        second = v.new_empty(0)
-        if isinstance(self.neuron, LI):
-            after = beta * v + current
-            self.state = type(self.state)(after)
-        else:
-            second = self.state.i_syn
-            after = beta * v + self.numbers[2] * second
-            self.state = type(self.state)(after, self.numbers[1] * second + current)
-        rows = v.new_ones(5, *v.shape)
+        """Make some steps: from the inputs (time, batch, n_in) to the potentials (time, batch, class)."""
+        self.x, self.cells = x, []
+        beta = self.numbers[0]
+        rows = x.new_ones(5, self.batch, self.size)
         rows[1] = beta
         rows[4] = 0
-        self.cell = Cell(v, second, after, after, after, rows)
-        return self.cell.v
+        for current in self.connection(x)[0]:
+            v = self.state.v
+            second = v.new_empty(0)
+            if isinstance(self.neuron, LI):
+                after = beta * v + current
+                self.state = type(self.state)(after)
+            else:
+                second = self.state.i_syn
+                after = beta * v + self.numbers[2] * second
+                self.state = type(self.state)(after, self.numbers[1] * second + current)
+            self.cells.append(Cell(v, second, after, after, after, rows))
+        return torch.stack([cell.v for cell in self.cells])
 
 
 class OnlineNet:
-    """A model step by step, from the zero state.
+    """A model a few steps at a time, from the zero state.
 
     Args:
         model: The model, in training mode; its dropout masks are those of ``context``.
@@ -288,7 +299,7 @@ class OnlineNet:
 
     @torch.no_grad()
     def advance(self, x: Tensor) -> Tensor:
-        """Make one step: from the inputs (batch, n_inputs) to the potentials (batch, class)."""
+        """Make some steps: from the inputs (time, batch, n_inputs) to the potentials (time, batch, class)."""
         for layer in self.hidden:
             x = layer.advance(x)
         return self.readout.advance(x)
