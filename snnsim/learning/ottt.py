@@ -1,7 +1,7 @@
 """Online training through time: the error of a step times a trace of the inputs (Xiao et al. 2022).
 
 ``grad W += e_t a_t`` with ``a_t = lambda a_{t-1} + s_t``, the inputs forgotten as the target neurons forget, and the
-error ``e_t = psi_t dloss_t/ds_t`` sent back through the layers within the step alone (equations 6 and 7 of the paper).
+error ``e_t = psi_t dloss_t/ds_t`` sent back through the layers within the step alone.
 The trace knows no reset.
 """
 

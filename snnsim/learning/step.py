@@ -57,7 +57,7 @@ class Cell(NamedTuple):
 
 
 def advance_neurons(
-    neuron: LIF | CubaLIF | AdaptiveLIF, numbers: tuple[Tensor, ...], state: Any, current: Tensor
+    neuron: LIF | CubaLIF | AdaptiveLIF, numbers: tuple[Tensor, ...], state: Any, current: Tensor, waits: bool = True
 ) -> tuple[Cell, Any]:
     """Advance spiking neurons by one step without graph, and give the derivatives of the step.
 
@@ -66,28 +66,38 @@ def advance_neurons(
         numbers: Its parameters as its ``prepare`` gives them, detached, shape (unit,) each.
         state: Its state before the step.
         current: What arrives, shape (batch, unit).
+        waits: Whether any neuron has a refractory period.
 
     Returns:
         The step, and the state after it.
     """
     *decays, threshold, v_reset, amount = numbers
-    beta, v, refractory = decays[0], state.v, state.refractory
-    free = refractory <= 0
+    beta, v, wait = decays[0], state.v, state.refractory
     second = v.new_empty(0)
     if neuron.dynamics == dynamics.LIF:
-        h = torch.where(free, beta * v + current, v)
+        h = beta * v + current
     elif neuron.dynamics == dynamics.CUBA:
         second = state.i_syn
-        h = torch.where(free, beta * v + decays[2] * second, v)
+        h = beta * v + decays[2] * second
     else:
         second = state.w
         on_membrane = (decays[4] <= 0).to(v.dtype)
-        h = torch.where(free, (beta * v + current) - on_membrane * second, v)
+        h = (beta * v + current) - on_membrane * second
         threshold = threshold + decays[4] * second
+    rows = v.new_empty(5, *v.shape)
+    rows[0], rows[1], rows[4] = 1, beta, 0
+    if waits:
+        free = wait <= 0
+        h = torch.where(free, h, v)
+        rows[0], rows[1] = free, torch.where(free, beta, torch.ones_like(beta))
     distance = h - threshold
-    spikes = ((distance >= 0) & free).to(v.dtype)
+    spikes = (distance >= 0).to(v.dtype)
+    rows[2] = neuron.surrogate.derivative(distance)
+    if waits:
+        spikes = spikes * rows[0]
+        rows[2] *= rows[0]
+        wait = neuron._wait(wait, spikes)
     after = (1 - spikes) * h + spikes * v_reset if neuron.reset == "zero" else h - spikes * amount
-    wait = neuron._wait(refractory, spikes)
     end: Any
     if neuron.dynamics == dynamics.LIF:
         end = type(state)(after, wait)
@@ -95,12 +105,7 @@ def advance_neurons(
         end = type(state)(after, decays[1] * second + current, wait)
     else:
         end = type(state)(after, (decays[1] * second + decays[2] * after) + decays[3] * spikes, wait)
-    rows = v.new_empty(5, *v.shape)
-    rows[0] = free
-    rows[1] = torch.where(free, beta, torch.ones_like(beta))
-    rows[2] = neuron.surrogate.derivative(distance) * rows[0]
     rows[3] = 1 - spikes if neuron.reset == "zero" else 1
-    rows[4] = 0
     if not neuron.detach_reset:
         rows[4] = v_reset - h if neuron.reset == "zero" else -amount
     return Cell(v, second, h, spikes, after, rows), end
@@ -192,6 +197,7 @@ class HiddenLayer(Layer):
         if block.dropout is not None:
             self.factors = block.dropout.factors(context, torch.empty(1, batch, neuron.size, dtype=dtype))
         self.arrived: list[Tensor] = []
+        self.waits = bool(neuron.refractory_steps.any())
         super().__init__(block, neuron, label, batch, dtype)
 
     def _prepare(self) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
@@ -216,7 +222,7 @@ class HiddenLayer(Layer):
                 arrived = self.past[0]
                 self.arrived.append(arrived)
                 current = current + product(arrived, self.recurrent.recurrent_weight.detach().to(x.dtype).t())
-            cell, self.state = advance_neurons(self.neuron, self.numbers, self.state, current)
+            cell, self.state = advance_neurons(self.neuron, self.numbers, self.state, current, self.waits)
             self.cells.append(cell)
             if self.recurrent is not None:
                 self.past.append(cell.spikes)
