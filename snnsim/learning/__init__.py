@@ -2,17 +2,23 @@
 
 from snnsim.learning.bptt import BPTT
 from snnsim.learning.diagnostics import gradient_cosine
+from snnsim.learning.eprop import EProp
 from snnsim.learning.losses import Loss
 from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
+from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
+from snnsim.learning.rtrl import RTRL
 from snnsim.learning.rules import make_rule
 from snnsim.learning.sltt import SLTT, SLTTK
 from snnsim.learning.trace_loss import TraceLoss
 
 __all__ = [
     "BPTT",
+    "OTTT",
+    "RTRL",
     "SLTT",
     "SLTTK",
+    "EProp",
     "Loss",
     "MemoryEstimate",
     "Outcome",
