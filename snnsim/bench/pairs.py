@@ -50,7 +50,7 @@ class Side:
     """What one library took for a task.
 
     Attributes:
-        name: File in ``peers/``; ``ours`` is this package.
+        name: File in ``peers/``, ``ours`` is this package; after a colon a learning rule other than the task's.
         seconds: Wall seconds of a step in every turn.
         memory_rise: How far resident memory rose in its first two steps, bytes; of a simulation, what stays.
         versions: Of the library and what it computes with.
@@ -108,16 +108,15 @@ class _Worker:
     """A side's process; it is stopped while others are measured, so that its waiting threads take no time."""
 
     def __init__(self, name: str, task: Work, threads: int, rounds: int, python: str) -> None:
-        command = [
-            python,
-            str(HERE / "worker.py"),
-            str(HERE / "peers" / f"{name}.py"),
-            json.dumps({**task.to_json(threads), "rounds": rounds}),
-        ]
+        file, _, learning = name.partition(":")
+        given = {**task.to_json(threads), "rounds": rounds}
+        if learning:
+            given = {**given, "learning": learning, "small": {**given["small"], "learning": learning}}
+        command = [python, str(HERE / "worker.py"), str(HERE / "peers" / f"{file}.py"), json.dumps(given)]
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         for library in ("OMP", "MKL", "OPENBLAS"):
             environment[f"{library}_NUM_THREADS"] = str(threads)
-        if name != "ours":  # the way of waiting that suits this package is not forced on others
+        if file != "ours":  # the way of waiting that suits this package is not forced on others
             environment.pop("OMP_WAIT_POLICY", None)
         self.words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop a library that talks much
         try:
@@ -206,7 +205,9 @@ def compare(
         for name in ("ours", *task.peers):
             tell(f"{task.name}: starting {name}")
             try:
-                workers[name] = _Worker(name, task, threads, rounds, (pythons or {}).get(name, sys.executable))
+                workers[name] = _Worker(
+                    name, task, threads, rounds, (pythons or {}).get(name.partition(":")[0], sys.executable)
+                )
             except InputError as error:
                 if name == "ours":
                     raise InputError(f"bench {task.name}: {error}") from error
@@ -253,11 +254,12 @@ def format_comparison(comparison: Comparison[Task], multiply: float = 0.0) -> st
     lines = [f"{task.name}: {task.summary}; {sizes}, batch {task.batch}"]
     if task.n_steps:
         lines[0] += f", T = {task.n_steps}"
+    wide = max(13, *(len(side.name) for side in comparison.sides))
     for side in comparison.sides:
         if side.missing:
-            lines.append(f"  {side.name:<13} not measured: {side.missing}")
+            lines.append(f"  {side.name:<{wide}} not measured: {side.missing}")
             continue
-        text = f"  {side.name:<13} " + (f"{side.median * 1e3:9.1f} ms  " if side.seconds else "")
+        text = f"  {side.name:<{wide}} " + (f"{side.median * 1e3:9.1f} ms  " if side.seconds else "")
         text += f"{side.memory_rise / 2**20:6.0f} MiB"
         if side is not ours:
             if side.seconds:

@@ -30,6 +30,9 @@ class Task:
         n_delays: Delay slots of a synapse.
         sigma: Width of the delay taps in steps.
         taps: Taps a synapse.
+        learning: Learning rule: ``bptt``, ``sltt``, ``sltt-k`` (a tenth of the steps), ``sltt-1`` (one step), ``ottt``.
+        loss: ``scores`` (cross-entropy of the readout's mean membrane) or ``steps`` (of its membrane, mean over steps);
+            rules other than ``bptt`` want the second.
         checkpoint_steps: Steps of a stretch that our side computes again in the backward pass; 0 keeps everything.
         peers: Sides to compare with, files in ``peers/``.
         data: Training file in the SHD layout of an epoch.
@@ -47,6 +50,8 @@ class Task:
     n_delays: int = 0
     sigma: float = 0.0
     taps: int = 1
+    learning: str = "bptt"
+    loss: str = "scores"
     checkpoint_steps: int = 0
     peers: tuple[str, ...] = ("spikingjelly", "snntorch", "norse", "spyx")
     data: str = ""
@@ -85,6 +90,13 @@ class Task:
 _DELAY = Task("", "", "delay", "train", (140, 256, 256, 20), 100, 256, 0.35, 25, 12.0, peers=("dcls",))
 _PLAIN = Task("", "", "plain", "train", (700, 256, 256, 20), 100, 128, 0.02)
 
+_DEEP = Task(
+    *("", "", "plain", "train", (700, 512, 512, 512, 20), 200, 128, 0.02),
+    learning="sltt",
+    loss="steps",
+    peers=("ours:sltt-k", "ours:sltt-1", "ours:bptt", "spikingjelly", "spikingjelly:bptt", "spikingjelly:ottt"),
+)
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -108,6 +120,8 @@ TASKS: dict[str, Task] = {
             n_steps=1000,
             checkpoint_steps=50,
         ),
+        replace(_DEEP, name="sltt", summary="700-512-512-512-20 with SLTT, 200 steps, training step"),
+        replace(_DEEP, name="sltt-long", summary="the same over 1000 steps", n_steps=1000),
         replace(
             _PLAIN,
             name="recurrent",

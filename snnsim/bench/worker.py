@@ -119,6 +119,7 @@ def main() -> None:
         answer["first"] = facts.get("first", facts)
         rise = facts.get("memory") or settled_bytes() - before
     else:
+        settled_bytes()  # what importing and compiling left free would hide a part of the rise
         rise = peak_rise(step)
     print(json.dumps({"memory_rise": rise, "versions": side.versions(), **answer}), file=answers)
     for line in sys.stdin:

@@ -52,7 +52,7 @@ def _inputs(task: dict[str, Any], tail: int = 0) -> tuple[Any, Any]:
 def _model(task: dict[str, Any]) -> Callable[[], object]:
     import torch
 
-    from snnsim.learning import BPTT, Loss, TensorStream
+    from snnsim.learning import Loss, TensorStream
     from snnsim.nn.context import Context
     from snnsim.nn.formulation import choose_formulations
     from snnsim.nn.inference import infer
@@ -79,12 +79,13 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     density = float((x != 0).float().mean())
     choose_formulations(model, density)
 
-    rule = BPTT(task["checkpoint_steps"] or None)
+    rule = _rule(task)
+    loss = Loss(labels, "per_step" if task["loss"] == "steps" else "cross_entropy")
 
     def train() -> object:
         for group in optimisers:
             group.optimiser.zero_grad(set_to_none=True)
-        outcome = rule.gradients(model, TensorStream(x, context), Loss(labels))
+        outcome = rule.gradients(model, TensorStream(x, context), loss)
         for group in optimisers:
             group.optimiser.step()
         model.clamp_()
@@ -100,6 +101,20 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     train()
     model.eval()
     return evaluate
+
+
+def _rule(task: dict[str, Any]) -> Any:
+    from snnsim.learning import BPTT, OTTT, SLTT, SLTTK
+
+    steps = task["n_steps"]
+    rules: dict[str, Callable[[], Any]] = {
+        "bptt": lambda: BPTT(task["checkpoint_steps"] or None),
+        "sltt": SLTT,
+        "sltt-k": lambda: SLTTK(max(1, steps // 10)),
+        "sltt-1": lambda: SLTTK(1),
+        "ottt": OTTT,
+    }
+    return rules[task["learning"]]()
 
 
 def _layer(task: dict[str, Any]) -> Callable[[], object]:
