@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from snnsim.learning.bptt import class_loss
+from snnsim.learning import Loss
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.frequency import frequency_delay
 from snnsim.nn.model import Output
@@ -152,7 +152,7 @@ def test_losses(shape: tuple[int, int, int], probabilities: bool) -> None:
 
     def loss(x: Tensor) -> Tensor:
         output = Output(reduce_trace(x, "mean"), x, torch.zeros(0), [], ())
-        each = [class_loss(output, target, mask, kind, 0.1, 5) for kind in ("per_step", "cross_entropy")]
+        each = [Loss(target, kind, 0.1).of_samples(output, mask, 5) for kind in ("per_step", "cross_entropy")]
         return torch.stack(each)
 
     same_for_all(lambda: with_gradients(loss, trace))

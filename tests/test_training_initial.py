@@ -13,8 +13,8 @@ from snnsim.recipes import list_recipes, load_recipe
 from snnsim.training import load_run, train
 from snnsim.training.display import Display
 from snnsim.training.health import SILENT
-from snnsim.training.loop import Trainer
 from snnsim.training.prepare import prepare
+from snnsim.training.trainer import Trainer
 
 # The threshold stands for tiny weights: with it no neuron of the second layer, and hardly one of the first, fires.
 DEAF = [

@@ -12,9 +12,9 @@ import torch
 from snnsim.datasets.toy import make_toy
 from snnsim.errors import InputError
 from snnsim.recipes import load_recipe
-from snnsim.training.loop import Trainer
 from snnsim.training.lr_range import find_learning_rate, lr_range_test, rates, suggest, sweep
 from snnsim.training.prepare import prepare
+from snnsim.training.trainer import Trainer
 
 SMALL = ["model.hidden=[12, 10]", "model.connection.max_delay=0.08", "train.batch_size=16", "train.epochs=4"]
 

@@ -19,8 +19,8 @@ from snnsim.datasets.toy import make_toy
 from snnsim.errors import InputError, MissingLibraryError, SnnsimError, SnnsimFileError
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training import TrainingInterrupted, evaluate, load_run, reproduce, train
-from snnsim.training.loop import Trainer
 from snnsim.training.prepare import prepare
+from snnsim.training.trainer import Trainer
 
 SMALL = [
     "model.hidden=[16, 12]",

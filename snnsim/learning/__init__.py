@@ -1,5 +1,9 @@
-"""Learning rules and losses."""
+"""Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
 
-from snnsim.learning.bptt import class_loss, rate_penalty, training_loss
+from snnsim.learning.bptt import BPTT
+from snnsim.learning.losses import Loss
+from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
+from snnsim.learning.rules import make_rule
+from snnsim.learning.trace_loss import TraceLoss
 
-__all__ = ["class_loss", "rate_penalty", "training_loss"]
+__all__ = ["BPTT", "Loss", "Outcome", "Rule", "Stream", "TensorStream", "TraceLoss", "make_rule"]

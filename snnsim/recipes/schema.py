@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from snnsim.recipes.spec import Spec
+from snnsim.recipes.train_schema import (
+    AugmentSpec,
+    GroupSpec,
+    RateSpec,
+    RuleSpec,
+    ScheduleSpec,
+    TrainSpec,
+    ValidationSpec,
+)
 
 __all__ = [
     "AugmentSpec",
@@ -22,6 +33,7 @@ __all__ = [
     "RateSpec",
     "ReadoutSpec",
     "Recipe",
+    "RuleSpec",
     "ScheduleSpec",
     "SurrogateSpec",
     "TrainSpec",
@@ -37,12 +49,6 @@ SURROGATE_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "SuperSpike": ("slope",),
     "Triangle": ("alpha", "scale"),
 }
-
-
-class Spec(BaseModel):
-    """Base of every table: unknown keys are refused, values are not coerced, objects are frozen."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class SurrogateSpec(Spec):
@@ -77,6 +83,9 @@ class SurrogateSpec(Spec):
 
 def _beta(tau: float, law: str, dt: float) -> float:
     return 1.0 - dt / tau if law == "euler" else float(np.exp(-dt / tau))
+
+
+Learned = Literal["tau_mem", "tau_syn", "tau_adapt", "v_threshold", "adapt_v", "adapt_spike"]
 
 
 class NeuronSpec(Spec):
@@ -115,7 +124,9 @@ class NeuronSpec(Spec):
     reset: Literal["zero", "subtract"] = "zero"
     detach_reset: bool = True
     t_ref: float = Field(default=0.0, ge=0)
-    learn: list[Literal["tau_mem", "tau_syn", "tau_adapt", "v_threshold", "adapt_v", "adapt_spike"]] = []
+    learn: list[Literal["tau_mem", "tau_syn", "tau_adapt", "v_threshold", "adapt_v", "adapt_spike"]] = Field(
+        default_factory=list
+    )
     heterogeneous: Literal["gamma", "uniform"] | None = None
     surrogate: SurrogateSpec = SurrogateSpec(name="ATan", alpha=5.0)
 
@@ -286,148 +297,6 @@ class DataSpec(Spec):
         return 1 if self.channels is None else max(1, -(-n_units // self.channels))
 
 
-class AugmentSpec(Spec):
-    """Random changes of training samples, each drawn from (seed, epoch, sample id); zero switches one off.
-
-    The keys are those of :class:`snnsim.datasets.augment.Augment`, which says what each does.
-
-    Attributes:
-        blend: Probability of mixing with another sample of the same class.
-        cutmix: Probability of replacing a stretch of time by that of another sample.
-        drop: Probability that an event is left out.
-        time_jitter: Standard deviation of each event's time, seconds.
-        channel_jitter: Standard deviation of each event's channel.
-        time_stretch: Largest change of speed, as part of it (0.2: times are multiplied by 0.8 to 1.2, and with
-            ``padding = "masked"`` the number of steps too).
-        time_shift: Largest shift in time, seconds.
-        channel_shift: Largest shift over channels, as part of the channels (0.03 of 700 are 21), rounded.
-        time_mask: Longest masked stretch of time, as part of the sample.
-        channel_mask: Widest masked band of channels, as part of all.
-        mask_probability: Probability that each of the two masks is applied.
-    """
-
-    blend: float = Field(default=0.0, ge=0, le=1)
-    cutmix: float = Field(default=0.0, ge=0, le=1)
-    drop: float = Field(default=0.0, ge=0, lt=1)
-    time_jitter: float = Field(default=0.0, ge=0)
-    channel_jitter: float = Field(default=0.0, ge=0)
-    time_stretch: float = Field(default=0.0, ge=0, lt=1)
-    time_shift: float = Field(default=0.0, ge=0)
-    channel_shift: float = Field(default=0.0, ge=0, le=1)
-    time_mask: float = Field(default=0.0, ge=0, le=1)
-    channel_mask: float = Field(default=0.0, ge=0, le=1)
-    mask_probability: float = Field(default=1.0, ge=0, le=1)
-
-
-class ScheduleSpec(Spec):
-    """Learning rate over the run.
-
-    Attributes:
-        kind: ``constant``, ``one-cycle`` or ``cosine``.
-        unit: What one step of the schedule is: an ``epoch`` or a ``batch``.
-        max_factor: Peak of the one-cycle, as a multiple of the group's ``lr``.
-        div: One-cycle starts at the peak divided by this.
-        final_div: One-cycle ends at its start divided by this.
-        peak: Part of the run at which one-cycle peaks.
-        cycle_momentum: Whether one-cycle moves momentum (Adam: beta 1) from 0.95 to 0.85 and back.
-        floor: Learning rate at the end of ``cosine``.
-    """
-
-    kind: Literal["constant", "one-cycle", "cosine"] = "constant"
-    unit: Literal["epoch", "batch"] = "epoch"
-    max_factor: float = Field(default=5.0, gt=0)
-    div: float = Field(default=25.0, gt=0)
-    final_div: float = Field(default=1e4, gt=0)
-    peak: float = Field(default=0.3, gt=0, lt=1)
-    cycle_momentum: bool = True
-    floor: float = Field(default=0.0, ge=0)
-
-
-class GroupSpec(Spec):
-    """Optimiser of one group of parameters."""
-
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    schedule: ScheduleSpec = ScheduleSpec()
-
-    @model_validator(mode="after")
-    def _check(self) -> GroupSpec:
-        if self.optimiser != "sgd" and self.momentum:
-            raise ValueError(f"optimiser {self.optimiser!r} has no momentum; use beta1 or optimiser 'sgd'")
-        return self
-
-
-class ValidationSpec(Spec):
-    """Which training samples are held out.
-
-    ``how``: ``auto`` (official split, else by speaker where the test speakers are unseen, else stratified),
-    ``official``, ``speaker``, ``stratified``, or ``none`` (train on everything, the refit of a tuned recipe).
-    """
-
-    how: Literal["auto", "official", "speaker", "stratified", "none"] = "auto"
-    fraction: float = Field(default=0.2, gt=0, lt=1)
-
-
-class RateSpec(Spec):
-    """Penalty on firing rates outside [lower, upper] spikes a step, squared, mean over neurons."""
-
-    strength: float = Field(default=0.0, ge=0)
-    lower: float = Field(default=0.0, ge=0)
-    upper: float = Field(default=1.0, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> RateSpec:
-        if self.lower > self.upper:
-            raise ValueError("lower must not exceed upper")
-        return self
-
-
-class TrainSpec(Spec):
-    """The training run.
-
-    Attributes:
-        epochs: Passes over the training data.
-        batch_size: Samples a batch (over all processes).
-        loss: ``cross_entropy`` of the reduced scores, or ``per_step`` (mean over steps of the cross-entropy).
-        label_smoothing: Part of the target spread over all classes.
-        padding: ``masked`` (a sample's own steps count) or ``counted`` (empty steps count too, as in the published
-            delay code, and every sample has the steps of the longest training sample).
-        clip_norm: Largest gradient norm, or none.
-        checkpoint_steps: Steps of a stretch that the backward pass computes again instead of keeping it, or none.
-        formulation: How connections without delays compute: ``auto`` (by how full the data and the spikes of the epoch
-            before are), ``dense`` or ``events``. The numbers are the same within rounding.
-        weights: Weights, biases and batch norm (the last without weight decay).
-        positions: Delay positions.
-        neuron: Learned neuron parameters.
-        augment: Random changes of training samples.
-        validation: What is held out.
-        rate: Penalty on firing rates.
-        selection: What the best epoch is chosen by, on the validation set.
-        eval_batch_size: Samples a batch in evaluation; none means ``batch_size``.
-    """
-
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    loss: Literal["cross_entropy", "per_step"] = "cross_entropy"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    padding: Literal["masked", "counted"] = "masked"
-    clip_norm: float | None = Field(default=None, gt=0)
-    checkpoint_steps: int | None = Field(default=None, ge=1)
-    formulation: Literal["auto", "dense", "events"] = "auto"
-    weights: GroupSpec = GroupSpec()
-    positions: GroupSpec = GroupSpec(lr=0.1)
-    neuron: GroupSpec = GroupSpec()
-    augment: AugmentSpec = AugmentSpec()
-    validation: ValidationSpec = ValidationSpec()
-    rate: RateSpec = RateSpec()
-    selection: Literal["accuracy", "loss"] = "accuracy"
-    eval_batch_size: int | None = Field(default=None, ge=1)
-
-
 class PublishedRow(Spec):
     """A published result and how it was measured.
 
@@ -443,7 +312,7 @@ class PublishedRow(Spec):
     """
 
     variant: str
-    changes: list[str] = []
+    changes: list[str] = Field(default_factory=list)
     data: str
     accuracy: float | None = Field(default=None, ge=0, le=1)
     spread: float | None = Field(default=None, ge=0)
@@ -461,7 +330,7 @@ class Recipe(Spec):
     data: DataSpec = DataSpec()
     model: ModelSpec
     train: TrainSpec
-    published: list[PublishedRow] = []
+    published: list[PublishedRow] = Field(default_factory=list)
 
     def published_row(self) -> PublishedRow | None:
         """Return the published row of this variant (the first row if no variant was asked for)."""

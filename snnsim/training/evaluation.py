@@ -13,7 +13,7 @@ import torch
 
 from snnsim.errors import InputError
 from snnsim.events import Events
-from snnsim.learning.bptt import class_loss
+from snnsim.learning.losses import Loss
 from snnsim.nn.context import Context
 from snnsim.nn.inference import infer, infers
 from snnsim.nn.model import SpikingModel
@@ -120,9 +120,9 @@ def evaluate_model(
         x = torch.from_numpy(batch.x)
         output = infer(model, x, context) if quick and x.dtype == torch.float32 else model(x, None, context)
         spec = recipe.train
-        loss = class_loss(output, torch.from_numpy(batch.labels), mask, spec.loss, 0.0, model.readout.skip_steps)
+        loss = Loss(torch.from_numpy(batch.labels), spec.loss, 0.0, spec.mse_share, spec.mse_target)
         logits.append(output.logits.double())
-        losses.append(loss.double())
+        losses.append(loss.of_samples(output, mask, model.readout.skip_steps).double())
         valid = float(batch.mask.sum())
         weighted += output.rates.double().numpy() * valid
         neuron_steps += valid

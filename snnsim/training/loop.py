@@ -7,270 +7,38 @@ killed at any instant and resumed ends in the same bits as one that was not.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
-from snnsim.learning.bptt import training_loss
-from snnsim.nn.context import Context
-from snnsim.nn.formulation import choose_formulations, set_formulations
-from snnsim.nn.initialise import LayerRate
 from snnsim.nn.memory import keep_freed_memory
-from snnsim.nn.model import SpikingModel, build_model
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import (
     newest_checkpoint,
     remove_others,
-    restore_state,
     save_tensors,
-    training_state,
     write_checkpoint,
 )
 from snnsim.training.distributed import World, process_group
-from snnsim.training.evaluation import evaluate_model, operations_a_sample
+from snnsim.training.evaluation import evaluate_model
 from snnsim.training.finish import TrainResult, finish
-from snnsim.training.health import FIRST_STEPS, diagnose
-from snnsim.training.initial import scale_to_rate
 from snnsim.training.interrupt import TrainingInterrupted, stop_on_signal
 from snnsim.training.prefetch import ahead
-from snnsim.training.prepare import Prepared, input_density, prepare, stream
+from snnsim.training.prepare import prepare
 from snnsim.training.run_folder import RunFolder, versions
-from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
+from snnsim.training.trainer import Trainer
 
-__all__ = ["Callback", "Trainer", "TrainingInterrupted", "train"]
+__all__ = ["Callback", "TrainingInterrupted", "train"]
 
 Callback = Callable[[str, dict[str, Any]], None]
 """``callback(kind, facts)`` with kind ``start``, ``batch``, ``epoch``, ``warning`` or ``result``."""
-
-
-@dataclass
-class Totals:
-    """Running sums of one epoch; part of a checkpoint that is written within an epoch."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    samples: float = 0.0
-    neuron_steps: float = 0.0
-    inputs: float = 0.0
-    rates: list[float] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-class Trainer:
-    """Model, optimisers and data of one run, and one step of it.
-
-    Args:
-        recipe: Recipe.
-        data: Prepared data.
-        seed: Seed of weights, order, augmentation and dropout.
-        world: This process among those that train together.
-    """
-
-    def __init__(self, recipe: Recipe, data: Prepared, seed: int, world: World | None = None) -> None:
-        self.recipe = recipe
-        self.data = data
-        self.seed = seed
-        self.world = world or World()
-        self.model: SpikingModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
-        self.density = input_density(data, recipe, self.model.tail_steps)
-        self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
-        self.batches = stream(data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True)
-        self.world.check_batches(len(data.train), recipe.train.batch_size)
-        self.optimisers = build_optimisers(self.model, recipe.train, len(self.batches))
-        self.sizes = [int(layer.connection.n_out) for layer in self.model.layers()[:-1]]
-        self.step = 0
-        self.epoch = 0
-        self.batch = 0
-        self.totals = Totals()
-        self.best: dict[str, Any] | None = None
-        self.best_test: dict[str, Any] | None = None
-        self.named: list[int] = []
-        self.metrics_length = 0
-        self.initial_rates: list[LayerRate] = []
-
-    def initialise(self) -> None:
-        """Scale the hidden layers to the recipe's initial rate, if it has one and nothing has been learned yet."""
-        if self.step == 0 and self.recipe.model.initial_rate is not None:
-            self.begin_epoch()
-            batch = next(self.batches.epoch(0))
-            self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
-
-    def begin_epoch(self) -> None:
-        """Set the spread of the delay taps for this epoch, and fix the delays from the recipe's epoch on."""
-        model, epochs = self.recipe.model, self.recipe.train.epochs
-        spec = model.connection if model.connection.kind == "delayed" else model.readout_connection()
-        self.model.set_sigma(sigma_at(self.epoch, spec, self.recipe.data.dt, epochs))
-        if self.epoch >= first_fixed_epoch(spec, epochs):
-            self.model.fix_delays()
-        self.model.train()
-
-    def forward_backward(self, batch: Any) -> dict[str, Any]:
-        """Compute the loss and the gradients (summed over processes) of one batch.
-
-        Returns:
-            Sums over the whole batch: loss, correct, samples, neuron_steps, inputs, and rates times steps.
-        """
-        spec = self.recipe.train
-        part = self.world.part(len(batch))
-        mask = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-        labels = torch.from_numpy(batch.labels[part])
-        target = labels
-        if batch.other_labels is not None:
-            target = torch.from_numpy(batch.targets(self.data.n_classes)[part])
-        seen = mask if spec.padding == "masked" else None
-        context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch)
-        x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
-        output = self.model(x, None, context, record=spec.rate.strength > 0, checkpoint_steps=spec.checkpoint_steps)
-        skip = self.model.readout.skip_steps
-        loss, losses = training_loss(output, target, seen, spec, len(batch), skip)
-        for group in self.optimisers:
-            group.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.world.sum_gradients(self.model)
-        steps = float(mask.numel() if seen is None else int(batch.mask[:, part].sum()))
-        correct = int((output.logits.detach().argmax(dim=1) == labels).sum())
-        sums = self.world.sum(
-            [
-                float(losses.double().sum()),
-                float(correct),
-                float(labels.numel()),
-                steps,
-                float(np.count_nonzero(batch.x[:, part])),
-                *(output.rates.double() * steps).tolist(),
-            ]
-        )
-        keys = ("loss", "correct", "samples", "neuron_steps", "inputs")
-        return {**dict(zip(keys, sums[:5], strict=True)), "rates": sums[5:]}
-
-    def update(self) -> None:
-        """Apply the gradients, keep parameters in range and advance the schedules that go by batch."""
-        if self.recipe.train.clip_norm is not None:
-            clip_gradients(self.model, self.recipe.train.clip_norm)
-        for group in self.optimisers:
-            group.optimiser.step()
-        self.model.clamp_()
-        for group in self.optimisers:
-            group.advance("batch")
-
-    def train_batch(self, batch: Any) -> dict[str, Any]:
-        """Do one optimiser step and add its sums to the epoch's totals.
-
-        Raises:
-            InputError: The loss is not finite.
-        """
-        sums = self.forward_backward(batch)
-        if not math.isfinite(sums["loss"]):
-            raise InputError(
-                f"training: the loss is {sums['loss']} in epoch {self.epoch + 1}, batch {self.batch + 1}; "
-                "try a lower train.weights.lr or train.clip_norm = 1.0"
-            )
-        self.update()
-        self.step += 1
-        self.batch += 1
-        totals = self.totals
-        for key in ("loss", "correct", "samples", "neuron_steps", "inputs"):
-            setattr(totals, key, getattr(totals, key) + sums[key])
-        old = totals.rates or [0.0] * len(sums["rates"])
-        totals.rates = [a + b for a, b in zip(old, sums["rates"], strict=True)]
-        if self.step <= FIRST_STEPS:
-            self.warn([rate / max(1.0, sums["neuron_steps"]) for rate in sums["rates"]])
-        return sums
-
-    def warn(self, rates: list[float]) -> None:
-        """Add warnings about silent or saturated layers that have not been named yet."""
-        for index, sentence in diagnose(rates, self.sizes):
-            if index not in self.named:
-                self.named.append(index)
-                self.totals.warnings.append(f"step {self.step}: {sentence}")
-
-    def end_epoch(self) -> dict[str, Any]:
-        """Evaluate on the held-out samples, advance schedules that go by epoch, and return the metrics."""
-        totals = self.totals
-        rates = [value / max(1.0, totals.neuron_steps) for value in totals.rates]
-        self.warn(rates)
-        spikes = [value * size for value, size in zip(totals.rates, self.sizes, strict=True)]
-        operations = operations_a_sample(self.model, totals.inputs, spikes, int(totals.samples))
-        layers = self.model.delay_layers()
-        record: dict[str, Any] = {
-            "epoch": self.epoch + 1,
-            "step": self.step,
-            "loss": totals.loss / totals.samples,
-            "train_accuracy": totals.correct / totals.samples,
-            "rates": rates,
-            "mean_delay": self.model.mean_delay() if layers else None,
-            "sigma": float(layers[0].sigma) if layers else None,
-            "synaptic_operations": operations,
-            "lr": {group.name: group.lr for group in self.optimisers},
-            "valid_loss": None,
-            "valid_accuracy": None,
-            "warnings": totals.warnings,
-        }
-        if self.data.valid is not None:
-            result = evaluate_model(self.model, self.data.valid, self.recipe, self.data.pool, world=self.world)
-            record |= {
-                "valid_loss": result.loss,
-                "valid_accuracy": result.accuracy,
-                "rates": list(result.rates),
-                "synaptic_operations": result.synaptic_operations,
-            }
-        for group in self.optimisers:
-            group.advance("epoch")
-        self.formulations = choose_formulations(self.model, self.density, rates, self.recipe.train.formulation)
-        self.epoch += 1
-        self.batch = 0
-        self.totals = Totals()
-        return record
-
-    def improves(self, record: dict[str, Any]) -> bool:
-        """Return whether this epoch is the best on the held-out samples so far (ties: the lower loss)."""
-        if record["valid_accuracy"] is None:
-            return False
-        key = _selection_key(record, self.recipe.train.selection)
-        if self.best is None or key > _selection_key(self.best, self.recipe.train.selection):
-            self.best = {name: record[name] for name in ("epoch", "valid_accuracy", "valid_loss")}
-            return True
-        return False
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return arrays and values of a checkpoint."""
-        tensors, optimisers = training_state(self.model, self.optimisers)
-        return tensors, {
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "totals": asdict(self.totals),
-            "best": self.best,
-            "best_test": self.best_test,
-            "named": self.named,
-            "formulations": self.formulations,
-            "metrics_length": self.metrics_length,
-            "optimisers": optimisers,
-        }
-
-    def restore(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go back to a checkpoint."""
-        restore_state(self.model, self.optimisers, tensors, values["optimisers"])
-        self.step = step
-        self.epoch, self.batch = int(values["epoch"]), int(values["batch"])
-        self.totals = Totals(**values["totals"])
-        self.best, self.best_test, self.named = values["best"], values["best_test"], list(values["named"])
-        self.formulations = dict(values["formulations"])
-        set_formulations(self.model, self.formulations)
-        self.metrics_length = int(values["metrics_length"])
-
-
-def _selection_key(record: dict[str, Any], selection: str) -> tuple[float, float]:
-    accuracy, loss = float(record["valid_accuracy"]), float(record["valid_loss"])
-    return (accuracy, -loss) if selection == "accuracy" else (-loss, accuracy)
 
 
 def train(

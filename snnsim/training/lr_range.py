@@ -22,9 +22,9 @@ from snnsim.files import canonical_json, write_text
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import restore_state, training_state
 from snnsim.training.health import diagnose
-from snnsim.training.loop import Trainer
 from snnsim.training.prepare import prepare
 from snnsim.training.schedules import gradient_norm
+from snnsim.training.trainer import Trainer
 
 __all__ = ["RangeResult", "find_learning_rate", "lr_range_test", "rates", "sweep"]
 

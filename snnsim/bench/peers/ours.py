@@ -52,7 +52,7 @@ def _inputs(task: dict[str, Any], tail: int = 0) -> tuple[Any, Any]:
 def _model(task: dict[str, Any]) -> Callable[[], object]:
     import torch
 
-    from snnsim.learning.bptt import training_loss
+    from snnsim.learning import BPTT, Loss, TensorStream
     from snnsim.nn.context import Context
     from snnsim.nn.formulation import choose_formulations
     from snnsim.nn.inference import infer
@@ -79,17 +79,17 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     density = float((x != 0).float().mean())
     choose_formulations(model, density)
 
+    rule = BPTT(task["checkpoint_steps"] or None)
+
     def train() -> object:
-        output = model(x, None, context, checkpoint_steps=task["checkpoint_steps"] or None)
-        loss, losses = training_loss(output, labels, None, recipe.train, len(labels), 0)
         for group in optimisers:
             group.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        outcome = rule.gradients(model, TensorStream(x, context), Loss(labels))
         for group in optimisers:
             group.optimiser.step()
         model.clamp_()
-        choose_formulations(model, density, output.rates.tolist())  # as after an epoch
-        return float(losses.sum())
+        choose_formulations(model, density, outcome.rates.tolist())  # as after an epoch
+        return float(outcome.losses.sum())
 
     def evaluate() -> object:
         return infer(model, x, context).logits.argmax(dim=1)
@@ -128,9 +128,9 @@ def _epoch(task: dict[str, Any]) -> Callable[[], object]:
 
     from snnsim.datasets import open_dataset
     from snnsim.recipes import load_recipe
-    from snnsim.training.loop import Trainer
     from snnsim.training.prefetch import ahead
     from snnsim.training.prepare import prepare
+    from snnsim.training.trainer import Trainer
 
     recipe = load_recipe(
         "shd-dcls",

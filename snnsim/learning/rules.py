@@ -1,0 +1,30 @@
+"""From the name in a recipe to a learning rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from snnsim.errors import InputError
+from snnsim.learning.bptt import BPTT
+from snnsim.learning.protocol import Rule
+
+if TYPE_CHECKING:
+    from snnsim.recipes.schema import TrainSpec
+
+__all__ = ["make_rule"]
+
+RULES: dict[str, Callable[[TrainSpec], Rule]] = {
+    "bptt": lambda spec: BPTT(spec.checkpoint_steps),
+}
+
+
+def make_rule(spec: TrainSpec) -> Rule:
+    """Return the learning rule of a recipe's training table.
+
+    Raises:
+        InputError: There is no such rule.
+    """
+    if spec.learning not in RULES:
+        raise InputError(f"train.learning: expected one of {', '.join(RULES)}, got {spec.learning!r}")
+    return RULES[spec.learning](spec)
