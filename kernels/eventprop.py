@@ -101,6 +101,13 @@ def _longer(array: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _wider(array: Any) -> Any:
+    new = np.empty((array.shape[0], 2 * array.shape[1]), array.dtype)
+    new[:, : array.shape[1]] = array
+    return new
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _forward(
     laws: Floats,
     weight: Floats,
@@ -129,35 +136,62 @@ def _forward(
     if loop:
         slots = int(recurrent_delay.max() * rate) + 3
     common = recurrent_delay.shape[0] == 1
-    # recurrent arrivals wait in a list for each window and neuron
-    head = np.full((slots, n if loop else 0), -1, np.int64)
-    node_time, node_spike, node_next = np.empty(1024), np.empty(1024, np.int64), np.empty(1024, np.int64)
-    used, spare = 0, -1
-    list_time, list_spike = np.empty(64), np.empty(64, np.int64)
+    # recurrent arrivals wait in a bucket for each window; with one delay for all the spikes themselves do, in order
+    bucket_time = np.empty((slots, 1 if common else 256))
+    bucket_spike = np.empty(bucket_time.shape, np.int64)
+    bucket_target = np.empty(bucket_time.shape, np.int64)
+    filled = np.zeros(slots, np.int64)
+    order, ordered, next_one = np.empty(1024 if common else 1, np.int64), 0, 0
+    at = np.zeros(n + 1, np.int64)  # arrivals of a window by target
+    list_time, list_spike = np.empty(256), np.empty(256, np.int64)
     for window in range(windows):
         edge = min(stop, (window + 1) / rate * (1.0 + 1e-9)) if loop else stop
-        slot = window % slots
-        for j in range(n):
+        before = found
+        if loop and common:
             m = 0
-            if loop:
-                node = head[slot, j]
-                head[slot, j] = -1
-                while node >= 0:
-                    if m == list_time.shape[0]:
-                        list_time, list_spike = _longer(list_time), _longer(list_spike)
-                    t, s = node_time[node], node_spike[node]
-                    q = m
-                    while q > 0 and (list_time[q - 1] > t or (list_time[q - 1] == t and list_spike[q - 1] > s)):
+            while next_one < ordered:
+                t = out_time[order[next_one]] + recurrent_delay[0, 0]
+                if t >= stop or int(t * rate) > window:
+                    break
+                if m == list_time.shape[0]:
+                    list_time, list_spike = _longer(list_time), _longer(list_spike)
+                list_time[m], list_spike[m] = t, order[next_one]
+                m += 1
+                next_one += 1
+            at[n] = m
+        elif loop:
+            slot = window % slots
+            m = filled[slot]
+            while m > list_time.shape[0]:
+                list_time, list_spike = _longer(list_time), _longer(list_spike)
+            at[:] = 0
+            for k in range(m):
+                at[bucket_target[slot, k] + 1] += 1
+            for j in range(n):
+                at[j + 1] += at[j]
+            for k in range(m - 1, -1, -1):
+                j = bucket_target[slot, k] + 1
+                at[j] -= 1
+                list_time[at[j]], list_spike[at[j]] = bucket_time[slot, k], bucket_spike[slot, k]
+            for j in range(n):  # at[j + 1] is now where target j begins
+                at[j] = at[j + 1]
+            at[n] = m
+            filled[slot] = 0
+        for j in range(n):
+            r, m = 0, 0
+            if loop and common:
+                m = at[n]
+            elif loop:
+                r, m = at[j], at[j + 1]
+                for k in range(r + 1, m):
+                    t, s = list_time[k], list_spike[k]
+                    q = k
+                    while q > r and (list_time[q - 1] > t or (list_time[q - 1] == t and list_spike[q - 1] > s)):
                         list_time[q], list_spike[q] = list_time[q - 1], list_spike[q - 1]
                         q -= 1
                     list_time[q], list_spike[q] = t, s
-                    m += 1
-                    following = node_next[node]
-                    node_next[node] = spare
-                    spare = node
-                    node = following
             gap, tau, rate_m, rate_s, g = laws[j, GAP], laws[j, TAU], laws[j, RATE_M], laws[j, RATE_E], laws[j, GAIN_E]
-            p, r = place[j], 0
+            p = place[j]
             high = start[1] if one else start[j + 1]
             while True:
                 t_e = times[p] if p < high else math.inf
@@ -199,24 +233,18 @@ def _forward(
                     last[j] = crossing
                     cross[j] = np.nan
                     out_time[found], out_unit[found], out_current[found] = crossing, j, i[j]
-                    if loop:
+                    if loop and not common:
                         for target in range(n):
-                            arrival = crossing + (recurrent_delay[0, 0] if common else recurrent_delay[target, j])
+                            arrival = crossing + recurrent_delay[target, j]
                             if arrival >= stop:
                                 continue
-                            node = spare
-                            if node >= 0:
-                                spare = node_next[node]
-                            else:
-                                node = used
-                                used += 1
-                                if node == node_time.shape[0]:
-                                    node_time, node_spike = _longer(node_time), _longer(node_spike)
-                                    node_next = _longer(node_next)
                             to = max(int(arrival * rate), window + 1) % slots
-                            node_time[node], node_spike[node] = arrival, found
-                            node_next[node] = head[to, target]
-                            head[to, target] = node
+                            k = filled[to]
+                            if k == bucket_time.shape[1]:
+                                bucket_time, bucket_spike = _wider(bucket_time), _wider(bucket_spike)
+                                bucket_target = _wider(bucket_target)
+                            bucket_time[to, k], bucket_spike[to, k], bucket_target[to, k] = arrival, found, target
+                            filled[to] = k + 1
                     found += 1
                     continue
                 if not inside:
@@ -231,6 +259,11 @@ def _forward(
                     i[j] += recurrent_weight[j, out_unit[list_spike[r]]]
                     r += 1
             place[j] = p
+        if loop and common:
+            while found > order.shape[0]:
+                order = _longer(order)
+            order[before:found] = before + np.argsort(out_time[before:found], kind="mergesort")
+            ordered = found
     return out_time[:found], out_unit[:found], out_current[:found], 0
 
 
