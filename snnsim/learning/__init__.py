@@ -1,9 +1,21 @@
 """Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
 
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.eventprop import EventProp, continuous_output
 from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
 from snnsim.learning.rules import make_rule
 from snnsim.learning.trace_loss import TraceLoss
 
-__all__ = ["BPTT", "Loss", "Outcome", "Rule", "Stream", "TensorStream", "TraceLoss", "make_rule"]
+__all__ = [
+    "BPTT",
+    "EventProp",
+    "Loss",
+    "Outcome",
+    "Rule",
+    "Stream",
+    "TensorStream",
+    "TraceLoss",
+    "continuous_output",
+    "make_rule",
+]

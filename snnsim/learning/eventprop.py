@@ -194,9 +194,9 @@ class EventProp:
         shaping: How a ``mean`` readout weighs time: ``exp`` (``e^(-t / T)``, T the duration of the sample) sends
             gradient to early spikes, ``none`` all times alike.
         clip: Largest factor ``1 / (i - v_threshold)`` at a spike; those cut are counted.
-        strength: Regularisation of spike counts: every spike adds ``-strength (n - target) / batch`` to lambda_v of
+        spike_strength: Regularisation: every spike adds ``-spike_strength (n - spike_target) / batch`` to lambda_v of
             its neuron, n being the spikes of the neuron in the sample; per second.
-        target: Spikes a neuron and sample.
+        spike_target: Spikes a neuron and sample.
         wake: Added to all feed-forward weights into a hidden neuron that was silent for a whole epoch, by
             :meth:`end_epoch`.
         fired: Whether each neuron of each hidden layer has fired since the last :meth:`end_epoch`.
@@ -204,8 +204,8 @@ class EventProp:
 
     shaping: Shaping = "exp"
     clip: float = 1e3
-    strength: float = 0.0
-    target: float = 14.0
+    spike_strength: float = 0.0
+    spike_target: float = 14.0
     wake: float = 0.0
     fired: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     name = "eventprop"
@@ -213,7 +213,7 @@ class EventProp:
     def __post_init__(self) -> None:
         if self.shaping not in ("none", "exp"):
             raise InputError(f"eventprop: shaping: expected 'none' or 'exp', got {self.shaping!r}")
-        for key, low in (("clip", 0.0), ("strength", 0.0), ("target", 0.0), ("wake", 0.0)):
+        for key, low in (("clip", 0.0), ("spike_strength", 0.0), ("spike_target", 0.0), ("wake", 0.0)):
             value = getattr(self, key)
             if not math.isfinite(value) or value < low or (key == "clip" and value == 0):
                 raise InputError(f"eventprop: {key}: expected a finite positive number, got {value!r}")
@@ -229,7 +229,7 @@ class EventProp:
         if loss.penalises_rates:
             raise InputError(
                 "eventprop: counts of spikes have no derivative here; expected train.rate.strength = 0, use "
-                "train.rule.strength and train.rule.target"
+                "train.rule.spike_strength and train.rule.spike_target"
             )
         if loss.target.shape[0] != stream.batch:
             raise InputError(f"eventprop: expected {stream.batch} targets, got {loss.target.shape[0]}")
@@ -285,9 +285,9 @@ class EventProp:
         for index in range(len(system.layers) - 2, -1, -1):
             spikes = sample.trains[index + 1]
             push = np.zeros(spikes.n_events)
-            if self.strength:
+            if self.spike_strength:
                 number = np.diff(spikes.offsets)[spikes.units]
-                push = -self.strength * (number - self.target) / loss.samples
+                push = -self.spike_strength * (number - self.spike_target) / loss.samples
             clipped += layer_backward(
                 *(system.layers[index], sample.trains[index], sample.into[index], spikes, worth[index + 1], push),
                 *(sample.stop, self.clip, sums[index], worth[index]),
@@ -311,3 +311,11 @@ class EventProp:
                 block.connection.weight[asleep] += self.wake
         self.fired = []
         return silent
+
+    def state(self) -> list[list[int]]:
+        """Return what :meth:`restore` needs within an epoch: the neurons of every layer, 1 if they have fired."""
+        return [fired.astype(int).tolist() for fired in self.fired]
+
+    def restore(self, state: list[list[int]]) -> None:
+        """Go back to a :meth:`state`."""
+        self.fired = [np.asarray(fired, dtype=bool) for fired in state]

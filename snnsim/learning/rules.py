@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from snnsim.errors import InputError
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.eventprop import EventProp
 from snnsim.learning.protocol import Rule
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ __all__ = ["make_rule"]
 
 RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "bptt": lambda spec: BPTT(spec.checkpoint_steps),
+    "eventprop": lambda spec: EventProp(
+        spec.rule.shaping, spec.rule.clip, spec.rule.spike_strength, spec.rule.spike_target, spec.rule.wake
+    ),
 }
 
 
