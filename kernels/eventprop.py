@@ -223,9 +223,9 @@ def _forward(
                         crossing = cross[j]
                 if crossing < math.inf:
                     if crossing <= last[j] and last[j] > 0.0:
-                        return out_time, out_unit, out_current, 1
+                        return out_time[:found], out_unit[:found], out_current[:found], 1
                     if found == most:
-                        return out_time, out_unit, out_current, 2
+                        return out_time[:found], out_unit[:found], out_current[:found], 2
                     if found == out_time.shape[0]:
                         out_time, out_unit, out_current = _longer(out_time), _longer(out_unit), _longer(out_current)
                     i[j] *= decay(-(crossing - last[j]) * rate_s)

@@ -1,7 +1,7 @@
 """Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
 
 from snnsim.learning.bptt import BPTT
-from snnsim.learning.eventprop import EventProp, continuous_output
+from snnsim.learning.eventprop import EventProp, continuous_output, continuous_trains
 from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
 from snnsim.learning.rules import make_rule
@@ -17,5 +17,6 @@ __all__ = [
     "TensorStream",
     "TraceLoss",
     "continuous_output",
+    "continuous_trains",
     "make_rule",
 ]

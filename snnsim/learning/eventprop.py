@@ -31,7 +31,7 @@ from snnsim.learning.protocol import Outcome, Stream
 from snnsim.nn.model import Output, SpikingModel
 from snnsim.nn.readouts import reduce_trace
 
-__all__ = ["EventProp", "continuous_output"]
+__all__ = ["EventProp", "continuous_output", "continuous_trains"]
 
 Floats = npt.NDArray[np.float64]
 Shaping = Literal["none", "exp"]
@@ -184,6 +184,17 @@ def continuous_output(model: SpikingModel, stream: Stream, *, shaping: Shaping =
     if stream.batch:
         run_ranges(work, (), stream.batch, torch.get_num_threads(), 1)
     return Output(torch.from_numpy(batch.logits), torch.from_numpy(traces), _rates(batch), [], ())
+
+
+def continuous_trains(model: SpikingModel, stream: Stream) -> list[list[Train]]:
+    """Return the exact spikes of every sample and hidden layer, with the synaptic current at each.
+
+    Args:
+        model: As in :func:`continuous_output`.
+        stream: Inputs, counts on the grid.
+    """
+    batch = _prepare(model, stream, "none")
+    return [batch.run(b).trains[1:] for b in range(stream.batch)]
 
 
 @dataclass
