@@ -1,96 +1,32 @@
-"""EventProp for one layer and one sample: exact spikes forward, exact gradients backward.
+"""EventProp forward: the exact spikes of one layer and one sample.
 
 Neurons are taken one by one through windows of time no longer than the shortest recurrent delay: within a window no
-neuron of a layer affects another, so each walks its own arrivals (one window is all there is without recurrence).
-Backward the windows are walked in reverse; what a spike is worth is complete when its window is reached.
+neuron of a layer affects another, so each walks its own arrivals. Where every event reaches all neurons at one time,
+the arrivals of a window are summed for all neurons at once, and only those that could reach the threshold walk.
 ``kernels/reference_eventprop.py`` is the definition, ``docs/eventprop.md`` the equations.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.decay import decay
+from snnsim.kernels.bare import bare
+from snnsim.kernels.decay import decay, decays
 from snnsim.kernels.event_law import GAIN_E, GAP, RATE_E, RATE_M, RESET, TAU, first_crossing, kernel
-from snnsim.kernels.eventprop_trains import Arrivals, Train, arrivals, train_of_spikes
+from snnsim.kernels.eventprop_layers import Layer
+from snnsim.kernels.eventprop_trains import Arrivals, Train, train_of_spikes
 
-__all__ = ["Layer", "LayerGradients", "layer_backward", "layer_forward", "window_rate"]
+__all__ = ["layer_forward"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-SHORTER = 1.0 - 1e-6  # windows are this much shorter than the delay they must not exceed: room for rounding
-MARGIN = 1e-12  # relative margin of the bound on a crossing
-
-NO_RECURRENCE = np.zeros((0, 0))
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """Neurons of a layer and the synapses into them.
-
-    Attributes:
-        laws: One row a neuron, see :mod:`snnsim.kernels.event_law`: one current, no drive, reset to a value.
-        weight: Shape (targets, sources).
-        delay: Seconds, shape (targets or 1, sources or 1).
-        recurrent_weight: Shape (targets, targets); (0, 0) without recurrence.
-        recurrent_delay: Seconds, above 0, shape (targets, targets) or (1, 1).
-    """
-
-    laws: Floats
-    weight: Floats
-    delay: Floats
-    recurrent_weight: Floats
-    recurrent_delay: Floats
-
-    @property
-    def size(self) -> int:
-        """Number of neurons."""
-        return int(self.weight.shape[0])
-
-
-@dataclass(frozen=True, eq=False)
-class LayerGradients:
-    """Sums of derivatives, in the shapes of :class:`Layer`; delays by second, one for every synapse.
-
-    Attributes:
-        weight: By weights.
-        delay: By delays; shape (0, 0) if they are not asked for.
-        recurrent_weight: By recurrent weights.
-        recurrent_delay: By recurrent delays; shape (0, 0) if they are not asked for.
-    """
-
-    weight: Floats
-    delay: Floats
-    recurrent_weight: Floats
-    recurrent_delay: Floats
-
-    @classmethod
-    def zeros(cls, layer: Layer, delay: bool, recurrent_delay: bool) -> LayerGradients:
-        """Return sums of nothing."""
-        return cls(
-            np.zeros_like(layer.weight),
-            np.zeros_like(layer.weight) if delay else NO_RECURRENCE.copy(),
-            np.zeros_like(layer.recurrent_weight),
-            np.zeros_like(layer.recurrent_weight) if recurrent_delay else NO_RECURRENCE.copy(),
-        )
-
-    def parts(self) -> tuple[Floats, ...]:
-        """Return the four arrays."""
-        return self.weight, self.delay, self.recurrent_weight, self.recurrent_delay
-
-
-def window_rate(layer: Layer) -> float:
-    """Return windows a second; 0 stands for one window."""
-    if not layer.recurrent_weight.size:
-        return 0.0
-    return 1.0 / (float(layer.recurrent_delay.min()) * SHORTER)
+MARGIN = 1e-12  # relative margin of the bounds on a crossing
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -107,6 +43,42 @@ def _wider(array: Any) -> Any:
     return new
 
 
+@bare
+def _add_row(rows, begin, n, count, left_m, left_s, plus, sum_m, sum_s):  # type: ignore[no-untyped-def]
+    """Add the arrival of one event at all targets: its positive part, and what is left of both transients."""
+    for j in range(n):
+        k = np.uint64(j)  # a signed index is tested for being negative, and then nothing is vectorised
+        jump = count * rows[np.uint64(begin) + k]
+        plus[k] += 0.5 * (jump + abs(jump))
+        sum_m[k] += jump * left_m
+        sum_s[k] += jump * left_s
+
+
+@bare
+def _leap(v, i, last, cross, gaps, laws, plus, sum_m, sum_s, until, edge, done):  # type: ignore[no-untyped-def]
+    """Bring the neurons that cannot reach the threshold before ``edge`` past all arrivals of a window.
+
+    tau_mem v' <= -v + p, p being the positive part of the current now and of all arrivals: v stays below p, and below
+    the tangent of the solution of that bound.
+    """
+    rate_m, rate_s, g = laws[0, RATE_M], laws[0, RATE_E], laws[0, GAIN_E]
+    span = a = b = k = -1.0
+    for j in range(v.shape[0]):
+        p = max(i[j], 0.0) + plus[j]
+        room = gaps[j] - v[j] - MARGIN * (abs(gaps[j]) + abs(v[j]) + p)
+        rise = p - v[j]
+        done[j] = room > 0.0 and (rise < room or rise * (edge - last[j]) * rate_m < room)
+        if done[j]:
+            wait = until - last[j]
+            if wait != span:
+                span, a, b = wait, decay(-wait * rate_m), decay(-wait * rate_s)
+                k = kernel(wait, a, b, g, rate_m, rate_s)
+            v[j] = v[j] * a + i[j] * k + g * (sum_m[j] - sum_s[j])
+            i[j] = i[j] * b + sum_s[j]
+            last[j] = until
+            cross[j] = math.nan
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _forward(
     laws: Floats,
@@ -118,6 +90,9 @@ def _forward(
     counts: Floats,
     recurrent_weight: Floats,
     recurrent_delay: Floats,
+    shared: bool,
+    by_source: Floats,
+    by_recurrent_source: Floats,
     rate: float,
     stop: float,
     most: int,
@@ -144,8 +119,13 @@ def _forward(
     order, ordered, next_one = np.empty(1024 if common else 1, np.int64), 0, 0
     at = np.zeros(n + 1, np.int64)  # arrivals of a window by target
     list_time, list_spike = np.empty(256), np.empty(256, np.int64)
+    left_m, left_s = np.empty(256), np.empty(256)
+    plus, sum_m, sum_s = np.zeros(n), np.zeros(n), np.zeros(n)
+    done, gaps = np.zeros(n, np.bool_), laws[:, GAP].copy()
+    end, until, many = 0, 0.0, 0
+    span = a = b = -1.0
     for window in range(windows):
-        edge = min(stop, (window + 1) / rate * (1.0 + 1e-9)) if loop else stop
+        edge = min(stop, (window + 1) / rate * (1.0 + 1e-9))
         before = found
         if loop and common:
             m = 0
@@ -161,7 +141,7 @@ def _forward(
             at[n] = m
         elif loop:
             slot = window % slots
-            m = filled[slot]
+            m = int(filled[slot])
             while m > list_time.shape[0]:
                 list_time, list_spike = _longer(list_time), _longer(list_spike)
             at[:] = 0
@@ -177,12 +157,39 @@ def _forward(
                 at[j] = at[j + 1]
             at[n] = m
             filled[slot] = 0
+        if shared:
+            p, m = int(place[0]), int(at[n]) if loop else 0
+            end = p
+            while end < start[1] and int(times[end] * rate) <= window:
+                end += 1
+            many = end - p + m
+            if many > 1:
+                until = max(times[end - 1] if end > p else 0.0, list_time[m - 1] if m else 0.0)
+                while many > left_m.shape[0]:
+                    left_m, left_s = _longer(left_m), _longer(left_s)
+                for k in range(many):
+                    wait = until - (times[p + k] if k < end - p else list_time[k - (end - p)])
+                    left_m[k], left_s[k] = -wait * laws[0, RATE_M], -wait * laws[0, RATE_E]
+                decays(left_m, 0, many)
+                decays(left_s, 0, many)
+                plus[:], sum_m[:], sum_s[:] = 0.0, 0.0, 0.0
+                for k in range(end - p):
+                    e = events[p + k]
+                    _add_row(by_source, units[e] * n, n, counts[e], left_m[k], left_s[k], plus, sum_m, sum_s)
+                for k in range(m):
+                    row = out_unit[list_spike[k]] * n
+                    q = end - p + k
+                    _add_row(by_recurrent_source, row, n, 1.0, left_m[q], left_s[q], plus, sum_m, sum_s)
+                _leap(v, i, last, cross, gaps, laws, plus, sum_m, sum_s, until, edge, done)
         for j in range(n):
+            if many > 1 and done[j]:
+                place[j] = end
+                continue
             r, m = 0, 0
             if loop and common:
-                m = at[n]
+                m = int(at[n])
             elif loop:
-                r, m = at[j], at[j + 1]
+                r, m = int(at[j]), int(at[j + 1])
                 for k in range(r + 1, m):
                     t, s = list_time[k], list_spike[k]
                     q = k
@@ -191,18 +198,19 @@ def _forward(
                         q -= 1
                     list_time[q], list_spike[q] = t, s
             gap, tau, rate_m, rate_s, g = laws[j, GAP], laws[j, TAU], laws[j, RATE_M], laws[j, RATE_E], laws[j, GAIN_E]
-            p = place[j]
+            p = int(place[j])
             high = start[1] if one else start[j + 1]
             while True:
                 t_e = times[p] if p < high else math.inf
                 t_r = list_time[r] if r < m else math.inf
                 t = min(t_e, t_r)
-                inside = t < stop and (not loop or int(t * rate) <= window)
+                inside = t < stop and int(t * rate) <= window
                 crossing = math.inf
                 v1 = i1 = 0.0
                 if inside:
-                    span = t - last[j]
-                    a, b = decay(-span * rate_m), decay(-span * rate_s)
+                    wait = t - last[j]
+                    if wait != span or not shared:
+                        span, a, b = wait, decay(-wait * rate_m), decay(-wait * rate_s)
                     v1 = v[j] * a + i[j] * kernel(span, a, b, g, rate_m, rate_s)
                     i1 = i[j] * b
                     if i[j] > gap:
@@ -219,7 +227,7 @@ def _forward(
                 elif i[j] > gap:
                     if math.isnan(cross[j]) and last[j] + tau * (gap - v[j]) / (i[j] - v[j]) * (1.0 - MARGIN) <= edge:
                         cross[j] = last[j] + first_crossing(v[j], i[j], 0.0, laws, j)
-                    if cross[j] < stop and (not loop or int(cross[j] * rate) <= window):
+                    if cross[j] < stop and int(cross[j] * rate) <= window:
                         crossing = cross[j]
                 if crossing < math.inf:
                     if crossing <= last[j] and last[j] > 0.0:
@@ -281,160 +289,8 @@ def layer_forward(layer: Layer, train: Train, into: Arrivals, stop: float, most:
         The spikes with the current at each, and 0; or 1 if a neuron would fire twice at one instant of float64, 2 if
         there are too many spikes.
     """
-    *found, code = _forward(
+    times, units, current, code = _forward(
         *(layer.laws, layer.weight, into.start, into.times, into.events, train.units, train.counts),
-        *(layer.recurrent_weight, layer.recurrent_delay, window_rate(layer), stop, most),
+        *(layer.recurrent_weight, layer.recurrent_delay, layer.shared, *layer.by_source, layer.fine_rate, stop, most),
     )
-    return train_of_spikes(*found, layer.size), int(code)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _backward(
-    laws: Floats,
-    weight: Floats,
-    start: Integers,
-    times: Floats,
-    events: Integers,
-    units: Integers,
-    counts: Floats,
-    loop_weight: Floats,
-    loop_start: Integers,
-    loop_times: Floats,
-    loop_events: Integers,
-    spike_start: Integers,
-    spike_times: Floats,
-    spike_units: Integers,
-    spike_current: Floats,
-    worth: Floats,
-    push: Floats,
-    rate: float,
-    stop: float,
-    clip: float,
-    by_weight: Floats,
-    by_delay: Floats,
-    by_loop_weight: Floats,
-    by_loop_delay: Floats,
-    source_worth: Floats,
-) -> int:
-    """Add derivatives; ``worth`` must hold what comes from later layers. Returns the number of clipped spikes."""
-    n = weight.shape[0]
-    one, loop = start.shape[0] == 2, loop_weight.shape[0] > 0
-    loop_one = loop_start.shape[0] == 2
-    delays, loop_delays, upstream = by_delay.shape[0] > 0, by_loop_delay.shape[0] > 0, source_worth.shape[0] > 0
-    lambda_v, lambda_i, last = np.zeros(n), np.zeros(n), np.zeros(n)
-    place, loop_place, spike_place = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
-    for j in range(n):
-        place[j] = start[1] if one else start[j + 1]
-        spike_place[j] = spike_start[j + 1]
-        loop_place[j] = 0
-        if loop:
-            loop_place[j] = loop_start[1] if loop_one else loop_start[j + 1]
-        if spike_place[j] > spike_start[j]:  # before its last spike, going back, lambda is zero
-            t = spike_times[spike_place[j] - 1]
-            low = start[0] if one else start[j]
-            place[j] = low + np.searchsorted(times[low : place[j]], t, side="left")
-            if loop:
-                low = loop_start[0] if loop_one else loop_start[j]
-                loop_place[j] = low + np.searchsorted(loop_times[low : loop_place[j]], t, side="left")
-            last[j] = t
-    clipped = 0
-    for window in range(int(stop * rate), -1, -1):
-        for j in range(n):
-            first_spike = spike_start[j]
-            if spike_start[j + 1] == first_spike:
-                continue
-            rate_m, rate_s, g = laws[j, RATE_M], laws[j, RATE_E], laws[j, GAIN_E]
-            low = start[0] if one else start[j]
-            loop_low = 0
-            if loop:
-                loop_low = loop_start[0] if loop_one else loop_start[j]
-            p, r, s = place[j], loop_place[j], spike_place[j]
-            l_v, l_i, then = lambda_v[j], lambda_i[j], last[j]
-            while True:
-                t_e = times[p - 1] if p > low else -math.inf
-                t_r = loop_times[r - 1] if r > loop_low else -math.inf
-                t_s = spike_times[s - 1] if s > first_spike else -math.inf
-                t = max(t_e, t_r, t_s)
-                if t == -math.inf or (loop and int(t * rate) < window):
-                    break
-                span = then - t
-                if span > 0.0:
-                    a, b = decay(-span * rate_m), decay(-span * rate_s)
-                    l_i = l_i * b + l_v * kernel(span, a, b, g, rate_m, rate_s) * rate_s / rate_m
-                    l_v *= a
-                    then = t
-                if t_e >= t_r and t_e >= t_s:
-                    p -= 1
-                    e = events[p]
-                    u = units[e]
-                    by_weight[j, u] -= counts[e] * l_i / rate_s
-                    if delays or upstream:
-                        gain = counts[e] * weight[j, u] * (l_v - l_i)
-                        if delays:
-                            by_delay[j, u] += gain
-                        if upstream:
-                            source_worth[e] += gain
-                elif t_r >= t_s:
-                    r -= 1
-                    e = loop_events[r]
-                    u = spike_units[e]
-                    gain = loop_weight[j, u] * (l_v - l_i)
-                    by_loop_weight[j, u] -= l_i / rate_s
-                    worth[e] += gain
-                    if loop_delays:
-                        by_loop_delay[j, u] += gain
-                else:
-                    s -= 1
-                    slope = spike_current[s] - laws[j, GAP]
-                    factor = clip
-                    if slope * clip >= 1.0:
-                        factor = 1.0 / slope
-                    else:
-                        clipped += 1
-                    l_v += factor * ((laws[j, GAP] - laws[j, RESET]) * l_v + worth[s]) + push[s]
-            place[j], loop_place[j], spike_place[j] = p, r, s
-            lambda_v[j], lambda_i[j], last[j] = l_v, l_i, then
-    return clipped
-
-
-def layer_backward(
-    layer: Layer,
-    train: Train,
-    into: Arrivals,
-    spikes: Train,
-    worth: Floats,
-    push: Floats,
-    stop: float,
-    clip: float,
-    gradients: LayerGradients,
-    source_worth: Floats,
-) -> int:
-    """Add the derivatives of one sample to ``gradients`` and ``source_worth``.
-
-    Args:
-        layer: Neurons and synapses.
-        train: Events of the sources.
-        into: Their arrivals.
-        spikes: What :func:`layer_forward` returned.
-        worth: Derivative of the loss by the time of every spike, as far as it does not come from this layer; recurrent
-            synapses add to it.
-        push: Added to lambda_v at every spike.
-        stop: Seconds.
-        clip: Largest factor ``1 / (i - v_threshold)``.
-        gradients: Sums.
-        source_worth: The same as ``worth`` for the sources, shape (events,), or (0,) if it is not asked for.
-
-    Returns:
-        Spikes whose factor was cut to ``clip``.
-    """
-    loop = Arrivals(np.zeros(2, np.int64), np.zeros(0), np.zeros(0, np.int64))
-    if layer.recurrent_weight.size:
-        loop = arrivals(spikes, layer.recurrent_delay, stop)
-    return int(
-        _backward(
-            *(layer.laws, layer.weight, into.start, into.times, into.events, train.units, train.counts),
-            *(layer.recurrent_weight, loop.start, loop.times, loop.events),
-            *(spikes.offsets, spikes.times, spikes.units, spikes.current, worth, push),
-            *(window_rate(layer), stop, clip, *gradients.parts(), source_worth),
-        )
-    )
+    return train_of_spikes(times, units, current, layer.size), int(code)

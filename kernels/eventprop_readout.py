@@ -13,7 +13,6 @@ before ``begin`` it follows from the state that the arrival has led to at ``begi
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from numba import njit
 from snnsim.kernels.bare import bare
 from snnsim.kernels.decay import decay
 from snnsim.kernels.event_law import GAIN_E, RATE_E, RATE_M, kernel
-from snnsim.kernels.eventprop import Layer, LayerGradients
+from snnsim.kernels.eventprop_layers import Layer, LayerGradients
 from snnsim.kernels.eventprop_trains import Arrivals, Train
 
 __all__ = ["mean_backward", "mean_forward", "trace_backward", "trace_forward"]

@@ -1,8 +1,8 @@
 """Spike trains, and the order in which their spikes arrive: what EventProp's kernels read.
 
 A train holds the events of one sample by unit: those of unit u are ``offsets[u] .. offsets[u + 1]``, in order of time.
-Its arrivals through a connection are sorted by time for every target; where all synapses have one delay, one list serves
-all targets. Arrivals at one instant keep the order of sources.
+Its arrivals through a connection are sorted by time for every target; where all synapses of a source have one delay,
+one list serves all targets. Arrivals at one instant keep the order of sources.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def train_of_counts(counts: npt.NDArray[Any], dt: float) -> Train:
     offsets = np.zeros(counts.shape[1] + 1, dtype=np.int64)
     np.cumsum(np.bincount(units, minlength=counts.shape[1]), out=offsets[1:])
     values = np.ascontiguousarray(counts.T[units, steps], dtype=np.float64)
-    return Train(offsets, steps * dt, units.astype(np.int64), values, np.zeros(0))
+    times: Floats = np.multiply(steps, dt, dtype=np.float64)
+    return Train(offsets, times, units.astype(np.int64), values, np.zeros(0))
 
 
 def train_of_spikes(times: Floats, units: Integers, current: Floats, n_units: int) -> Train:
@@ -81,7 +82,14 @@ def train_of_spikes(times: Floats, units: Integers, current: Floats, n_units: in
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sort(
-    offsets: Integers, times: Floats, delay: Floats, stop: float, at: int, count: Integers, to_time: Floats, to: Integers
+    offsets: Integers,
+    times: Floats,
+    delay: Floats,
+    stop: float,
+    at: int,
+    count: Integers,
+    to_time: Floats,
+    to: Integers,
 ) -> int:
     """Write the arrivals before ``stop`` in order from place ``at`` on; return the place after the last."""
     bins = count.shape[0] - 1
@@ -96,7 +104,7 @@ def _sort(
                 count[min(int(t * scale), bins - 1) + 1] += 1
     for k in range(bins):
         count[k + 1] += count[k]
-    total = count[bins]
+    total = int(count[bins])
     for source in range(offsets.shape[0] - 1):
         d = delay[0] if one else delay[source]
         for e in range(offsets[source], offsets[source + 1]):

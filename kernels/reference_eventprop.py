@@ -162,9 +162,9 @@ def eventprop_forward_reference(
         cross[m] = last[m] + wait
 
     for e, (time, unit, count) in enumerate(inputs):
-        for m in np.flatnonzero(system.w_in[:, unit]):
+        for m in np.flatnonzero(system.w_in[:, unit]).tolist():
             arrival = time + system.d_in[m, unit]
-            heapq.heappush(queue, (arrival, int(m), 0, e, count * system.w_in[m, unit]))
+            heapq.heappush(queue, (arrival, m, 0, e, count * system.w_in[m, unit]))
     while True:
         first = min(cross, default=math.inf)
         arrival = queue[0][0] if queue else math.inf
@@ -174,8 +174,8 @@ def eventprop_forward_reference(
             m = cross.index(first)
             move(m, first)
             run.history.append((first, "spike", len(run.spikes), m))
-            for target in np.flatnonzero(system.w[:, m]):
-                key = (first + system.d[target, m], int(target), 1, len(run.spikes), system.w[target, m])
+            for target in np.flatnonzero(system.w[:, m]).tolist():
+                key = (first + system.d[target, m], target, 1, len(run.spikes), system.w[target, m])
                 heapq.heappush(queue, key)
             run.spikes.append((first, m, i[m]))
             v[m] = system.v_reset[m]
@@ -249,9 +249,8 @@ def eventprop_backward_reference(
     n = system.w.shape[0]
     mean = np.zeros(n) if mean is None else mean
     source = np.zeros(len(run.spikes)) if spike is None else spike.copy()  # what a spike's time is worth
-    result = ReferenceGradients(
-        *(np.zeros_like(a) for a in (system.w_in, system.d_in, system.w, system.d)), np.zeros(len(run.inputs)), 0
-    )
+    w_in, d_in, w, d = (np.zeros_like(a) for a in (system.w_in, system.d_in, system.w, system.d))
+    result = ReferenceGradients(w_in, d_in, w, d, np.zeros(len(run.inputs)), 0)
     lambda_v, lambda_i, last = np.zeros(n), np.zeros(n), run.stop
     # going back: samples of an instant come before what happens at it
     order = [(time, 0, k, kind, index, m) for k, (time, kind, index, m) in enumerate(run.history)]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.kernels import event_law as law
-from snnsim.kernels.eventprop import Layer
+from snnsim.kernels.eventprop_layers import Layer
 from snnsim.kernels.eventprop_trains import Train, train_of_counts
 from snnsim.kernels.reference_eventprop import ReferenceSystem, eventprop_forward_reference
 

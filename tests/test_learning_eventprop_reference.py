@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from eventprop_systems import STOP, count_of_spikes, difference, recurrent, single, some_inputs
+
 from snnsim.kernels.reference_eventprop import (
     ReferenceRun,
     ReferenceSystem,
@@ -50,11 +50,14 @@ def test_one_input_spike_has_the_closed_form() -> None:
 def test_gradients_are_those_of_finite_differences(rate: float, begin: float, tau_syn: float) -> None:
     system, inputs = recurrent(1, tau_syn), some_inputs(0)
     if tau_syn == 0.02:  # long currents: fewer spikes
-        system = replace(system, w_in=0.3 * system.w_in, w=np.where(np.isinf(system.v_threshold)[:, None], 1, 0.3) * system.w)
+        system = replace(
+            system, w_in=0.3 * system.w_in, w=np.where(np.isinf(system.v_threshold)[:, None], 1, 0.3) * system.w
+        )
     loss = loss_of(rate, begin)
     run = eventprop_forward_reference(system, inputs, STOP)
     gradients = eventprop_backward_reference(system, run, mean=BY_MEAN, rate=rate, begin=begin)
-    assert len(run.spikes) > 5 and gradients.clipped == 0
+    assert len(run.spikes) > 5
+    assert gradients.clipped == 0
     checked = 0
     for name, weight in (("w_in", system.w_in), ("d_in", system.w_in), ("w", system.w), ("d", system.w)):
         for at in list(zip(*np.nonzero(weight), strict=True))[::2]:
@@ -109,7 +112,9 @@ def test_moving_an_input_spike_is_moving_all_its_delays() -> None:
     assert gradients.d_in[:, 3].sum() == pytest.approx(gradients.time[at], abs=1e-12)
     values = []
     for h in (1e-7, -1e-7):
-        moved = eventprop_forward_reference(system, sorted([*inputs[:at], *inputs[at + 1 :], (0.011 + h, 3, 1.0)]), STOP)
+        moved = eventprop_forward_reference(
+            system, sorted([*inputs[:at], *inputs[at + 1 :], (0.011 + h, 3, 1.0)]), STOP
+        )
         assert len(moved.spikes) == len(run.spikes)
         values.append(float(BY_MEAN @ weighted_means(system, moved)))
     assert gradients.time[at] == pytest.approx((values[0] - values[1]) / 2e-7, abs=1e-6)
@@ -130,7 +135,8 @@ def test_grazing_spikes_are_clipped_and_counted() -> None:
     for system, clipped in ((silent, 0), (grazing, 1), (early, 0)):
         run = eventprop_forward_reference(system, [(0.0, 0, 1.0)], 100.0)
         gradients = eventprop_backward_reference(system, run, spike=np.ones(len(run.spikes)))
-        assert np.all(np.isfinite(gradients.w_in)) and gradients.clipped == clipped
+        assert np.all(np.isfinite(gradients.w_in))
+        assert gradients.clipped == clipped
     run = eventprop_forward_reference(grazing, [(0.0, 0, 1.0)], 100.0)
     one, ten = (eventprop_backward_reference(grazing, run, spike=np.ones(1), clip=c).w_in[0, 0] for c in (1e3, 1e4))
     assert ten == pytest.approx(10 * one, rel=1e-9)
@@ -150,7 +156,8 @@ def test_a_chain_of_neurons_multiplies_closed_forms() -> None:
     run = eventprop_forward_reference(system, inputs, 60.0)
     first = {m: k for k, (_, m, _) in reversed(list(enumerate(run.spikes)))}
     times = [run.spikes[first[m]][0] for m in range(n)]
-    assert [m for _, m, _ in sorted(run.spikes)][:2] == [0, 1] and len(first) == n
+    assert [m for _, m, _ in sorted(run.spikes)][:2] == [0, 1]
+    assert len(first) == n
 
     def slope(t: float) -> float:
         return math.exp(-t / 10) / 10 - math.exp(-t / 20) / 20
@@ -243,7 +250,8 @@ def test_first_spike_loss_has_the_derivative_of_finite_differences() -> None:
     for k in (0, 1, 3):
         moved = [first_spike_loss(first + h * np.eye(4)[k], 0, tau=1.5, late=0.1, scale=10.0)[0] for h in (1e-6, -1e-6)]
         assert derivative[k] == pytest.approx((moved[0] - moved[1]) / 2e-6, abs=1e-8)
-    assert derivative[2] == 0 and value > 0
+    assert derivative[2] == 0
+    assert value > 0
     assert first_spike_loss(first, 2, tau=1.5)[0] == math.inf
 
 
@@ -268,4 +276,5 @@ def test_first_spike_loss_reaches_the_weights() -> None:
         if wanted is not None:
             assert gradients.w_in[at] == pytest.approx(wanted, abs=1e-6, rel=1e-5)
             checked += 1
-    assert checked > 5 and np.abs(gradients.w_in).max() > 0.01
+    assert checked > 5
+    assert np.abs(gradients.w_in).max() > 0.01

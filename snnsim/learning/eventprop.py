@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
-from snnsim.kernels.eventprop import LayerGradients, layer_backward, layer_forward
+from snnsim.kernels.eventprop import layer_forward
+from snnsim.kernels.eventprop_adjoint import layer_backward
+from snnsim.kernels.eventprop_layers import LayerGradients
 from snnsim.kernels.eventprop_readout import mean_backward, mean_forward, trace_backward, trace_forward
 from snnsim.kernels.eventprop_trains import Arrivals, Train, arrivals, train_of_counts
 from snnsim.kernels.lanes import run_ranges
@@ -120,7 +122,7 @@ def _steps(mask: Tensor | None, n_steps: int, batch: int) -> npt.NDArray[np.int6
     if mask is None:
         return np.full(batch, n_steps, np.int64)
     valid = mask.cpu().numpy()
-    steps = valid.sum(axis=0).astype(np.int64)
+    steps: npt.NDArray[np.int64] = valid.sum(axis=0).astype(np.int64)
     if not np.array_equal(valid, np.arange(n_steps)[:, None] < steps[None, :]):
         raise InputError("eventprop: expected the valid steps of a sample to come first, without gaps")
     return steps
@@ -264,7 +266,7 @@ class EventProp:
                     for a, part in zip(mine.parts(), other.parts(), strict=True):
                         a += part
             batch.system.give(total)
-        self._remember([fired.any(axis=0) for fired in batch.fired])
+        self._remember([np.any(fired, axis=0, keepdims=True)[0] for fired in batch.fired])
         facts = {"clipped": float(clipped.sum()), "spikes": float(batch.spikes.sum())}
         return Outcome(torch.from_numpy(batch.losses), torch.from_numpy(batch.logits), _rates(batch), facts)
 

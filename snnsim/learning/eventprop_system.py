@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snnsim.errors import InputError
 from snnsim.kernels import event_law as law
-from snnsim.kernels.eventprop import Layer, LayerGradients
+from snnsim.kernels.eventprop_layers import Layer, LayerGradients
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.neurons import CubaLI, CubaLIF
@@ -119,9 +119,13 @@ def _check_neuron(name: str, module: Any) -> None:
         raise _refuse(name, "its gain kappa is not that of its time constants", "leave kappa out")
     if isinstance(module, CubaLIF):
         if module.reset != "zero":
-            raise _refuse(name, f"expected reset 'zero', got {module.reset!r}", "at an exact crossing both are the same")
+            raise _refuse(
+                name, f"expected reset 'zero', got {module.reset!r}", "at an exact crossing both are the same"
+            )
         if bool(module.refractory_steps.any()):
             raise _refuse(name, "expected no refractory time", "set t_ref = 0")
+        if bool((module.threshold() <= 0).any()):
+            raise _refuse(name, "expected thresholds above 0, where every neuron begins", "raise v_threshold")
 
 
 def _connection(name: str, module: Any, dt: float) -> tuple[Floats, Floats, bool]:
@@ -173,8 +177,9 @@ def system_of(model: SpikingModel) -> System:
         modules.append((block.connection, loop))
     readout = model.readout
     _check_neuron("readout", readout.neuron)
+    integrators: Any = readout.neuron
     weight, delay, learned = _connection("readout", readout.connection, model.dt)
-    layers.append(Layer(neuron_laws(readout.neuron), weight, delay, NO_LOOP, np.zeros((1, 1))))
+    layers.append(Layer(neuron_laws(integrators), weight, delay, NO_LOOP, np.zeros((1, 1))))
     learns.append((learned, False))
     modules.append((readout.connection, None))
     return System(tuple(layers), tuple(learns), tuple(modules), model.dt)
