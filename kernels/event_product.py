@@ -15,7 +15,7 @@ from numba import njit
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import aligned_empty, count_bits, fma, lanes_of, load, lowest_bit, nonzero_bits, splat, store
 
-__all__ = ["EventRows", "event_gradient", "event_product", "list_events"]
+__all__ = ["EventRows", "event_accumulate", "event_gradient", "event_product", "list_events"]
 
 Floats = npt.NDArray[np.floating[Any]]
 ROWS = 128
@@ -196,3 +196,40 @@ def event_gradient(
             for k in range(first[r], first[r + 1]):
                 for rest in range(some, stop):
                     out[column[k] * n_out + rest] += value[k] * upstream[r * n_out + rest]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def event_accumulate(
+    first: npt.NDArray[np.int64],
+    column: npt.NDArray[np.int32],
+    value: Floats,
+    upstream: Floats,
+    n_out: int,
+    out: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Add columns ``start .. stop - 1`` of ``x^T upstream`` to what is there, event by event.
+
+    Unlike :func:`event_gradient` it touches only the rows of the result whose source had an event, which is what counts
+    where a sequence comes in many short stretches.
+
+    Args:
+        first: From :func:`list_events`, like the following.
+        column: Column of every entry.
+        value: Entries.
+        upstream: Shape (rows, n_out), flat.
+        n_out: Columns of the result.
+        out: Sums, shape (n_in, n_out), flat.
+        start: First column.
+        stop: Column after the last.
+    """
+    many = stop - start
+    for r in range(first.shape[0] - 1):
+        up = upstream[r * n_out + start : r * n_out + stop]
+        for k in range(first[r], first[r + 1]):
+            v = value[k]
+            at = column[k] * n_out + start
+            sums = out[at : at + many]
+            for j in range(many):
+                sums[j] += v * up[j]

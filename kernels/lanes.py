@@ -48,24 +48,26 @@ PIECES = 8
 """Pieces of work a thread: the last one to finish keeps the others waiting for at most one piece."""
 
 
-def run_ranges(kernel: Callable[..., Any], arguments: Sequence[Any], n: int, threads: int, block: int) -> None:
+def run_ranges(
+    kernel: Callable[..., Any], arguments: Sequence[Any], n: int, threads: int, block: int, pieces: int = PIECES
+) -> None:
     """Call ``kernel(*arguments, start, stop)`` over ranges of whole blocks of ``n`` items on ``threads`` threads.
 
     Every block is computed by one thread with the same operations, whichever thread takes it, so the result does not
     depend on ``threads``.
     """
-    ranges = lane_ranges(n, threads * PIECES if threads > 1 else 1, block)
+    ranges = lane_ranges(n, threads * pieces if threads > 1 else 1, block)
     if len(ranges) == 1:
         kernel(*arguments, 0, n)
         return
-    pieces = iter(ranges)  # every thread takes its next piece from it; next() of a list's iterator is atomic
+    waiting = iter(ranges)  # every thread takes its next piece from it; next() of a list's iterator is atomic
 
     def work() -> None:
         try:
-            for start, stop in pieces:
+            for start, stop in waiting:
                 kernel(*arguments, start, stop)
         except BaseException:
-            for _ in pieces:  # nobody begins another piece
+            for _ in waiting:  # nobody begins another piece
                 pass
             raise
 

@@ -56,6 +56,7 @@ class Stream(IntEnum):
     TAU = 22  # (layer, parameter, unit, 0)
     COCHLEA = 30  # (sample, time step, channel, fibre)
     SPEECH = 31  # (sample, 0, draw, 0)
+    SLTT_STEPS = 23  # (batch, epoch, step, 0)
     TOY = 32  # (sample, step, unit, draw)
     NOISE = 40  # (sample, step, unit, 0)
     RELEASE = 41  # (sample, step, unit, synapse): stochastic synapses

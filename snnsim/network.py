@@ -18,18 +18,19 @@ it computes is written in ``docs/model.md``; nothing here knows how it is run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from snnsim.errors import InputError
 from snnsim.files import canonical_json, sha256_bytes
 from snnsim.grid import check_dt
-from snnsim.network_checks import MAX_UNITS, check_finite, check_integer, check_name
+from snnsim.network_checks import MAX_UNITS, check_finite, check_integer, check_name, frozen_array
 from snnsim.network_sparse import Sparse, Steps
 from snnsim.network_synapses import Projection, Synapses
 from snnsim.neurons import Neuron
@@ -337,6 +338,55 @@ class Network:
             if item.name == name:
                 return item
         raise InputError(f"network: no input {name!r}; it has {[item.name for item in self.inputs]}")
+
+    def projection_place(self, which: str | int) -> int:
+        """Return the place of a projection in ``projections``, given its name or its place.
+
+        Raises:
+            InputError: There is no such projection, or several share the name.
+        """
+        if isinstance(which, str):
+            places = [place for place, item in enumerate(self.projections) if item.name == which]
+            if len(places) > 1:
+                raise InputError(
+                    f"network: {len(places)} projections are called {which!r}; give one of {places} instead"
+                )
+            if not places:
+                raise InputError(
+                    f"network: no projection {which!r}; it has {list(dict.fromkeys(p.name for p in self.projections))}"
+                )
+            return places[0]
+        return check_integer(which, "network: place of a projection", 0, len(self.projections) - 1)
+
+    def with_weights(self, weights: Mapping[str | int, npt.ArrayLike]) -> Network:
+        """Return a copy in which some projections have other weights on the same synapses and delays.
+
+        A weight of exactly 0 is no synapse, here as everywhere in a network.
+
+        Args:
+            weights: By name or place of a projection: float64 in the shape of its stored weights,
+                ``(n_target, n_source)`` or, for a sparse weight, ``(nnz,)``.
+
+        Raises:
+            InputError: A projection is unknown or named twice, or a shape differs.
+        """
+        projections = list(self.projections)
+        done: set[int] = set()
+        for which, given in weights.items():
+            place = self.projection_place(which)
+            old = self.projections[place]
+            what = f"projection {old.name!r}"
+            if place in done:
+                raise InputError(f"{what}: expected weights once, they are given by name and by place")
+            done.add(place)
+            values = frozen_array(given, np.float64, f"{what}: weight")
+            expected = (old.weight.nnz,) if isinstance(old.weight, Sparse) else old.shape
+            if values.shape != expected:
+                raise InputError(f"{what}: weight has shape {values.shape}, expected {expected}, as it is stored")
+            check_finite(values, f"{what}: weight")
+            weight = replace(old.weight, weight=values) if isinstance(old.weight, Sparse) else values
+            projections[place] = replace(old, weight=weight)
+        return self.replace(projections=tuple(projections))
 
     def max_delay_steps(self) -> int:
         """Return the longest delay of an existing projection in steps (0 if there is none)."""

@@ -110,6 +110,14 @@ def random_network(seed: int, zero_delays: bool = False) -> tuple[Network, Event
 
 def reference(network: Network, events: Events, initial: dict[str, Any], stop: float) -> list[tuple[str, float, int]]:
     """Run the plain definition on the same network."""
+    neurons, names, synapses, fed = plain(network, events, initial)
+    return sorted((names[n][0], t, names[n][1]) for t, n in simulate_event_reference(neurons, synapses, fed, stop))
+
+
+def plain(
+    network: Network, events: Events, initial: dict[str, Any]
+) -> tuple[list[ReferenceNeuron], list[tuple[str, int]], list[ReferenceSynapse], list[tuple[float, int, int]]]:
+    """Return a network with the input 'in' as the plain definition wants it: neurons, names, synapses, inputs."""
     layout = make_layout(network)
     neurons: list[ReferenceNeuron] = []
     first: dict[str, int] = {}
@@ -159,7 +167,7 @@ def reference(network: Network, events: Events, initial: dict[str, Any], stop: f
             synapses.append(ReferenceSynapse(at, target, float(existing.weight[s]), float(delays[s]), q, receptor))
     given, counts = np.unique(np.stack((events.times, events.units)), axis=1, return_counts=True)
     fed = [(float(t), -1 - int(u), int(c)) for t, u, c in zip(*given, counts, strict=True)]
-    return sorted((names[n][0], t, names[n][1]) for t, n in simulate_event_reference(neurons, synapses, fed, stop))
+    return neurons, names, synapses, fed
 
 
 def same(found: Result, wanted: list[tuple[str, float, int]], tolerance: float = 1e-12) -> None:

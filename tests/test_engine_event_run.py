@@ -218,7 +218,6 @@ def test_options_that_are_refused(change: dict[str, Any], match: str) -> None:
     ("population", "match"),
     [
         (Population("n", 1, AdaptiveLIF()), "population 'n': AdaptiveLIF has no exact continuous-time form here"),
-        (Population("n", 1, LIF(), start_step=3), "population 'n': start_step and stop_step are steps of a grid"),
         (Population("n", 1, LIF.from_step(dt=DT, beta=0.0)), "population 'n': tau_mem: its decay per step is 0"),
         (
             Population("n", 1, CubaLIF.from_step(dt=DT, beta=0.5, alpha=0.0)),

@@ -21,6 +21,7 @@ from snnsim.machine import usable_cores
 from snnsim.metrics import Operations
 from snnsim.network import Network
 from snnsim.network_checks import check_integer
+from snnsim.plasticity import PairSTDP, check_plasticity
 from snnsim.stimuli import Stimulus, check_stimuli
 
 __all__ = ["ENGINES", "Dtype", "Engine", "Inputs", "Result", "Runner", "SampleState", "State", "simulate"]
@@ -77,6 +78,7 @@ class Inputs:
         seed: Of random stimuli.
         events: Events of every input as they were given, for an engine that does not need a grid.
         progress: Called from time to time with the number of steps that one sample has done since the last call.
+        plasticity: Rules by which synapses learn.
     """
 
     start: tuple[Integers, ...]
@@ -90,6 +92,7 @@ class Inputs:
     seed: int = 0
     events: tuple[Events, ...] = ()
     progress: Callable[[int], None] | None = None
+    plasticity: tuple[PairSTDP, ...] = ()
 
     def __len__(self) -> int:
         return int(self.n_steps.shape[0])
@@ -111,6 +114,9 @@ class Result:
         dropped: Input events of each sample at or beyond its last step, int64 ``(n_samples,)``.
         engine: Name of the engine.
         seconds: Wall time of the run without preparation.
+        notes: What else an engine has to say.
+        weights: Per plastic projection, called as its rule calls it, one float64 array a sample: the weights at the
+            end, in the shape the projection stores. ``network.with_weights({name: result.weights[name][0]})``.
     """
 
     spikes: dict[str, Events]
@@ -123,6 +129,7 @@ class Result:
     engine: str
     seconds: float
     notes: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str | int, list[Floats]] = field(default_factory=dict)
 
     @property
     def predictions(self) -> Integers:
@@ -314,6 +321,7 @@ def simulate(
     seed: int = 0,
     resolution: float | None = None,
     progress: Callable[[int], None] | None = None,
+    plasticity: Iterable[PairSTDP] | PairSTDP = (),
 ) -> Result:
     """Run a network on samples of events.
 
@@ -340,6 +348,8 @@ def simulate(
             grid, with the spikes of engine ``"clock"``.
         progress: Called from time to time, perhaps from several threads, with the number of steps that one sample has
             done since the last call; engines on the grid only.
+        plasticity: :class:`snnsim.plasticity.PairSTDP` rules by which synapses learn in this run; engine ``"event"``
+            in continuous time only. Every sample starts from the network's weights, or from its own in ``state``.
 
     Raises:
         InputError: Something does not fit; the sentence says what.
@@ -358,6 +368,9 @@ def simulate(
     inputs = grid_inputs(network, events, n_steps, tail_steps)
     seed = check_integer(seed, "seed", 0, 2**32 - 1)
     inputs = replace(inputs, stimuli=check_stimuli(network, stimuli), seed=seed, progress=progress)
+    inputs = replace(inputs, plasticity=check_plasticity(network, plasticity))
+    if inputs.plasticity and mode != "event":
+        raise InputError("plasticity: synapses learn in continuous time: use engine='event' without a resolution")
     if initial and state is not None:
         raise InputError("initial: a run that goes on from a state has its values already; give one of the two")
     if initial:

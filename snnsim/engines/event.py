@@ -16,7 +16,9 @@ import numpy.typing as npt
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.collect import SampleRun, accumulate, collect
 from snnsim.engines.event_plan import Layout, make_layout
+from snnsim.engines.event_plastic import PlasticLayout, PlasticState, advance_plastic, final_weights, make_plastic
 from snnsim.engines.event_rows import run_rows, scaled_neurons
+from snnsim.engines.event_spans import run_stretches
 from snnsim.errors import InputError
 from snnsim.grid import time_to_step
 from snnsim.kernels import event as kernel
@@ -40,11 +42,14 @@ class EventSampleState(SampleState):
 
     Attributes:
         neurons: One row a neuron, ``(neurons, WIDTH)``.
-        pending: Arrivals on their way: times, weights, targets, emission times, projections, sources.
+        pending: Arrivals on their way: times, weights, targets, emission times, projections, sources; with plastic
+            synapses their numbers instead of weights, and how many events coincide.
+        plastic: Weights and traces, None without plasticity.
     """
 
     neurons: Floats
     pending: tuple[npt.NDArray[Any], ...]
+    plastic: PlasticState | None = None
 
 
 class EventEngine:
@@ -68,6 +73,7 @@ class EventRunner:
     network: Network
     threads: int
     layout: Layout
+    plastic: PlasticLayout | None = None
 
     def run(
         self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
@@ -78,6 +84,12 @@ class EventRunner:
         ``(sample, population, unit, seconds)``. The zero state lies one dt before step 0, so a neuron may fire
         in between; in ``Result.spikes`` such a spike has time 0, its step on a grid.
         """
+        if inputs.plasticity and self.plastic is None:
+            plastic = make_plastic(self.network, self.layout, inputs.plasticity)
+            layout = replace(self.layout, plan=plastic.plan, rows=None)
+            learner = replace(self, layout=layout, plastic=plastic)
+            return learner.run(inputs, state=state, record=record, batch=batch)
+        self._check_state(inputs, state)
         started = time.perf_counter()
         n = len(inputs)
         parts, inputs = self._inputs(inputs)
@@ -104,7 +116,28 @@ class EventRunner:
         named = {name: sum(int(counted[k]) for _, _, counted in runs) for k, name in enumerate(COUNTS)}
         early = [(b, *item) for b, (_, items, _) in enumerate(runs) for item in items]
         operations = replace(result.operations, neuron_updates=named["sums"] + named["due"])
-        return replace(result, operations=operations, notes={"counts": named, "early": early})
+        result = replace(result, operations=operations, notes={"counts": named, "early": early})
+        if self.plastic is None:
+            return result
+        ends = [
+            run.state.plastic for run, _, _ in runs if isinstance(run.state, EventSampleState) and run.state.plastic
+        ]
+        named["plastic_arrivals"] = sum(int(end.counts[0]) for end in ends)
+        named["plastic_visits"] = sum(int(end.counts[1]) for end in ends)
+        return replace(result, weights=final_weights(self.network, self.plastic, ends))
+
+    @staticmethod
+    def _check_state(inputs: Inputs, state: State | None) -> None:
+        """Refuse a state of a run in which other synapses learned, or learned otherwise."""
+        for item in () if state is None else state.samples:
+            if not isinstance(item, EventSampleState):
+                continue
+            learned = item.plastic.rules if item.plastic is not None else ()
+            if learned != inputs.plasticity:
+                raise InputError(
+                    "state: comes from a run with other plasticity rules; go on with the same rules in the same order, "
+                    "or start without a state from network.with_weights(...)"
+                )
 
     def _inputs(self, inputs: Inputs) -> tuple[list[kernel.Inputs], Inputs]:
         """Return the events of every sample in order of time, and the inputs as they count for the operations."""
@@ -198,7 +231,32 @@ class EventRunner:
         grid, where = self._grid(first, n_steps, record if trace_name is None else (*record, trace_name))
         size = neurons.shape[0]
         counts = np.zeros(4, np.int64)
-        spikes, pending = self._advance(given, inputs, neurons, grid, counts, plan.origin if not first else base, stop)
+        begin = plan.origin if not first else base
+        pending = given.pending if isinstance(given, EventSampleState) else ()
+        plastic = given.plastic if isinstance(given, EventSampleState) else None
+        if plastic is not None:
+            plastic = replace(plastic, counts=np.zeros_like(plastic.counts))
+
+        def advance(
+            events: kernel.Inputs, rows: neuron.Grid, of: npt.NDArray[np.int32], begin: float, stop: float
+        ) -> neuron.Spikes:
+            nonlocal pending, plastic
+            layout = self.layout if of is self.layout.law else replace(self.layout, law=of)
+            if self.plastic is None:
+                spikes, pending = self._advance(layout, pending, events, neurons, rows, counts, begin, stop)
+                return spikes
+            spikes, pending, plastic = advance_plastic(
+                *(self.plastic, layout, plastic, pending, events, neurons, rows, counts, begin, stop),
+                lambda check: self._refuse(_too_fast(neurons, check)),
+            )
+            return spikes
+
+        if self.layout.spans:
+            spikes = run_stretches(
+                *(self.layout.spans, self.layout.laws, self.layout.law, inputs, neurons, grid, begin, stop, advance)
+            )
+        else:
+            spikes = advance(inputs, grid, self.layout.law, begin, stop)
         many = int(spikes.meta[neuron.N_SPIKES])
         found, who = spikes.time[:many], spikes.neuron[:many]
         by_name: dict[str, tuple[Any, npt.NDArray[np.int32]]] = {}
@@ -231,6 +289,7 @@ class EventRunner:
             readout=accumulated,
             neurons=neurons,
             pending=pending,
+            plastic=plastic,
         )
         records = {name: np.ascontiguousarray(grid.values[:, where[name]]) for name in record}
         counted = np.append(counts, spikes.meta[neuron.EXAMINED])
@@ -238,7 +297,8 @@ class EventRunner:
 
     def _advance(
         self,
-        given: SampleState | None,
+        layout: Layout,
+        waiting: tuple[npt.NDArray[Any], ...],
         inputs: kernel.Inputs,
         neurons: Floats,
         grid: neuron.Grid,
@@ -247,8 +307,7 @@ class EventRunner:
         stop: float,
     ) -> tuple[neuron.Spikes, tuple[npt.NDArray[Any], ...]]:
         """Run one sample, giving the kernels longer lists when they ask; return spikes and pending arrivals."""
-        plan, layout, size = self.layout.plan, self.layout, neurons.shape[0]
-        waiting = given.pending if isinstance(given, EventSampleState) else ()
+        plan, size = layout.plan, neurons.shape[0]
         if layout.rows is not None:
             return run_rows(
                 *(plan, layout.rows, layout.laws, layout.law, layout.slots, waiting, inputs, neurons, grid, counts),

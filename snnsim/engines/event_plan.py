@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.engines.event_rows import RowForm, row_form
+from snnsim.engines.event_spans import Span, find_spans, still_laws
 from snnsim.errors import InputError
 from snnsim.kernels import event_law as law
 from snnsim.kernels.event import Plan
@@ -41,6 +42,8 @@ class Layout:
         slots: Windows that can have arrivals at the same time.
         fan_out: Synapses of one source through all its projections, at most.
         rows: The form in which whole rows arrive, None if the network has none.
+        spans: When populations run that start late or stop early; then ``laws`` are followed by as many for neurons
+            that stay as they are.
     """
 
     plan: Plan
@@ -50,6 +53,7 @@ class Layout:
     slots: int
     fan_out: int
     rows: RowForm | None
+    spans: tuple[Span, ...] = ()
 
 
 def _gain(tau_mem: Floats, tau_syn: Floats) -> Floats:
@@ -72,8 +76,6 @@ def law_rows(population: Population) -> Floats:
     if type(neuron) not in RECORDS:
         known = ", ".join(record.kind for record in RECORDS)
         raise InputError(f"{what}: {neuron.kind} has no exact continuous-time form here; expected one of {known}")
-    if population.start_step or population.stop_step is not None:
-        raise InputError(f"{what}: start_step and stop_step are steps of a grid; use engine 'clock'")
     p = neuron.parameters()
 
     def values(name: str, default: float = 0.0) -> Floats:
@@ -278,5 +280,8 @@ def make_layout(network: Network) -> Layout:
     )
     fan_out = max((sum(largest[q] for q in item) for item in out), default=0)
     rows, of = np.ascontiguousarray(rows), which.reshape(-1).astype(np.int32)
+    spans = find_spans(populations, offset, network.dt)
+    if spans:
+        return Layout(plan, np.concatenate((rows, still_laws(rows))), of, offset, slots, fan_out, None, spans)
     second = np.concatenate([np.full(populations[k].size, len(populations[k].neuron.receptors) > 1) for k in order])
     return Layout(plan, rows, of, offset, slots, fan_out, row_form(plan, rows, of, second, network.dt))

@@ -5,10 +5,13 @@ from snnsim.learning.eventprop import EventProp, continuous_output, continuous_t
 from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
 from snnsim.learning.rules import make_rule
+from snnsim.learning.sltt import SLTT, SLTTK
 from snnsim.learning.trace_loss import TraceLoss
 
 __all__ = [
     "BPTT",
+    "SLTT",
+    "SLTTK",
     "EventProp",
     "Loss",
     "Outcome",

@@ -9,6 +9,7 @@ from snnsim.errors import InputError
 from snnsim.learning.bptt import BPTT
 from snnsim.learning.eventprop import EventProp
 from snnsim.learning.protocol import Rule
+from snnsim.learning.sltt import SLTT, SLTTK
 
 if TYPE_CHECKING:
     from snnsim.recipes.schema import TrainSpec
@@ -19,6 +20,10 @@ RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "bptt": lambda spec: BPTT(spec.checkpoint_steps),
     "eventprop": lambda spec: EventProp(
         spec.rule.shaping, spec.rule.clip, spec.rule.spike_strength, spec.rule.spike_target, spec.rule.wake
+    ),
+    "sltt": lambda spec: SLTT(spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm),
+    "sltt-k": lambda spec: SLTTK(
+        *(spec.rule.steps or 0, spec.rule.rescale, spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm)
     ),
 }
 

@@ -27,8 +27,8 @@ class TraceLoss:
 
     Args:
         loss: What is minimised.
-        reduce: Reduction of the readout, see :func:`~snnsim.nn.readouts.reduce_trace`. Where several steps share the
-            largest value, ``max`` gives its gradient to the first.
+        reduce: Reduction of the readout, see :func:`~snnsim.nn.readouts.reduce_trace`. Steps that share the largest
+            value share the gradient of ``max``; the second pass must have the bits of the first.
         skip_steps: First steps that the readout leaves out.
         n_steps: Steps of the batch.
         mask: Valid steps, bool, shape (time, batch), or None for all.
@@ -53,7 +53,7 @@ class TraceLoss:
         self.passes = 1
         self._total: Tensor | None = None
         self._losses: Tensor | None = None
-        self._step: Tensor | None = None
+        self._step: Tensor | None = None  # last: the step of the score; max: how many steps share it
         self._by_score: Tensor | None = None
 
     def _valid(self, trace: Tensor, start: int) -> Tensor:
@@ -76,15 +76,16 @@ class TraceLoss:
             added = (values * valid.unsqueeze(2)).sum(dim=0)
             self._total = added if total is None else total + added
             return
-        steps = torch.arange(start, start + trace.shape[0])
         if self.reduce == "max":
-            here, at = trace.masked_fill(valid.unsqueeze(2) == 0, -torch.inf).max(dim=0)
-            at = at + start
+            shown = trace.masked_fill(valid.unsqueeze(2) == 0, -torch.inf)
+            here = shown.amax(dim=0)
+            many = (shown == here).sum(dim=0)
             if total is not None and self._step is not None:
-                better = here > total
-                here, at = torch.where(better, here, total), torch.where(better, at, self._step)
-            self._total, self._step = here, at
+                many = torch.where(here > total, many, self._step + torch.where(here == total, many, 0))
+                here = torch.maximum(here, total)
+            self._total, self._step = here, many
             return
+        steps = torch.arange(start, start + trace.shape[0])
         last = torch.where(valid > 0, steps.unsqueeze(1), -1).amax(dim=0)
         here = trace[(last - start).clamp(min=0), torch.arange(trace.shape[1])]
         if total is not None and self._step is not None:
@@ -153,7 +154,10 @@ class TraceLoss:
         if self.reduce == "mean":
             share = valid / self.count.to(trace.dtype)
             return by_score * share.unsqueeze(2)
-        steps = torch.arange(start, start + trace.shape[0])
         assert self._step is not None
-        at = self._step.unsqueeze(0) == steps.view(-1, *[1] * self._step.dim())
-        return by_score * (at if self.reduce == "max" else at.unsqueeze(2)).to(trace.dtype)
+        if self.reduce == "max":
+            shown = trace.masked_fill(valid.unsqueeze(2) == 0, -torch.inf)
+            assert self._total is not None
+            return by_score / self._step * (shown == self._total).to(trace.dtype)
+        at = self._step.unsqueeze(0) == torch.arange(start, start + trace.shape[0]).unsqueeze(1)
+        return by_score * at.unsqueeze(2).to(trace.dtype)

@@ -21,9 +21,11 @@ class Context:
         sample_id: Index of every sample in its data set, int64, shape (batch,).
         seed: Seed of the run.
         epoch: Epoch, counted from 0.
+        batch: Place of the batch in its epoch, counted from 0.
     """
 
     mask: Tensor | None = None
     sample_id: Tensor | None = None
     seed: int = 0
     epoch: int = 0
+    batch: int = 0

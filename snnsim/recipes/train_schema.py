@@ -113,8 +113,8 @@ class RateSpec(Spec):
 
 RULE_KEYS: dict[str, tuple[str, ...]] = {
     "bptt": (),
-    "sltt": ("two_pass", "chunk_steps"),
-    "sltt-k": ("two_pass", "chunk_steps", "steps", "rescale"),
+    "sltt": ("two_pass", "chunk_steps", "norm"),
+    "sltt-k": ("two_pass", "chunk_steps", "norm", "steps", "rescale"),
     "ottt": ("two_pass", "update"),
     "rtrl": ("two_pass", "update"),
     "e-prop": ("two_pass", "update", "feedback"),
@@ -128,6 +128,7 @@ class RuleSpec(Spec):
     Attributes:
         two_pass: Run a sequence twice where the loss couples its steps: the first pass finds the scores.
         chunk_steps: Steps that are computed together; changes memory and time, not the gradient.
+        norm: How ``sltt`` finds the statistics of batch norm: of every ``step``, or ``running`` averages as constants.
         steps: Steps of a sequence that learn in ``sltt-k``, drawn anew for every batch.
         rescale: Multiply the gradient of ``sltt-k`` by all steps / steps that learn.
         update: When an online rule changes the weights: at the end of the ``sequence`` or after every ``step``.
@@ -141,6 +142,7 @@ class RuleSpec(Spec):
 
     two_pass: bool = False
     chunk_steps: int | None = Field(default=None, ge=1)
+    norm: Literal["step", "running"] = "step"
     steps: int | None = Field(default=None, ge=1)
     rescale: bool = False
     update: Literal["sequence", "step"] = "sequence"

@@ -121,7 +121,7 @@ class Trainer:
         if batch.other_labels is not None:
             target = torch.from_numpy(batch.targets(self.data.n_classes)[part])
         seen = mask if spec.padding == "masked" else None
-        context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch)
+        context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch, self.batch)
         x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
         loss = Loss(
             *(target, spec.loss, spec.label_smoothing, spec.mse_share, spec.mse_target),

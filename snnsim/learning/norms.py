@@ -1,0 +1,106 @@
+"""Batch norm of a sequence that comes in stretches: no statistics over all steps are there when a step needs them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from snnsim.learning.streamed import Leaves
+from snnsim.nn.norm import BatchNormTime
+
+__all__ = ["NormMode", "StreamedNorm"]
+
+NormMode = Literal["step", "running"]
+
+
+class StreamedNorm:
+    """Batch norm over the stretches of one batch.
+
+    ``step``: mean and variance of every step over its samples (Meng et al. 2023), gradients through them; the running
+    averages move at every step. ``running``: the running averages of the batches before, which count as constants, so
+    that training normalises as evaluation does; the moments over all valid steps of the batch enter them at its end.
+    While few batches have been seen the running averages are their plain mean.
+
+    Args:
+        module: The layer's batch norm.
+        mode: ``step`` or ``running``.
+        mask: Valid steps, bool, shape (time, batch), or None. In ``step`` a step with fewer than two valid samples is
+            normalised by the running averages.
+        dtype: Type of the run.
+        leaves: Where gradients of scale and shift are summed.
+    """
+
+    def __init__(
+        self, module: BatchNormTime, mode: NormMode | str, mask: Tensor | None, dtype: torch.dtype, leaves: Leaves
+    ) -> None:
+        self.module, self.mode, self.mask, self.dtype = module, mode, mask, dtype
+        self.weight = leaves.take(module.weight.to(dtype))
+        self.bias = leaves.take(module.bias.to(dtype))
+        self.learning = True
+        self._mean = module.running_mean.double().clone()
+        self._variance = module.running_var.double().clone()
+        self._count = 0.0
+        self._total = torch.zeros(module.size, dtype=torch.float64)
+        self._square = torch.zeros(module.size, dtype=torch.float64)
+
+    def _valid(self, x: Tensor, start: int) -> Tensor | None:
+        return None if self.mask is None else self.mask[start : start + x.shape[0]].to(x.dtype).unsqueeze(2)
+
+    def forward(self, x: Tensor, start: int) -> Tensor:
+        """Return the normalised stretch, shape (time, batch, unit), whose first step is ``start``."""
+        valid = self._valid(x, start)
+        if self.mode == "running":
+            self._add(x.detach(), valid)
+            mean = self._mean.to(self.dtype)
+            scale = ((self._variance + self.module.eps) ** -0.5).to(self.dtype)
+            return (x - mean) * scale * self.weight + self.bias
+        if valid is None:
+            count = torch.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype)
+            mean = x.mean(dim=1)
+            variance = (x - mean.unsqueeze(1)).square().mean(dim=1)
+        else:
+            count = valid.sum(dim=1)
+            mean = (x * valid).sum(dim=1) / count.clamp(min=1)
+            variance = ((x - mean.unsqueeze(1)).square() * valid).sum(dim=1) / count.clamp(min=1)
+        enough = count >= 2
+        with torch.no_grad():
+            kept = []
+            for t in range(x.shape[0]):
+                kept.append((self._mean, self._variance))
+                if bool(enough[t]) and self.learning:
+                    self._move(mean[t].double(), variance[t].double(), float(count[t]))
+            before_mean = torch.stack([item[0] for item in kept]).to(x.dtype)
+            before_variance = torch.stack([item[1] for item in kept]).to(x.dtype)
+        mean = torch.where(enough, mean, before_mean)
+        variance = torch.where(enough, variance, before_variance)
+        scale = (variance + self.module.eps) ** -0.5
+        return (x - mean.unsqueeze(1)) * scale.unsqueeze(1) * self.weight + self.bias
+
+    def _add(self, x: Tensor, valid: Tensor | None) -> None:
+        apart = x.double() - self._mean
+        if valid is None:
+            self._count += float(x.shape[0] * x.shape[1])
+        else:
+            apart = apart * valid
+            self._count += float(valid.sum())
+        self._total += apart.sum(dim=(0, 1))
+        self._square += apart.square().sum(dim=(0, 1))
+
+    def _move(self, mean: Tensor, variance: Tensor, count: float) -> None:
+        """Let the running averages take in one more set of moments."""
+        seen = self.module.num_batches_tracked
+        share = max(self.module.momentum, 1.0 / (float(seen) + 1.0))
+        self._mean = (1 - share) * self._mean + share * mean
+        self._variance = (1 - share) * self._variance + share * variance * (count / (count - 1.0))
+        seen += 1
+
+    def finish(self) -> None:
+        """Write the running averages into the module."""
+        if self.mode == "running" and self._count >= 2:
+            apart = self._total / self._count
+            variance = (self._square / self._count - apart.square()).clamp(min=0)
+            self._move(self._mean + apart, variance, self._count)
+        self.module.running_mean.copy_(self._mean)
+        self.module.running_var.copy_(self._variance)
