@@ -60,13 +60,13 @@ def test_gradients_are_those_of_finite_differences(rate: float, begin: float, ta
     assert gradients.clipped == 0
     checked = 0
     for name, weight in (("w_in", system.w_in), ("d_in", system.w_in), ("w", system.w), ("d", system.w)):
-        for at in list(zip(*np.nonzero(weight), strict=True))[::2]:
+        for at in list(zip(*np.nonzero(weight), strict=True))[::3]:
             h = 1e-6 if name.startswith("w") else 1e-7
             wanted = difference(system, name, at, loss, lambda s: count_of_spikes(s, inputs, STOP), h)
             if wanted is not None:
                 assert getattr(gradients, name)[at] == pytest.approx(wanted, abs=1e-7, rel=1e-6)
                 checked += 1
-    assert checked > 20
+    assert checked > 12
 
 
 def test_a_missing_part_of_the_equations_is_noticed() -> None:
