@@ -54,6 +54,7 @@ class Stream(IntEnum):
     DELAY = 20  # (layer, 0, target, source)
     WEIGHT = 21  # (layer, 0, target, source)
     TAU = 22  # (layer, parameter, unit, 0)
+    FEEDBACK = 24  # (layer, 0, unit, class)
     COCHLEA = 30  # (sample, time step, channel, fibre)
     SPEECH = 31  # (sample, 0, draw, 0)
     SLTT_STEPS = 23  # (batch, epoch, step, 0)

@@ -1,19 +1,28 @@
 """Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
 
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.diagnostics import gradient_cosine
+from snnsim.learning.eprop import EProp
 from snnsim.learning.eventprop import EventProp, continuous_output, continuous_trains
 from snnsim.learning.losses import Loss
+from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
+from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
+from snnsim.learning.rtrl import RTRL
 from snnsim.learning.rules import make_rule
 from snnsim.learning.sltt import SLTT, SLTTK
 from snnsim.learning.trace_loss import TraceLoss
 
 __all__ = [
     "BPTT",
+    "OTTT",
+    "RTRL",
     "SLTT",
     "SLTTK",
+    "EProp",
     "EventProp",
     "Loss",
+    "MemoryEstimate",
     "Outcome",
     "Rule",
     "Stream",
@@ -21,5 +30,7 @@ __all__ = [
     "TraceLoss",
     "continuous_output",
     "continuous_trains",
+    "estimate_memory",
+    "gradient_cosine",
     "make_rule",
 ]

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from snnsim.errors import InputError
 from snnsim.learning.bptt import BPTT
+from snnsim.learning.eprop import EProp
 from snnsim.learning.eventprop import EventProp
+from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Rule
+from snnsim.learning.rtrl import RTRL
 from snnsim.learning.sltt import SLTT, SLTTK
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "sltt-k": lambda spec: SLTTK(
         *(spec.rule.steps or 0, spec.rule.rescale, spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm)
     ),
+    "ottt": lambda spec: OTTT(spec.rule.two_pass),
+    "rtrl": lambda spec: RTRL(spec.rule.two_pass),
+    "e-prop": lambda spec: EProp(spec.rule.two_pass, spec.rule.feedback),
 }
 
 

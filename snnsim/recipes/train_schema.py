@@ -180,6 +180,8 @@ class TrainSpec(Spec):
         rate: Penalty on firing rates.
         selection: What the best epoch is chosen by, on the validation set.
         eval_batch_size: Samples a batch in evaluation; none means ``batch_size``.
+        gradient_cosine: Log, for the first batch of every epoch, the cosine between the rule's gradient and that of
+            backpropagation through time; it takes the time and memory of both.
     """
 
     epochs: int = Field(ge=1)
@@ -202,6 +204,7 @@ class TrainSpec(Spec):
     rate: RateSpec = RateSpec()
     selection: Literal["accuracy", "loss"] = "accuracy"
     eval_batch_size: int | None = Field(default=None, ge=1)
+    gradient_cosine: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> TrainSpec:

@@ -148,6 +148,8 @@ class Display:
         names = ("epoch", "loss", "train %", "valid %", "rate", "delay ms", "operations", "samples/s", "left")
         self.line("  ".join(f"{name} {value}" for name, value in zip(names, row, strict=True)))
         self._formulations(facts["formulations"])
+        if facts["gradient_cosine"]:
+            self.line(f"  gradient cosine to bptt {facts['gradient_cosine']['all']:.3f}")
 
     def _table(self) -> Table:
         table = Table(caption=self.batch or None, box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -189,6 +191,8 @@ class TensorBoardLog:
             for name in ("loss", "train_accuracy", "valid_loss", "valid_accuracy", "mean_delay", "synaptic_operations"):
                 if facts[name] is not None:
                     self.writer.add_scalar(name, facts[name], step)
+            for name, value in (facts["gradient_cosine"] or {}).items():
+                self.writer.add_scalar(f"gradient_cosine/{name}", value, step)
             for index, rate in enumerate(facts["rates"]):
                 self.writer.add_scalar(f"rate/layer_{index + 1}", rate, step)
             for name, value in facts["lr"].items():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
-from snnsim.learning import EventProp, Loss, TensorStream, make_rule
+from snnsim.learning import EventProp, Loss, TensorStream, gradient_cosine, make_rule
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
@@ -43,6 +43,7 @@ class Totals:
     inputs: float = 0.0
     rates: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    gradient_cosine: dict[str, float] | None = None
 
 
 class Trainer:
@@ -107,20 +108,16 @@ class Trainer:
             self.model.fix_delays()
         self.model.train()
 
-    def forward_backward(self, batch: Any) -> dict[str, Any]:
-        """Compute the loss and the gradients (summed over processes) of one batch.
-
-        Returns:
-            Sums over the whole batch: loss, correct, samples, neuron_steps, inputs, and rates times steps.
-        """
+    def task(self, batch: Any) -> tuple[TensorStream, Loss]:
+        """Return this process's part of a batch as a rule wants it."""
         spec = self.recipe.train
         part = self.world.part(len(batch))
-        mask = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-        labels = torch.from_numpy(batch.labels[part])
-        target = labels
+        target = torch.from_numpy(batch.labels[part])
         if batch.other_labels is not None:
             target = torch.from_numpy(batch.targets(self.data.n_classes)[part])
-        seen = mask if spec.padding == "masked" else None
+        seen = None
+        if spec.padding == "masked":
+            seen = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
         context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch, self.batch)
         x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
         loss = Loss(
@@ -128,10 +125,24 @@ class Trainer:
             rate=spec.rate,
             total_samples=len(batch),
         )
+        return TensorStream(x, context), loss
+
+    def forward_backward(self, batch: Any) -> dict[str, Any]:
+        """Compute the loss and the gradients (summed over processes) of one batch.
+
+        Returns:
+            Sums over the whole batch: loss, correct, samples, neuron_steps, inputs, and rates times steps.
+        """
+        part = self.world.part(len(batch))
+        labels = torch.from_numpy(batch.labels[part])
+        stream, loss = self.task(batch)
+        if self.recipe.train.gradient_cosine and self.batch == 0:
+            self.totals.gradient_cosine = gradient_cosine(self.rule, self.model, stream, loss)
         self.clear_gradients()
-        outcome = self.rule.gradients(self.model, TensorStream(x, context), loss, self.update_within)
+        outcome = self.rule.gradients(self.model, stream, loss, self.update_within)
         self.world.sum_gradients(self.model)
-        steps = float(mask.numel() if seen is None else int(batch.mask[:, part].sum()))
+        mask = stream.context.mask
+        steps = float(stream.n_steps * stream.batch if mask is None else int(mask.sum()))
         correct = int((outcome.logits.argmax(dim=1) == labels).sum())
         sums = self.world.sum(
             [
@@ -222,6 +233,7 @@ class Trainer:
             "valid_loss": None,
             "valid_accuracy": None,
             "warnings": totals.warnings,
+            "gradient_cosine": totals.gradient_cosine,
         }
         if self.data.valid is not None:
             result = evaluate_model(self.model, self.data.valid, self.recipe, self.data.pool, world=self.world)
