@@ -3,6 +3,7 @@
 from snnsim.learning.bptt import BPTT
 from snnsim.learning.diagnostics import gradient_cosine
 from snnsim.learning.eprop import EProp
+from snnsim.learning.eventprop import EventProp, continuous_output, continuous_trains
 from snnsim.learning.losses import Loss
 from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
 from snnsim.learning.ottt import OTTT
@@ -19,6 +20,7 @@ __all__ = [
     "SLTT",
     "SLTTK",
     "EProp",
+    "EventProp",
     "Loss",
     "MemoryEstimate",
     "Outcome",
@@ -26,6 +28,8 @@ __all__ = [
     "Stream",
     "TensorStream",
     "TraceLoss",
+    "continuous_output",
+    "continuous_trains",
     "estimate_memory",
     "gradient_cosine",
     "make_rule",

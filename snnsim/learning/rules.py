@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from snnsim.errors import InputError
 from snnsim.learning.bptt import BPTT
 from snnsim.learning.eprop import EProp
+from snnsim.learning.eventprop import EventProp
 from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Rule
 from snnsim.learning.rtrl import RTRL
@@ -20,6 +21,9 @@ __all__ = ["make_rule"]
 
 RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "bptt": lambda spec: BPTT(spec.checkpoint_steps),
+    "eventprop": lambda spec: EventProp(
+        spec.rule.shaping, spec.rule.clip, spec.rule.spike_strength, spec.rule.spike_target, spec.rule.wake
+    ),
     "sltt": lambda spec: SLTT(spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm),
     "sltt-k": lambda spec: SLTTK(
         *(spec.rule.steps or 0, spec.rule.rescale, spec.rule.two_pass, spec.rule.chunk_steps, spec.rule.norm)

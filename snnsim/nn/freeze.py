@@ -41,6 +41,7 @@ def block_names(model: SpikingModel) -> list[str]:
 class _Count:
     """What freezing did, for the notes."""
 
+    rounds: bool = True
     moved: int = 0
     taps: int = 0
     largest: float = 0.0
@@ -48,15 +49,16 @@ class _Count:
     dropout: int = 0
     widened: bool = False
 
-    def round(self, position: Floats) -> None:
-        """Count the positions of a layer and how far they are from whole steps."""
+    def round(self, position: Floats) -> Floats:
+        """Return the positions of a layer as they are frozen; count them and how far they are from whole steps."""
         off = np.abs(position - np.rint(position))
         self.taps += position.size
         self.moved += int(np.count_nonzero(off))
         self.largest = max(self.largest, float(off.max(initial=0.0)))
+        return np.rint(position) if self.rounds else position
 
 
-def freeze(model: SpikingModel) -> Network:
+def freeze(model: SpikingModel, *, round_delays: bool = True) -> Network:
     """Return the network that computes what ``model`` computes in evaluation.
 
     The model itself is not changed, and may be in training mode or in float32.
@@ -64,6 +66,8 @@ def freeze(model: SpikingModel) -> Network:
     Args:
         model: Blocks of Linear or DelayedLinear, optional BatchNormTime, neurons (recurrent or not), optional
             dropout and residual connections, and a readout of integrators.
+        round_delays: Round learned delays to whole steps. False keeps them as they are, for the event engine in
+            continuous time, as ``eventprop`` trained them; a grid rounds them anyway.
 
     Returns:
         Input ``input``; populations ``hidden1``, ``hidden2``, ... and ``readout``; a layer with k taps has k
@@ -73,7 +77,7 @@ def freeze(model: SpikingModel) -> Network:
     Raises:
         InputError: A module that cannot be frozen; the message names the block.
     """
-    count = _Count(widened=any(p.dtype != torch.float64 for p in model.parameters()))
+    count = _Count(rounds=round_delays, widened=any(p.dtype != torch.float64 for p in model.parameters()))
     populations: list[Population] = []
     projections: list[Projection] = []
     layers: list[dict[str, Any]] = []
@@ -152,10 +156,8 @@ def _projections(
         return [Projection(source, target, _array(connection.weight) * scale[:, None])]
     if not isinstance(connection, DelayedLinear):
         raise InputError(f"freeze: {target}: {type(connection).__name__} cannot be frozen; use Linear or DelayedLinear")
-    position = _array(connection.position)
-    count.round(position)
     low, high = connection.position_limits
-    steps = high - np.clip(np.rint(position), low, high)
+    steps = high - np.clip(count.round(_array(connection.position)), low, high)
     weight = _array(connection.weight) * scale[:, None, None]
     result = []
     for tap in range(connection.taps):
@@ -166,10 +168,12 @@ def _projections(
 
 
 def _recurrent(name: str, module: Recurrent, dt: float, count: _Count) -> Projection:
-    if module.learn_delay:
-        count.round(_array(module.position))
     weight = _array(module.recurrent_weight)
-    steps = np.asarray(module.delay_steps.detach().cpu().numpy(), dtype=np.float64)
+    if module.learn_delay:
+        low, high = module.position_limits
+        steps = high + 1 - np.clip(count.round(_array(module.position)[:, :, 0]), low, high)
+    else:
+        steps = np.asarray(module.delay_steps.detach().cpu().numpy(), dtype=np.float64)
     delay: float | Floats = float(steps) * dt if steps.ndim == 0 else np.asarray(steps * dt)
     return Projection(name, name, weight, delay)
 
@@ -194,7 +198,12 @@ def _sentences(count: _Count, model: SpikingModel) -> list[str]:
     sentences = []
     if count.widened:
         sentences.append("Parameters were widened to float64 without changing a value.")
-    if count.taps:
+    if count.taps and not count.rounds:
+        sentences.append(
+            f"{count.moved} of {count.taps} delays are not whole steps of {model.dt} s (by up to {count.largest:.3g} "
+            "steps) and were kept: run the event engine in continuous time."
+        )
+    elif count.taps:
         sentences.append(
             f"{count.moved} of {count.taps} delays were rounded to whole steps of {model.dt} s, "
             f"by up to {count.largest:.3g} steps."

@@ -472,4 +472,19 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
     else:
         output = CubaLI(n_classes, dt=dt, tau_syn=spec.readout.tau_syn, **membrane)
     readout = ReadoutBlock(connection, output, reduce=spec.readout.reduce, skip_steps=spec.readout.skip_steps)
-    return SpikingModel(blocks, readout, dt=dt, tail_steps=spec.tail(dt))
+    model = SpikingModel(blocks, readout, dt=dt, tail_steps=spec.tail(dt))
+    _draw_weights(model, spec, generator)
+    return model
+
+
+@torch.no_grad()
+def _draw_weights(model: SpikingModel, spec: ModelSpec, generator: torch.Generator) -> None:
+    """Draw the weights anew that the recipe gives a distribution for."""
+    initial = spec.initial
+    for index, layer in enumerate(model.layers()):
+        last = index == len(model.blocks)
+        drawn = initial.readout if last else initial.hidden if index else initial.input
+        if drawn is not None:
+            layer.connection.weight.normal_(drawn.mean, drawn.std, generator=generator)
+        if initial.recurrent is not None and not last:
+            layer.neuron.recurrent_weight.normal_(initial.recurrent.mean, initial.recurrent.std, generator=generator)

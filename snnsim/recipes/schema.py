@@ -27,8 +27,10 @@ __all__ = [
     "ConnectionSpec",
     "DataSpec",
     "GroupSpec",
+    "InitialSpec",
     "ModelSpec",
     "NeuronSpec",
+    "NormalSpec",
     "PublishedRow",
     "RateSpec",
     "ReadoutSpec",
@@ -224,6 +226,34 @@ class ReadoutSpec(Spec):
         return _beta(self.tau_mem, self.tau_law, dt)
 
 
+class NormalSpec(Spec):
+    """A normal distribution.
+
+    Attributes:
+        mean: Its mean.
+        std: Its standard deviation.
+    """
+
+    mean: float
+    std: float = Field(ge=0)
+
+
+class InitialSpec(Spec):
+    """Distributions that initial weights are drawn from; none means that of the layer itself.
+
+    Attributes:
+        input: Weights into the first hidden layer.
+        hidden: Weights into the other hidden layers.
+        recurrent: Recurrent weights.
+        readout: Weights into the readout.
+    """
+
+    input: NormalSpec | None = None
+    hidden: NormalSpec | None = None
+    recurrent: NormalSpec | None = None
+    readout: NormalSpec | None = None
+
+
 class ModelSpec(Spec):
     """The network: hidden layers of one kind, then a readout.
 
@@ -235,6 +265,7 @@ class ModelSpec(Spec):
         initial_rate: Spikes a neuron-step that every hidden layer is scaled to once, on the first training batch,
             before the first update; a layer within a factor of 1.5 of it is left alone. None keeps the weights as
             they were drawn.
+        initial: Distributions of the initial weights.
         dropout: Probability that a spike of a hidden neuron is dropped, one mask a sequence.
         recurrent: Whether hidden layers have recurrent connections.
         recurrent_delay: Delay of the recurrent connections, seconds; none means one step.
@@ -248,6 +279,7 @@ class ModelSpec(Spec):
     connection: ConnectionSpec = ConnectionSpec()
     batch_norm: bool = True
     initial_rate: float | None = Field(default=None, gt=0, lt=1)
+    initial: InitialSpec = InitialSpec()
     dropout: float = Field(default=0.0, ge=0, lt=1)
     recurrent: bool = False
     recurrent_delay: float | None = Field(default=None, gt=0)
@@ -259,6 +291,10 @@ class ModelSpec(Spec):
     def _check(self) -> ModelSpec:
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
+        if self.initial.recurrent is not None and not self.recurrent:
+            raise ValueError("initial.recurrent needs recurrent = true")
+        if self.initial.hidden is not None and len(self.hidden) < 2:
+            raise ValueError("initial.hidden needs a second hidden layer")
         if self.recurrent_delay is not None and not self.recurrent:
             raise ValueError("recurrent_delay needs recurrent = true")
         return self

@@ -118,7 +118,7 @@ RULE_KEYS: dict[str, tuple[str, ...]] = {
     "ottt": ("two_pass", "update"),
     "rtrl": ("two_pass", "update"),
     "e-prop": ("two_pass", "update", "feedback"),
-    "eventprop": (),
+    "eventprop": ("shaping", "clip", "spike_strength", "spike_target", "wake"),
 }
 
 
@@ -133,6 +133,11 @@ class RuleSpec(Spec):
         rescale: Multiply the gradient of ``sltt-k`` by all steps / steps that learn.
         update: When an online rule changes the weights: at the end of the ``sequence`` or after every ``step``.
         feedback: How ``e-prop`` sends errors back: by the readout's weights (``symmetric``) or fixed ``random`` ones.
+        shaping: How ``eventprop`` weighs time in a ``mean`` readout: ``exp`` (``e^(-t / T)``) or ``none``.
+        clip: Largest factor ``1 / (i - v_threshold)`` at a spike in ``eventprop``.
+        spike_strength: Regularisation of spike counts in ``eventprop``, per second.
+        spike_target: Spikes a neuron and sample that it pulls towards.
+        wake: Added in ``eventprop`` to the weights into hidden neurons that were silent for an epoch.
     """
 
     two_pass: bool = False
@@ -142,6 +147,11 @@ class RuleSpec(Spec):
     rescale: bool = False
     update: Literal["sequence", "step"] = "sequence"
     feedback: Literal["symmetric", "random"] = "symmetric"
+    shaping: Literal["none", "exp"] = "exp"
+    clip: float = Field(default=1e3, gt=0)
+    spike_strength: float = Field(default=0.0, ge=0)
+    spike_target: float = Field(default=14.0, ge=0)
+    wake: float = Field(default=0.0, ge=0)
 
 
 class TrainSpec(Spec):

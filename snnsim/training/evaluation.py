@@ -13,7 +13,9 @@ import torch
 
 from snnsim.errors import InputError
 from snnsim.events import Events
+from snnsim.learning.eventprop import continuous_output
 from snnsim.learning.losses import Loss
+from snnsim.learning.protocol import TensorStream
 from snnsim.nn.context import Context
 from snnsim.nn.inference import infer, infers
 from snnsim.nn.model import SpikingModel
@@ -93,6 +95,7 @@ def evaluate_model(
 ) -> EvalResult:
     """Evaluate a torch model in evaluation mode: rounded delays, no dropout, every sample on its own steps.
 
+    A model that learned by ``eventprop`` runs in continuous time, with the delays that it has learned.
     The model's mode (training or evaluation) is the same afterwards.
 
     Args:
@@ -118,8 +121,11 @@ def evaluate_model(
         mask = torch.from_numpy(batch.mask)
         context = Context(mask=mask, sample_id=torch.from_numpy(batch.sample_id))
         x = torch.from_numpy(batch.x)
-        output = infer(model, x, context) if quick and x.dtype == torch.float32 else model(x, None, context)
         spec = recipe.train
+        if spec.learning == "eventprop":
+            output = continuous_output(model, TensorStream(x, context), shaping=spec.rule.shaping)
+        else:
+            output = infer(model, x, context) if quick and x.dtype == torch.float32 else model(x, None, context)
         loss = Loss(torch.from_numpy(batch.labels), spec.loss, 0.0, spec.mse_share, spec.mse_target)
         logits.append(output.logits.double())
         losses.append(loss.of_samples(output, mask, model.readout.skip_steps).double())

@@ -94,7 +94,7 @@ def finish(
         chosen.load_state_dict(load_tensors(folder.path / "best.safetensors"))
         candidates["best-validation"] = chosen
     if world.leads:
-        _freeze(folder, candidates)
+        _freeze(folder, candidates, recipe.train.learning != "eventprop")
     lines = folder.metrics()
     results: dict[str, dict[str, Any]] = {
         "last-epoch": {"epoch": recipe.train.epochs, "valid_accuracy": lines[-1]["valid_accuracy"]}
@@ -128,12 +128,12 @@ def finish(
     return result
 
 
-def _freeze(folder: RunFolder, candidates: dict[str, SpikingModel]) -> None:
+def _freeze(folder: RunFolder, candidates: dict[str, SpikingModel], round_delays: bool) -> None:
     from snnsim.nn.freeze import freeze
 
     names = {"last-epoch": "last", "best-validation": "best"}
     for label, candidate in candidates.items():
         training = candidate.training
         candidate.eval()
-        freeze(candidate).save(folder.path / f"{names[label]}.snn.h5")
+        freeze(candidate, round_delays=round_delays).save(folder.path / f"{names[label]}.snn.h5")
         candidate.train(training)

@@ -107,7 +107,7 @@ class Run:
             return Network.load(path)
         from snnsim.nn.freeze import freeze
 
-        return freeze(self.model(which))
+        return freeze(self.model(which), round_delays=self.recipe.train.learning != "eventprop")
 
 
 def load_run(path: str | Path) -> Run:

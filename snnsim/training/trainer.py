@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
-from snnsim.learning import Loss, TensorStream, gradient_cosine, make_rule
+from snnsim.learning import EventProp, Loss, TensorStream, gradient_cosine, make_rule
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
@@ -76,6 +76,11 @@ class Trainer:
                     f"{self.world.size}; use update 'sequence'"
                 )
             self.update_within = self.update_and_clear
+        if recipe.train.rule.wake and self.world.size > 1:
+            raise InputError(
+                f"train.rule.wake looks for neurons that were silent in all samples: expected one process, got "
+                f"{self.world.size}; use wake = 0"
+            )
         self.sizes = [int(layer.connection.n_out) for layer in self.model.layers()[:-1]]
         self.step = 0
         self.epoch = 0
@@ -238,6 +243,8 @@ class Trainer:
                 "rates": list(result.rates),
                 "synaptic_operations": result.synaptic_operations,
             }
+        if isinstance(self.rule, EventProp):
+            self.rule.end_epoch(self.model)
         for group in self.optimisers:
             group.advance("epoch")
         self.formulations = choose_formulations(self.model, self.density, rates, self.recipe.train.formulation)
@@ -268,6 +275,7 @@ class Trainer:
             "named": self.named,
             "formulations": self.formulations,
             "metrics_length": self.metrics_length,
+            "rule": self.rule.state() if isinstance(self.rule, EventProp) else None,
             "optimisers": optimisers,
         }
 
@@ -281,6 +289,8 @@ class Trainer:
         self.formulations = dict(values["formulations"])
         set_formulations(self.model, self.formulations)
         self.metrics_length = int(values["metrics_length"])
+        if isinstance(self.rule, EventProp):
+            self.rule.restore(values["rule"])
 
 
 def _selection_key(record: dict[str, Any], selection: str) -> tuple[float, float]:

@@ -80,7 +80,7 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
         if task["loss"] == "scores":
             loss = nn.functional.cross_entropy(total / task["n_steps"], labels)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         return loss.item()
 
