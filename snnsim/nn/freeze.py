@@ -23,6 +23,7 @@ from snnsim.neurons import Neuron
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.recurrent import Recurrent
+from snnsim.nn.trained import TrainedModel
 
 __all__ = ["ModelJudge", "block_names", "freeze"]
 
@@ -30,6 +31,10 @@ Floats = npt.NDArray[np.float64]
 
 INPUT = "input"
 READOUT = "readout"
+NO_MAPS = (
+    "freeze: the model is convolutional (layer 'body'), and only hidden layers of one size each become a network of "
+    "populations; evaluate it with engine 'torch'"
+)
 
 
 def block_names(model: SpikingModel) -> list[str]:
@@ -56,7 +61,7 @@ class _Count:
         self.largest = max(self.largest, float(off.max(initial=0.0)))
 
 
-def freeze(model: SpikingModel) -> Network:
+def freeze(model: TrainedModel) -> Network:
     """Return the network that computes what ``model`` computes in evaluation.
 
     The model itself is not changed, and may be in training mode or in float32.
@@ -73,6 +78,8 @@ def freeze(model: SpikingModel) -> Network:
     Raises:
         InputError: A module that cannot be frozen; the message names the block.
     """
+    if not isinstance(model, SpikingModel):
+        raise InputError(NO_MAPS)
     count = _Count(widened=any(p.dtype != torch.float64 for p in model.parameters()))
     populations: list[Population] = []
     projections: list[Projection] = []

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from snnsim.recipes.conv_schema import ConvSpec
 from snnsim.recipes.spec import Spec
 from snnsim.recipes.train_schema import (
     AugmentSpec,
@@ -25,6 +26,7 @@ from snnsim.recipes.train_schema import (
 __all__ = [
     "AugmentSpec",
     "ConnectionSpec",
+    "ConvSpec",
     "DataSpec",
     "GroupSpec",
     "ModelSpec",
@@ -224,11 +226,16 @@ class ReadoutSpec(Spec):
         return _beta(self.tau_mem, self.tau_law, dt)
 
 
+NOT_CONV = ("hidden", "connection", "batch_norm", "recurrent", "recurrent_delay", "residual")
+"""Keys of ``[model]`` that say nothing about a convolutional network."""
+
+
 class ModelSpec(Spec):
-    """The network: hidden layers of one kind, then a readout.
+    """The network: hidden layers of one kind, or a convolutional network, then a readout.
 
     Attributes:
         hidden: Neurons of each hidden layer.
+        conv: Convolutional network instead of ``hidden``; neuron, dropout, initial_rate and readout hold for it too.
         neuron: Hidden neurons.
         connection: Feed-forward connections.
         batch_norm: Batch norm over time and batch before the neurons.
@@ -243,7 +250,8 @@ class ModelSpec(Spec):
         tail_steps: Empty steps appended at the input; none means ``L // 2`` for every delayed layer.
     """
 
-    hidden: list[int] = Field(min_length=1)
+    hidden: list[int] = Field(default_factory=list)
+    conv: ConvSpec | None = None
     neuron: NeuronSpec = NeuronSpec()
     connection: ConnectionSpec = ConnectionSpec()
     batch_norm: bool = True
@@ -257,11 +265,23 @@ class ModelSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> ModelSpec:
+        if self.conv is not None:
+            self._check_conv()
+        elif not self.hidden:
+            raise ValueError("expected hidden layers (hidden = [128, 128]) or a table [model.conv], got neither")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
         if self.recurrent_delay is not None and not self.recurrent:
             raise ValueError("recurrent_delay needs recurrent = true")
         return self
+
+    def _check_conv(self) -> None:
+        fields = type(self).model_fields
+        wrong = [k for k in NOT_CONV if getattr(self, k) != fields[k].get_default(call_default_factory=True)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} says nothing about a convolutional network; remove it or [model.conv]")
+        if self.readout.connection is not None:
+            raise ValueError("readout.connection: the readout of a convolutional network has no delays; remove it")
 
     def readout_connection(self) -> ConnectionSpec:
         """Return the connection into the readout: the hidden one, with the readout's kind if it names one."""
@@ -271,8 +291,8 @@ class ModelSpec(Spec):
 
     def tail(self, dt: float) -> int:
         """Return the empty steps appended at the input, so that delayed spikes still reach the readout."""
-        if self.tail_steps is not None:
-            return self.tail_steps
+        if self.tail_steps is not None or self.conv is not None:
+            return self.tail_steps or 0
         half = self.connection.kernel_steps(dt) // 2
         layers = len(self.hidden) if self.connection.kind == "delayed" else 0
         layers += self.readout_connection().kind == "delayed"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from snnsim.errors import SnnsimFileError
-from snnsim.nn.model import SpikingModel, build_model
+from snnsim.nn.model import build_model
+from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import load_tensors, newest_checkpoint
 from snnsim.training.run_folder import RunFolder
@@ -64,7 +65,7 @@ class Run:
         """The labelled accuracies, or None if the run is not finished."""
         return self.folder.result()
 
-    def model(self, which: Which | None = None) -> SpikingModel:
+    def model(self, which: Which | None = None) -> TrainedModel:
         """Rebuild the trained model, in evaluation mode.
 
         Args:
