@@ -213,9 +213,8 @@ class ScaledResidualBlock(MapLayer):
         before, within = (None, None) if state is None else state
         spikes, before = self.first(x / self.beta, before, context, watch)
         y, within = self.second(self.conv1(spikes)[0], within, context, watch)
-        y, _ = self.conv2(y)
         kept = x if self.shortcut is None else self.shortcut(spikes)[0]
-        return y * (self.skip_gain * self.alpha) + kept, (before, within)
+        return self.conv2.scaled(y, self.skip_gain * self.alpha) + kept, (before, within)
 
     def out_shape(self, shape: MapShape) -> MapShape:
         """Return the shape of the sum."""

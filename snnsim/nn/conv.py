@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from snnsim.errors import InputError
 from snnsim.nn.context import Context
-from snnsim.nn.maps import MapLayer, MapShape, Watch, check_maps, to_rows
+from snnsim.nn.convolution import convolve
+from snnsim.nn.maps import MapLayer, MapShape, Watch, check_maps, to_maps, to_rows, to_units
+from snnsim.nn.reductions import add_bias
 
 __all__ = ["Conv2d", "GlobalAverage", "Pool2d", "StandardisedConv2d"]
 
@@ -73,18 +75,27 @@ class Conv2d(MapLayer):
             f"bias={self.bias is not None}"
         )
 
-    def kernel_weight(self) -> Tensor:
-        """Return the weights that the input is convolved with, shape (n_out, n_in, kernel, kernel)."""
-        return self.weight
+    def kernel_weight(self, factor: Tensor | None = None) -> Tensor:
+        """Return the weights that the input is convolved with, times ``factor``: (n_out, n_in, kernel, kernel)."""
+        return self.weight if factor is None else self.weight * factor
 
     def forward(
         self, x: Tensor, state: Any = None, context: Context | None = None, watch: Watch | None = None
     ) -> tuple[Tensor, None]:
         """Map (time, batch, n_in, height, width) to (time, batch, n_out, height', width'); there is no state."""
+        return self.scaled(x), None
+
+    def scaled(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Return the output times a number, shape (); its gradient goes by way of the weights, not of all values."""
         check_maps(type(self).__name__, x, self.n_in)
-        weight = self.kernel_weight()
-        y = functional.conv2d(to_rows(x), weight, self.bias, self.stride, self.padding)
-        return y.view(x.shape[0], x.shape[1], *y.shape[1:]), None
+        y = convolve(to_rows(x), self.kernel_weight(factor), self.stride, self.padding)
+        maps = y.view(x.shape[0], x.shape[1], *y.shape[1:])
+        if self.bias is None:
+            return maps
+        bias = self.bias if factor is None else self.bias * factor
+        shape = (self.n_out, y.shape[2], y.shape[3])
+        rows = to_units(maps).reshape(x.shape[0], -1, self.n_out)
+        return to_maps(add_bias(rows, bias).view(x.shape[0], x.shape[1], -1), shape)
 
     def out_shape(self, shape: MapShape) -> MapShape:
         """Return (n_out, height', width')."""
@@ -135,11 +146,12 @@ class StandardisedConv2d(Conv2d):
             raise InputError("StandardisedConv2d: one weight a channel has no variance; use a larger kernel or Conv2d")
         self.gain = nn.Parameter(torch.ones(n_out))
 
-    def kernel_weight(self) -> Tensor:
-        """Return the standardised weights, differentiable, shape (n_out, n_in, kernel, kernel)."""
+    def kernel_weight(self, factor: Tensor | None = None) -> Tensor:
+        """Return the standardised weights times ``factor``, differentiable, (n_out, n_in, kernel, kernel)."""
+        gain = self.gain if factor is None else self.gain * factor
         rows = self.weight.flatten(1)
         centred = rows - rows.mean(dim=1, keepdim=True)
-        scale = self.gain * torch.rsqrt(rows.var(dim=1) * rows.shape[1] + STANDARD_EPS)
+        scale = gain * torch.rsqrt(rows.var(dim=1) * rows.shape[1] + STANDARD_EPS)
         return (centred * scale.unsqueeze(1)).view_as(self.weight)
 
 

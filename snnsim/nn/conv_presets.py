@@ -76,8 +76,8 @@ def build_conv_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, 
     channels, height, width = body.out_shape(shape)
     sources = channels * height * width
     connection = Linear(sources, n_classes, bias=True, generator=maker.generator)
-    with torch.no_grad():  # small first scores, as published (there 0 or a deviation of 0.01)
-        connection.weight.mul_(0.0 if conv.normalisation == "weight" and conv.residual else 1.0)
+    if conv.residual and maker.standardised:
+        torch.nn.init.zeros_(connection.weight)  # as published; the values behind it are not spikes but large sums
     return ConvSpikingModel(
         body,
         build_readout(spec.readout, connection, dt),
