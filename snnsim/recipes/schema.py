@@ -306,11 +306,13 @@ class DataSpec(Spec):
         dt: Time step, seconds.
         align: ``first-spike`` (time starts at a sample's first event) or ``zero``.
         channels: Pool neighbouring channels until at most this many are left; none keeps all.
+        repeat_steps: Steps for which a still image is shown, its values the input of every step; none for events.
     """
 
     dt: float = Field(default=0.01, gt=0)
     align: Literal["first-spike", "zero"] = "first-spike"
     channels: int | None = Field(default=140, ge=1)
+    repeat_steps: int | None = Field(default=None, ge=1)
 
     def pool(self, n_units: int) -> int:
         """Return how many neighbouring channels are summed into one (700 channels to 140: 5)."""
