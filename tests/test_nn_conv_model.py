@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
+from snnsim.export.proof import prove
 from snnsim.learning import BPTT, Loss, TensorStream
+from snnsim.network import Sparse
 from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
-from snnsim.nn.freeze import freeze
+from snnsim.nn.freeze import ModelJudge, freeze
 from snnsim.nn.initialise import initialise_rates
 from snnsim.nn.model import build_model
 from snnsim.nn.state import detach_state
@@ -264,5 +266,66 @@ def test_bad_input_and_sizes_are_refused() -> None:
     model = build("vgg-small", [1, 8, 8])
     with pytest.raises(InputError, match=r"\(time, batch, 64\) or \(time, batch, 1, 8, 8\), got \(2, 1, 63\)"):
         model(torch.zeros(2, 1, 63))
-    with pytest.raises(InputError, match=r"freeze: the model is convolutional .* evaluate it with engine 'torch'"):
-        freeze(model)
+    with pytest.raises(InputError, match=r"freeze: body.layers.2: Pool2d of kind 'max' is not linear .* 'average'"):
+        freeze(build("vgg-small", [1, 8, 8], {"pool": "max"}))
+    with pytest.raises(InputError, match=r"freeze: the network would have 2.*e\+08 synapses, and at most 1e\+08"):
+        freeze(build("vgg11", [2, 48, 48]))
+
+
+def trained(preset: str, shape: list[int], conv: dict[str, Any]) -> ConvSpikingModel:
+    """A small network whose biases, gains and running averages are not those of a fresh one."""
+    model = build(preset, shape, {"width": 0.25, **conv}, dropout=0.2)
+    generator = torch.Generator().manual_seed(5)
+    torch.nn.init.normal_(model.readout.connection.weight, generator=generator)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+        elif name.endswith("skip_gain"):
+            torch.nn.init.constant_(parameter, 0.8)
+    x = (torch.rand(20, 8, math.prod(shape), generator=generator) < 0.2).float()
+    context = Context(sample_id=torch.arange(8))
+    initialise_rates(model, x, context, target=0.15)
+    with torch.no_grad():
+        for _ in range(20):
+            model(x, None, context)
+    return model.eval()
+
+
+FROZEN = [
+    ("vgg-small", [2, 10, 8], {}),
+    ("resnet-small", [2, 8, 8], {"norm": "time"}),
+    ("resnet-small", [2, 8, 8], {"norm": "weight", "stem": "large"}),
+]
+
+
+@pytest.mark.parametrize(("preset", "shape", "conv"), FROZEN)
+def test_a_frozen_network_has_the_spikes_of_the_model(preset: str, shape: list[int], conv: dict[str, Any]) -> None:
+    model = trained(preset, shape, conv)
+    network = freeze(model)
+    assert [population.size for population in network.populations] == [*model.hidden_sizes(), 10]
+    proof = prove(network, ModelJudge(model), n_samples=20, n_steps=20)
+    assert all(layer.mismatches == 0 and (layer.spikes > 1000 or layer.size == 10) for layer in proof.layers)
+    assert all(mutation.mismatches > 0 for mutation in proof.mutations)
+    assert proof.layers[-1].trace_error < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "shape", "conv"), FROZEN)
+def test_a_million_neuron_steps_of_a_frozen_network_agree(preset: str, shape: list[int], conv: dict[str, Any]) -> None:
+    model = trained(preset, shape, conv)
+    proof = prove(freeze(model), ModelJudge(model), n_samples=200, n_steps=100)
+    assert sum(layer.compared for layer in proof.layers) > 1_000_000
+    assert all(layer.mismatches == 0 and (layer.spikes > 10_000 or layer.size == 10) for layer in proof.layers)
+    assert all(mutation.mismatches > 0 for mutation in proof.mutations)
+
+
+def test_the_synapses_of_a_frozen_network_are_those_that_fan_out_counts() -> None:
+    model = trained("vgg-small", [2, 10, 8], {})
+    network = freeze(model)
+    numbers = dict.fromkeys(["input", *(population.name for population in network.populations)], 0)
+    for projection in network.projections:
+        weight = projection.weight
+        numbers[projection.source] += weight.nnz if isinstance(weight, Sparse) else weight.size
+    sizes = [model.n_inputs, *model.hidden_sizes()]
+    counted = [fan * size for fan, size in zip(model.fan_out(), sizes, strict=True)]
+    assert counted == pytest.approx([numbers[name] for name in ("input", "hidden1", "hidden2", "hidden3")])

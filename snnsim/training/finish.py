@@ -136,7 +136,7 @@ def _freeze(folder: RunFolder, candidates: dict[str, TrainedModel]) -> None:
     names = {"last-epoch": "last", "best-validation": "best"}
     for label, candidate in candidates.items():
         if isinstance(candidate, ConvSpikingModel):
-            continue  # it is no network of populations; engine 'torch' evaluates it
+            continue  # a synapse for every use of a shared weight: made when somebody asks for it
         training = candidate.training
         candidate.eval()
         freeze(candidate).save(folder.path / f"{names[label]}.snn.h5")

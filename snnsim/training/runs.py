@@ -99,7 +99,7 @@ class Run:
         return model.eval()
 
     def network(self, which: Which | None = None) -> Network:
-        """Return the frozen network: the stored one, or the model frozen now for a run that was stopped."""
+        """Return the frozen network: the stored one, or the model frozen now (a stopped run, a convolutional model)."""
         which = which or self.default
         path = self.path / f"{which}.snn.h5"
         if path.is_file():
