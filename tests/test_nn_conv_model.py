@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -268,7 +269,7 @@ def test_bad_input_and_sizes_are_refused() -> None:
         model(torch.zeros(2, 1, 63))
     with pytest.raises(InputError, match=r"freeze: body.layers.2: Pool2d of kind 'max' is not linear .* 'average'"):
         freeze(build("vgg-small", [1, 8, 8], {"pool": "max"}))
-    with pytest.raises(InputError, match=r"freeze: the network would have 2.*e\+08 synapses, and at most 1e\+08"):
+    with pytest.raises(InputError, match=r"freeze: the network would have 6.6e\+08 synapses, and at most 1e\+08"):
         freeze(build("vgg11", [2, 48, 48]))
 
 
@@ -325,7 +326,7 @@ def test_the_synapses_of_a_frozen_network_are_those_that_fan_out_counts() -> Non
     numbers = dict.fromkeys(["input", *(population.name for population in network.populations)], 0)
     for projection in network.projections:
         weight = projection.weight
-        numbers[projection.source] += weight.nnz if isinstance(weight, Sparse) else weight.size
+        numbers[projection.source] += weight.nnz if isinstance(weight, Sparse) else np.count_nonzero(weight)
     sizes = [model.n_inputs, *model.hidden_sizes()]
     counted = [fan * size for fan, size in zip(model.fan_out(), sizes, strict=True)]
     assert counted == pytest.approx([numbers[name] for name in ("input", "hidden1", "hidden2", "hidden3")])
