@@ -114,7 +114,8 @@ class Saccades:
                 start, end = before[s, py, px], now[s, py, px]
                 reached = level[s, py, px] + sign * k * self.threshold
                 share = np.clip((reached - start) / np.where(end == start, 1.0, end - start), 0.0, 1.0)
-                time = np.floor((step - 1 + share) * apart).astype(np.int64)
+                time = np.floor((step - 1 + share) * apart)
+                time = np.minimum(time, np.ceil(step * apart) - 1).astype(np.int64)  # before the instant, not on it
                 found.append(np.stack([s, time, px, py, (sign > 0).astype(np.int64)]))
             level += crossings * self.threshold
             before = now

@@ -86,7 +86,7 @@ def test_convert_sorts_on_request_only(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["info", "nothing"], "data set 'nothing' is not known; known names: spoken-digits, toy"),
+        (["info", "nothing"], "data set 'nothing' is not known; known names: spoken-digits, digits, toy"),
         (["info", "none/a.h5"], "none/a.h5: is not there; is the path right?"),
         (["info", "bad.h5"], "bad.h5: is not an HDF5 file"),
         (["get", "mnist"], "known: shd, ssc, gsc"),
