@@ -66,6 +66,19 @@ def test_standardised_weights_follow_their_formula_and_give_unit_variance() -> N
     assert float(y.var()) == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize(("batch", "channels", "side"), [(1, 1, 6), (1, 3, 6), (2, 1, 1), (1, 1, 1)])
+def test_layers_take_maps_whose_order_in_memory_is_not_unique(batch: int, channels: int, side: int) -> None:
+    """With one sample, channel or pixel both orders look alike, and torch chooses the other one."""
+    shape = (4, side, side)
+    body = Chain([Conv2d(channels, 4, bias=True), cell(shape), Conv2d(4, 4), cell(shape), GlobalAverage()]).double()
+    x = numbers(3, batch, channels, side, side)
+    y, _ = body(x)
+    assert y.shape == (3, batch, 4, 1, 1)
+    y.square().sum().backward()
+    both, _ = body.eval()(torch.cat([x, numbers(3, 2, channels, side, side, seed=1)], dim=1))
+    torch.testing.assert_close(both[:, :batch], body(x)[0], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["average", "max"])
 def test_pooling_is_torchs(kind: str) -> None:
     x = numbers(2, 3, 4, 7, 6)

@@ -89,13 +89,13 @@ class Conv2d(MapLayer):
         """Return the output times a number, shape (); its gradient goes by way of the weights, not of all values."""
         check_maps(type(self).__name__, x, self.n_in)
         y = convolve(to_rows(x), self.kernel_weight(factor), self.stride, self.padding)
-        maps = y.view(x.shape[0], x.shape[1], *y.shape[1:])
+        maps = y.reshape(x.shape[0], x.shape[1], *y.shape[1:])
         if self.bias is None:
             return maps
         bias = self.bias if factor is None else self.bias * factor
         shape = (self.n_out, y.shape[2], y.shape[3])
         rows = to_units(maps).reshape(x.shape[0], -1, self.n_out)
-        return to_maps(add_bias(rows, bias).view(x.shape[0], x.shape[1], -1), shape)
+        return to_maps(add_bias(rows, bias).reshape(x.shape[0], x.shape[1], -1), shape)
 
     def out_shape(self, shape: MapShape) -> MapShape:
         """Return (n_out, height', width')."""
@@ -193,7 +193,7 @@ class Pool2d(MapLayer):
         check_maps("Pool2d", x, x.shape[2] if x.dim() > 2 else 1)
         pool = functional.avg_pool2d if self.kind == "average" else functional.max_pool2d
         y = pool(to_rows(x), self.kernel, self.stride, self.padding)
-        return y.view(x.shape[0], x.shape[1], *y.shape[1:]), None
+        return y.reshape(x.shape[0], x.shape[1], *y.shape[1:]), None
 
     def out_shape(self, shape: MapShape) -> MapShape:
         """Return (channels, height', width')."""

@@ -60,7 +60,8 @@ class _Convolve(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.sizes = stride, padding
-        return torch.nn.functional.conv2d(x, weight, None, stride, padding)
+        y = torch.nn.functional.conv2d(x, weight, None, stride, padding)
+        return y.contiguous(memory_format=torch.channels_last)  # with one input channel torch chooses the other order
 
     @staticmethod
     @once_differentiable
@@ -89,7 +90,7 @@ def convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         padding: Empty pixels around an image.
 
     Returns:
-        Shape (image, n_out, height', width').
+        Shape (image, n_out, height', width'), in the same order.
     """
     y: Tensor = _Convolve.apply(x, weight, stride, padding)  # type: ignore[no-untyped-call]
     return y

@@ -67,7 +67,7 @@ class BatchNormMaps(BatchNormTime):
         else:
             scale, shift = self.affine(x.dtype)
             rows = rows * scale + shift
-        return to_maps(rows.view(n_steps, batch, pixels * channels), (channels, height, width)), None
+        return to_maps(rows.reshape(n_steps, batch, pixels * channels), (channels, height, width)), None
 
     def _over_time(self, rows: Tensor, mask: Tensor | None) -> Tensor:
         return super().forward(rows, None, Context(mask=mask))[0]

@@ -39,7 +39,7 @@ def to_units(x: Tensor) -> Tensor:
 def to_maps(x: Tensor, shape: MapShape) -> Tensor:
     """Return units (time, batch, height * width * channel) as maps (time, batch, channel, height, width), a view."""
     channels, height, width = shape
-    return x.view(x.shape[0], x.shape[1], height, width, channels).permute(0, 1, 4, 2, 3)
+    return x.reshape(x.shape[0], x.shape[1], height, width, channels).permute(0, 1, 4, 2, 3)
 
 
 @torch.no_grad()
