@@ -11,7 +11,19 @@ import pytest
 from snnsim.errors import InputError, SnnsimError, SnnsimFileError
 from snnsim.recipes import apply_changes, list_recipes, load_recipe, recipe_from_dict
 
-NAMES = ["gsc-dcls", "shd-adlif", "shd-dcls", "shd-lif", "shd-rsnn", "speech-dcls", "spoken-digits", "ssc-dcls"]
+NAMES = [
+    "digits-resnet",
+    "digits-vgg",
+    "gsc-dcls",
+    "nmnist-vgg",
+    "shd-adlif",
+    "shd-dcls",
+    "shd-lif",
+    "shd-rsnn",
+    "speech-dcls",
+    "spoken-digits",
+    "ssc-dcls",
+]
 CLASSES = {"SHD": 20, "SSC": 35, "GSC-35": 35}
 
 
