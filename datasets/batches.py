@@ -158,10 +158,11 @@ class BatchStream:
         n_steps = self.n_steps[indices]
         if isinstance(events, Frames):
             x = self._array(self._time(n_steps), indices.size)
-            length = events.values.shape[1]
-            x[length:] = 0.0
-            for b, i in enumerate(indices):
-                x[:length, b] = events.values[i]
+            frames = events.values.shape[1]
+            x[frames * events.repeat :] = 0.0
+            for shown in range(events.repeat):
+                for b, i in enumerate(indices):
+                    x[frames * shown : frames * (shown + 1), b] = events.values[i]
             return self._batch(x, indices, n_steps, None)
         if self.augment is not None and self.augment.active:
             source, mixed = augment_batch(events, indices, self.augment, self.seed, epoch, self.dt)

@@ -24,7 +24,7 @@ SPLITS = ("train", "test", "valid")
 BUILTIN = Path(__file__).parent / "builtin"
 LARGE = 1 << 26  # events whose times (512 MiB) are kept in a file instead of in memory
 BLOCK_EVENTS = 1 << 22
-NAMES = ("spoken-digits", "toy")
+NAMES = ("spoken-digits", "digits", "toy")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
         path_or_name: A folder with one ``*_train.h5`` and one ``*_test.h5`` (optionally ``*_valid.h5``; each may be
             ``.h5.gz`` or ``.zip``), one such file (training part only), a folder of Speech Commands (log-mel frames),
             of DVS128 Gesture or of N-MNIST (``Train/<class>/*``), or a name: ``"spoken-digits"`` (the set that comes
-            with the package) or ``"toy"``.
+            with the package), ``"digits"`` (images of 8 x 8 pixels; extra "vision") or ``"toy"``.
         n_units: Number of input channels; default what the files state, else their highest unit plus one.
         sort: Sort samples whose times descend instead of refusing the file.
 
@@ -110,6 +110,10 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
         from snnsim.datasets.toy import make_toy
 
         return make_toy()
+    if text == "digits":
+        from snnsim.datasets.digits import open_digits
+
+        return open_digits()
     if text == "spoken-digits":
         return _open_files("spoken-digits", BUILTIN, _find(BUILTIN), n_units, sort, trusted=True)
     path = Path(path_or_name)
@@ -199,7 +203,13 @@ def _open_files(
     )
 
 
-def frame(events: Events, align: Literal["first-spike", "zero"] = "first-spike", *, dt: float) -> Events:
+def frame(
+    events: Events,
+    align: Literal["first-spike", "zero"] = "first-spike",
+    *,
+    dt: float,
+    repeat_steps: int | None = None,
+) -> Events:
     """Put every sample on its own frame grid.
 
     ``first-spike`` is the framing of the delay papers: time counts from a sample's first event, and the sample has
@@ -211,6 +221,7 @@ def frame(events: Events, align: Literal["first-spike", "zero"] = "first-spike",
         events: Samples.
         align: Where time starts.
         dt: Step in seconds.
+        repeat_steps: Steps for which an image (:class:`~snnsim.datasets.frames.Frames` of one frame) is shown.
 
     Returns:
         Events whose ``n_steps(dt)`` is the number of frames; nothing is dropped.
@@ -225,8 +236,10 @@ def frame(events: Events, align: Literal["first-spike", "zero"] = "first-spike",
     check_dt(dt)
     from snnsim.datasets.frames import Frames
 
-    if isinstance(events, Frames):
-        return events  # they lie on their grid already
+    if isinstance(events, Frames):  # they lie on their grid already
+        return events if repeat_steps is None else events.repeated(repeat_steps, dt)
+    if repeat_steps is not None:
+        raise InputError("repeat_steps shows a still image again and again; these samples are events; remove it")
     if align == "zero":
         return replace_fields(events, duration=events.n_steps(dt) * dt)
     if align != "first-spike":

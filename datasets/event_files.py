@@ -38,6 +38,7 @@ __all__ = [
     "read_aedat",
     "read_event_file",
     "read_nmnist",
+    "write_nmnist",
 ]
 
 Int64 = npt.NDArray[np.int64]
@@ -128,6 +129,30 @@ def read_nmnist(path: str | Path) -> PixelEvents:
     time = time + np.cumsum(marker) * NMNIST_OVERFLOW
     keep = ~marker
     return PixelEvents(time[keep], raw[keep, 0], raw[keep, 1], raw[keep, 2] >> 7)
+
+
+def write_nmnist(path: str | Path, events: PixelEvents) -> None:
+    """Write one recording as :func:`read_nmnist` reads it.
+
+    Args:
+        path: File to write.
+        events: Times below 2^23 microseconds, ascending; x below 256, y below 240, p 0 or 1.
+
+    Raises:
+        InputError: A value that the format does not hold.
+        SnnsimFileError: The file cannot be written.
+    """
+    for name, values, top in (("t", events.t, 1 << 23), ("x", events.x, 256), ("y", events.y, 240), ("p", events.p, 2)):
+        if values.size and not (values.min() >= 0 and values.max() < top):
+            bad = values.min() if values.min() < 0 else values.max()
+            raise InputError(f"write_nmnist: {name}: expected whole numbers from 0 to {top - 1}, got {bad}")
+    if np.any(np.diff(events.t) < 0):
+        raise InputError("write_nmnist: t: expected ascending times, got a descent")
+    columns = (events.x, events.y, (events.p << 7) | (events.t >> 16), (events.t >> 8) & 255, events.t & 255)
+    try:
+        Path(path).write_bytes(np.stack(columns, axis=1).astype(np.uint8).tobytes())
+    except OSError as error:
+        raise SnnsimFileError(path, "", f"cannot be written ({error.strerror})") from error
 
 
 def read_aedat(path: str | Path) -> PixelEvents:

@@ -33,12 +33,14 @@ class Frames(Events):
     Attributes:
         values: float32, shape (n_samples, time, unit); may be memory-mapped.
         dt: Seconds between frames.
+        repeat: How often the frames are shown, one after the other; ``values`` holds them once.
 
     The other attributes are those of :class:`~snnsim.events.Events`; ``times`` and ``units`` are refused.
     """
 
     values: Float32
     dt: float
+    repeat: int
 
     @classmethod
     def build(
@@ -50,6 +52,7 @@ class Frames(Events):
         speakers: npt.ArrayLike | None = None,
         class_names: tuple[str, ...] = (),
         sample_ids: npt.ArrayLike | None = None,
+        repeat: int = 1,
     ) -> Frames:
         """Build from arrays.
 
@@ -60,6 +63,7 @@ class Frames(Events):
             speakers: Speaker of each sample.
             class_names: Name of each class.
             sample_ids: Index of each sample in its data set; default 0, 1, 2, ...
+            repeat: How often the frames are shown, one after the other.
 
         Raises:
             InputError: Shapes that do not fit.
@@ -68,6 +72,8 @@ class Frames(Events):
             raise InputError(
                 f"Frames: expected float32 of shape (sample, time, unit), got {values.dtype} of shape {values.shape}"
             )
+        if repeat < 1:
+            raise InputError(f"Frames: expected frames that are shown at least once, got repeat {repeat}")
         n, time, _ = values.shape
         frames = object.__new__(cls)
         columns: dict[str, Int64] = {
@@ -85,7 +91,7 @@ class Frames(Events):
             np.zeros(n + 1, dtype=np.int64),
             columns["labels"],
             values.shape[2],
-            np.full(n, time * dt),
+            np.full(n, time * repeat * dt),
             columns.get("speakers"),
             tuple(class_names),
             columns["sample_ids"],
@@ -93,7 +99,7 @@ class Frames(Events):
         )
         view = values.view()
         view.flags.writeable = False
-        frames.__dict__.update(values=view, dt=float(dt))
+        frames.__dict__.update(values=view, dt=float(dt), repeat=int(repeat))
         return frames
 
     @property
@@ -127,6 +133,28 @@ class Frames(Events):
             speakers=None if self.speakers is None else self.speakers[chosen],
             class_names=self.class_names,
             sample_ids=self.sample_ids[chosen],
+            repeat=self.repeat,
+        )
+
+    def repeated(self, steps: int, dt: float) -> Frames:
+        """Return still images shown for ``steps`` steps of ``dt`` seconds; they are not copied.
+
+        Raises:
+            InputError: A sample has more than one frame.
+        """
+        if self.values.shape[1] * self.repeat != 1:
+            raise InputError(
+                f"repeat_steps shows a still image again and again; these samples have {self.values.shape[1]} frames "
+                "each; remove it"
+            )
+        return Frames.build(
+            self.values,
+            self.labels,
+            dt,
+            speakers=self.speakers,
+            class_names=self.class_names,
+            sample_ids=self.sample_ids,
+            repeat=steps,
         )
 
     def widen(self, n_units: int) -> Frames:
@@ -137,7 +165,8 @@ class Frames(Events):
 
     def digest(self) -> str:
         """Return the SHA-256 of everything in here."""
-        state = hashlib.sha256(canonical_json([self.dt, list(self.values.shape), list(self.class_names)]).encode())
+        facts = [self.dt, list(self.values.shape), list(self.class_names), *([self.repeat] if self.repeat > 1 else [])]
+        state = hashlib.sha256(canonical_json(facts).encode())
         for array in (self.values, self.labels, self.sample_ids, self.speakers):
             state.update(b"|" if array is None else np.ascontiguousarray(array).data)
         return state.hexdigest()
@@ -149,7 +178,8 @@ class Frames(Events):
 
     def __repr__(self) -> str:
         n, time, units = self.values.shape
-        return f"Frames({n} samples of {time} frames of {units} units, dt {self.dt} s, {self.n_classes} classes)"
+        shown = f" shown {self.repeat} times" if self.repeat > 1 else ""
+        return f"Frames({n} samples of {time} frames of {units} units{shown}, dt {self.dt} s, {self.n_classes} classes)"
 
 
 def _no_events() -> NoReturn:

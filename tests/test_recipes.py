@@ -12,7 +12,10 @@ from snnsim.errors import InputError, SnnsimError, SnnsimFileError
 from snnsim.recipes import apply_changes, list_recipes, load_recipe, recipe_from_dict
 
 NAMES = [
+    "digits-resnet",
+    "digits-vgg",
     "gsc-dcls",
+    "nmnist-vgg",
     "shd-adlif",
     "shd-dcls",
     "shd-eventprop",
@@ -115,7 +118,7 @@ def test_one_change_gives_the_same_network_without_delays() -> None:
         ("model.dropout=1.0", r"less than 1"),
         ("model.dropout=nan", r"finite"),
         ("model.hidden=[0]", r"positive layer sizes"),
-        ("model.hidden=[]", r"model.hidden"),
+        ("model.hidden=[]", r"expected hidden layers .* or a table \[model.conv\]"),
         ("model.neuron.kind=lff", r"'lif', 'cubalif'"),
         ("model.neuron.tau_syn=0.01", r"'lif' has no 'tau_syn'"),
         ("model.recurrent_delay=0.02", r"needs recurrent = true"),

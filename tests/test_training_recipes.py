@@ -15,6 +15,10 @@ from snnsim.training import train
 FEWER = ["train.batch_size=32", "train.epochs=8"]
 
 
+ON_CHANNELS = [name for name in list_recipes() if load_recipe(name).model.conv is None]
+"""Recipes for maps of pixels learn in test_training_conv.py."""
+
+
 def learn(name: str, changes: list[str], out: Path) -> float:
     recipe = load_recipe(name, changes)
     warnings: list[str] = []
@@ -30,13 +34,13 @@ def learn(name: str, changes: list[str], out: Path) -> float:
     return accuracy
 
 
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", ON_CHANNELS)
 def test_recipe_learns_the_toy(name: str, tmp_path: Path) -> None:
     layers = len(load_recipe(name).model.hidden)
     assert learn(name, [*FEWER, f"model.hidden={[48] * layers}"], tmp_path / "run") >= 0.95
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list_recipes())
+@pytest.mark.parametrize("name", ON_CHANNELS)
 def test_recipe_learns_the_toy_at_full_width(name: str, tmp_path: Path) -> None:
     assert learn(name, FEWER, tmp_path / "run") >= 0.95

@@ -33,6 +33,7 @@ def ls(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
     rows = [
         {"name": "spoken-digits", "get": "comes with snnsim", "about": "English and German digits, synthetic voices"},
+        {"name": "digits", "get": "extra vision", "about": "handwritten digits, 1797 images of 8 x 8 pixels"},
         {"name": "toy", "get": "made when used", "about": "classes that differ only in delays; the answer is known"},
     ]
     rows += [{"name": name, "get": f"snnsim data get {name}", "about": CATALOGUE[name].about} for name in CATALOGUE]
@@ -178,7 +179,9 @@ def convert(
     else:
         dataset = open_dataset(source, n_units=units, sort=sort)
     if any(isinstance(part, Frames) for part in dataset.parts.values()):
-        raise InputError(f"{source} holds sound, which is no spikes yet; say --audio cochlea to encode it")
+        raise InputError(
+            f"{source} holds dense frames, not events; sound is encoded with --audio cochlea, images train as they are"
+        )
     files = []
     for split, part in dataset.parts.items():
         path = out / f"{name or dataset.name}_{split}.h5"
@@ -199,11 +202,12 @@ def _from_tonic(name: str, out: Path) -> Any:
 
 
 def _mount() -> None:
-    """Add the commands of the sound room, each in its own file."""
+    """Add the commands that make data, each in its own file."""
     from importlib import import_module
 
     for command, example in (
         ("make", "snnsim data make spoken-digits --out data/digits"),
+        ("saccades", "snnsim data saccades --out data/digits-events"),
         ("encode", "snnsim data encode *.wav --out spikes.h5"),
     ):
         function = getattr(import_module(f"snnsim.cli.data_{command}"), command)

@@ -197,11 +197,12 @@ def _write(
 
 
 @contextmanager
-def clips_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
+def clips_bar(verb: str, what: str = "clips") -> Iterator[Callable[[int, int], None]]:
     """Show progress on standard error: a bar in a terminal, else a line at every tenth.
 
     Args:
         verb: What is done to clips, for the text.
+        what: What they are called.
 
     Yields:
         Function of clips done and clips in all.
@@ -212,7 +213,7 @@ def clips_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
         def lines(done: int, total: int) -> None:
             if done * 10 // total > said[0] or done == total:
                 said[0] = done * 10 // total
-                note(f"{verb} {done}/{total} clips")
+                note(f"{verb} {done}/{total} {what}")
 
         yield lines
         return
@@ -221,7 +222,7 @@ def clips_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task("clips", total=None)
+        task = bars.add_task(what, total=None)
 
         def bar(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total)

@@ -14,6 +14,7 @@ from snnsim.errors import InputError
 from snnsim.nn.delays import DelayedLinear, Formulation, Linear
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.recurrent import Recurrent
+from snnsim.nn.trained import TrainedModel
 
 __all__ = ["EVENT_DENSITY", "Wish", "choose_formulations", "set_formulations"]
 
@@ -29,13 +30,13 @@ Wish = Literal["auto", "dense", "events"]
 
 
 def choose_formulations(
-    model: SpikingModel, density: float, rates: Sequence[float] = (), wish: Wish = "auto"
+    model: TrainedModel, density: float, rates: Sequence[float] = (), wish: Wish = "auto"
 ) -> dict[str, str]:
     """Set how the model's connections compute, and return it by layer.
 
     Layers without delays, and the weight gradient of recurrent layers with one common delay, touch the events of
     their input only where these are few, else they use dense products. Layers with delays train in the frequency
-    domain.
+    domain. Convolutions have one way only: a convolutional network has no choice.
 
     Args:
         model: Model.
@@ -50,15 +51,18 @@ def choose_formulations(
         raise InputError(f"density: expected a share between 0 and 1, got {density!r}")
     if wish not in get_args(Wish):
         raise InputError(f"formulation: expected one of {', '.join(get_args(Wish))}, got {wish!r}")
-    if len(rates) not in (0, len(model.blocks)):
-        raise InputError(f"rates: expected one a hidden layer ({len(model.blocks)}), got {len(rates)}")
+    if len(rates) not in (0, len(model.hidden_sizes())):
+        raise InputError(f"rates: expected one a hidden layer ({len(model.hidden_sizes())}), got {len(rates)}")
+
+    if not isinstance(model, SpikingModel):
+        return {}
 
     def choice(share: float) -> Formulation:
         if wish == "auto":
             return "events" if share < EVENT_DENSITY else "dense"
         return wish
 
-    fired = list(rates) or [1.0] * len(model.blocks)
+    fired = list(rates) or [1.0] * len(model.hidden_sizes())
     shares = [density]
     for rate, block in zip(fired, model.blocks, strict=True):
         kept = rate * (1 - _dropped(block)) if rates else 1.0
@@ -71,13 +75,13 @@ def choose_formulations(
     return chosen
 
 
-def set_formulations(model: SpikingModel, chosen: Mapping[str, str]) -> None:
+def set_formulations(model: TrainedModel, chosen: Mapping[str, str]) -> None:
     """Set what :func:`choose_formulations` returned for this model or an equal one.
 
     Raises:
         InputError: The layers are others, or one of them cannot compute so.
     """
-    known = {name: module for name, module, _ in _connections(model)}
+    known = {name: module for name, module, _ in _connections(model)} if isinstance(model, SpikingModel) else {}
     if set(known) != set(chosen):
         raise InputError(f"formulations: expected those of {', '.join(known)}, got {', '.join(chosen)}")
     for name, module in known.items():

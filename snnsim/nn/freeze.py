@@ -20,9 +20,12 @@ import torch
 from snnsim.errors import InputError
 from snnsim.network import Input, Network, Population, Projection, Readout
 from snnsim.neurons import Neuron
+from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.freeze_maps import freeze_maps
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.recurrent import Recurrent
+from snnsim.nn.trained import TrainedModel
 
 __all__ = ["ModelJudge", "block_names", "freeze"]
 
@@ -32,9 +35,9 @@ INPUT = "input"
 READOUT = "readout"
 
 
-def block_names(model: SpikingModel) -> list[str]:
-    """Return the names that the hidden blocks have as populations: hidden1, hidden2, ..."""
-    return [f"hidden{index}" for index in range(1, len(model.blocks) + 1)]
+def block_names(model: TrainedModel) -> list[str]:
+    """Return the names that the hidden layers have as populations: hidden1, hidden2, ..."""
+    return [f"hidden{index}" for index in range(1, len(model.hidden_sizes()) + 1)]
 
 
 @dataclass
@@ -58,7 +61,7 @@ class _Count:
         return np.rint(position) if self.rounds else position
 
 
-def freeze(model: SpikingModel, *, round_delays: bool = True) -> Network:
+def freeze(model: TrainedModel, *, round_delays: bool = True) -> Network:
     """Return the network that computes what ``model`` computes in evaluation.
 
     The model itself is not changed, and may be in training mode or in float32.
@@ -77,6 +80,9 @@ def freeze(model: SpikingModel, *, round_delays: bool = True) -> Network:
     Raises:
         InputError: A module that cannot be frozen; the message names the block.
     """
+    if isinstance(model, ConvSpikingModel):
+        return _freeze_maps(model)
+    assert isinstance(model, SpikingModel)
     count = _Count(rounds=round_delays, widened=any(p.dtype != torch.float64 for p in model.parameters()))
     populations: list[Population] = []
     projections: list[Projection] = []
@@ -113,6 +119,32 @@ def freeze(model: SpikingModel, *, round_delays: bool = True) -> Network:
         readout=Readout(READOUT, "v", readout.reduce, readout.skip_steps),
         dt=model.dt,
         notes={"frozen": _sentences(count, model), "tail_steps": int(model.tail_steps), "layers": layers},
+    )
+
+
+def _freeze_maps(model: ConvSpikingModel) -> Network:
+    """Freeze a convolutional model: one population a cell, sparse synapses."""
+    names = block_names(model)
+    frozen = freeze_maps(model, names, INPUT)
+    populations, projections = [], []
+    for name, flow, neuron in zip(names, frozen.flows, frozen.neurons, strict=False):
+        populations.append(Population(name, neuron.size, _driven(_record(name, neuron), flow.constant)))
+        projections += frozen.projections(flow, name)
+    readout, last = model.readout, frozen.flows[-1]
+    weight = _array(readout.connection.weight)
+    drive = _bias(readout.connection) + weight @ last.constant
+    populations.append(Population(READOUT, readout.connection.n_out, _driven(_record(READOUT, readout.neuron), drive)))
+    for source, part in last.parts.items():
+        projections.append(Projection(source, READOUT, np.ascontiguousarray((part.T @ weight.T).T)))
+    widened = any(p.dtype != torch.float64 for p in model.parameters())
+    count = _Count(folded=frozen.folded, dropout=frozen.dropout, widened=widened)
+    return Network(
+        populations=tuple(populations),
+        projections=tuple(projections),
+        inputs=(Input(INPUT, model.n_inputs),),
+        readout=Readout(READOUT, "v", readout.reduce, readout.skip_steps),
+        dt=model.dt,
+        notes={"frozen": _sentences(count, model), "tail_steps": int(model.tail_steps)},
     )
 
 
@@ -194,7 +226,7 @@ def _layer(name: str, connection: Linear | DelayedLinear) -> dict[str, Any]:
     return layer
 
 
-def _sentences(count: _Count, model: SpikingModel) -> list[str]:
+def _sentences(count: _Count, model: TrainedModel) -> list[str]:
     sentences = []
     if count.widened:
         sentences.append("Parameters were widened to float64 without changing a value.")
@@ -230,7 +262,7 @@ class ModelJudge:
         latency: No population is early or late.
     """
 
-    def __init__(self, model: SpikingModel) -> None:
+    def __init__(self, model: TrainedModel) -> None:
         self.model = copy.deepcopy(model).double().eval()
         self.name = f"the torch model (torch {torch.__version__.split('+')[0]}, float64)"
         self.latency: Mapping[str, int] = {}

@@ -8,41 +8,24 @@ the logarithm of the factor uses.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from snnsim.errors import InputError
 from snnsim.nn.context import Context
+from snnsim.nn.conv_model import ConvSpikingModel
+from snnsim.nn.initialise_maps import scale_cells
 from snnsim.nn.model import Block, SpikingModel
+from snnsim.nn.rate_search import LayerRate, RateSearch, Total
+from snnsim.nn.trained import TrainedModel
 
 __all__ = ["LayerRate", "initialise_rates"]
-
-Total = Callable[[list[float]], list[float]]
-
-
-@dataclass(frozen=True)
-class LayerRate:
-    """What the initialisation did to one hidden layer.
-
-    Attributes:
-        before: Mean spikes a valid neuron-step before.
-        after: The same afterwards.
-        factor: Factor on the gain; 1.0 if the rate was in range already.
-    """
-
-    before: float
-    after: float
-    factor: float
 
 
 @torch.no_grad()
 def initialise_rates(
-    model: SpikingModel,
+    model: TrainedModel,
     x: Tensor,
     context: Context | None = None,
     *,
@@ -78,56 +61,33 @@ def initialise_rates(
         InputError: A layer cannot reach the range, for example because its input is silent, and ``nearest`` is not
             set.
     """
-    if not 0 < target < 1 or tolerance <= 0 or largest <= 1:
-        raise InputError(
-            f"initialise_rates: expected target in (0, 1), tolerance > 0 and largest > 1, "
-            f"got {target}, {tolerance}, {largest}"
-        )
     mask = None if context is None else context.mask
+    search = RateSearch(target, tolerance, largest, evaluations, nearest, mask, total)
     modes = {module: module.training for module in model.modules()}
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
-    results = []
     try:
+        if isinstance(model, ConvSpikingModel):
+            return scale_cells(model, x, context, search)
+        assert isinstance(model, SpikingModel)
+        results = []
         for index, block in enumerate(cast(list[Block], list(model.blocks))):
             if block.dropout is not None:
                 block.dropout.eval()
-            result, x = _scale(block, x, context, mask, target, tolerance, largest, evaluations, nearest, index, total)
+            result, x = _scale(block, x, context, search, index)
             results.append(result)
+        return results
     finally:
         for module, training in modes.items():
             module.training = training
         for name, value in model.named_buffers():
             value.copy_(buffers[name])
-    return results
-
-
-def _gain(block: Block) -> nn.Parameter:
-    return block.connection.weight if block.norm is None else block.norm.weight
-
-
-def _rate(spikes: Tensor, mask: Tensor | None, total: Total | None) -> float:
-    per_step = spikes.sum(dim=2).double()  # whole numbers: the same sum in any order and over any processes
-    steps = per_step.numel() if mask is None else int(mask.sum())
-    sums = [float(per_step.sum() if mask is None else (per_step * mask).sum()), float(steps)]
-    count, steps_all = sums if total is None else total(sums)
-    return count / (max(1.0, steps_all) * spikes.shape[2])
 
 
 def _scale(
-    block: Block,
-    x: Tensor,
-    context: Context | None,
-    mask: Tensor | None,
-    target: float,
-    tolerance: float,
-    largest: float,
-    evaluations: int,
-    nearest: bool,
-    index: int,
-    total: Total | None,
+    block: Block, x: Tensor, context: Context | None, search: RateSearch, index: int
 ) -> tuple[LayerRate, Tensor]:
-    gain = _gain(block)
+    gain: nn.Parameter = block.connection.weight if block.norm is None else block.norm.weight
     start = gain.clone()
     connected, _ = block.connection(x, None, context)
 
@@ -139,29 +99,6 @@ def _scale(
             current, _ = block.norm(connected, None, context)
         spikes, _ = block.neuron(current, None, context)
         y = spikes + x if block.residual else spikes
-        return _rate(spikes, mask, total), y
+        return search.rate(spikes), y
 
-    low_rate, high_rate = target / (1 + tolerance), target * (1 + tolerance)
-    before, y = run(1.0)
-    if low_rate <= before <= high_rate:
-        return LayerRate(before, before, 1.0), y
-    below, above = (0.0, math.log(largest)) if before < target else (-math.log(largest), 0.0)
-    rate, factor = before, 1.0
-    best = (abs(math.log(max(before, 1e-12) / target)), 1.0, before)
-    for _ in range(evaluations):
-        middle = 0.5 * (below + above)
-        factor = math.exp(middle)
-        rate, y = run(factor)
-        best = min(best, (abs(math.log(max(rate, 1e-12) / target)), factor, rate))
-        if low_rate <= rate <= high_rate:
-            return LayerRate(before, rate, factor), y
-        below, above = (middle, above) if rate < target else (below, middle)
-    if nearest:
-        rate, y = run(best[1])
-        return LayerRate(before, rate, best[1]), y
-    gain.copy_(start)
-    raise InputError(
-        f"initialise_rates: hidden layer {index + 1} does not reach {target:g} spikes a neuron-step: {best[2]:.3g} at "
-        f"a factor of {best[1]:.3g}; is its input silent ({float((x != 0).float().mean()):.3g} of it is not zero), "
-        "or its threshold out of reach?"
-    )
+    return search.find(run, index, x)

@@ -7,12 +7,10 @@ stream is an argument and a result. ``build_model`` makes one from the ``[model]
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from snnsim.errors import InputError
 from snnsim.nn import surrogates
@@ -24,33 +22,14 @@ from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
 from snnsim.nn.recurrent import Recurrent
+from snnsim.nn.trained import Output, State, TrainedModel
 
 if TYPE_CHECKING:
-    from snnsim.recipes.schema import ConnectionSpec, ModelSpec, NeuronSpec
+    from snnsim.recipes.schema import ConnectionSpec, ModelSpec, NeuronSpec, ReadoutSpec
 
-__all__ = ["Block", "Output", "ReadoutBlock", "SpikingModel", "build_model"]
+__all__ = ["Block", "Output", "ReadoutBlock", "SpikingModel", "build_model", "build_neuron", "build_readout"]
 
 Connection = Linear | DelayedLinear
-State = tuple[Any, ...]
-
-
-@dataclass
-class Output:
-    """What a model returns for one batch.
-
-    Attributes:
-        logits: Scores, shape (batch, class).
-        trace: Potentials of the readout, shape (time, batch, class).
-        rates: Mean spikes a valid neuron-step of each block, detached, float64, shape (blocks,).
-        spikes: Spikes of each block before dropout, (time, batch, unit); empty unless recorded.
-        state: What continues the stream.
-    """
-
-    logits: Tensor
-    trace: Tensor
-    rates: Tensor
-    spikes: list[Tensor]
-    state: State
 
 
 class Block(nn.Module):
@@ -189,7 +168,7 @@ class ReadoutBlock(nn.Module):
         return reduce_trace(trace, self.reduce, mask=mask, skip_steps=self.skip_steps)
 
 
-class SpikingModel(nn.Module):
+class SpikingModel(TrainedModel):
     """Hidden blocks and a readout.
 
     Args:
@@ -224,11 +203,6 @@ class SpikingModel(nn.Module):
         """Return the number of input channels."""
         return int(self.layers()[0].connection.n_in)
 
-    @property
-    def n_classes(self) -> int:
-        """Return the number of classes."""
-        return int(self.readout.connection.n_out)
-
     def layers(self) -> list[Any]:
         """Return the hidden blocks and the readout, in order."""
         return [*self.blocks, self.readout]
@@ -236,31 +210,6 @@ class SpikingModel(nn.Module):
     def delay_layers(self) -> list[DelayedLinear]:
         """Return the connections with delays, in order."""
         return [layer.connection for layer in self.layers() if isinstance(layer.connection, DelayedLinear)]
-
-    def forward(
-        self,
-        x: Tensor,
-        state: State | None = None,
-        context: Context | None = None,
-        *,
-        record: bool = False,
-        checkpoint_steps: int | None = None,
-    ) -> Output:
-        """Run all layers over all steps of ``x``, shape (time, batch, n_inputs).
-
-        Args:
-            x: Counts a step.
-            state: State of the stream, or None for silence before step 0.
-            context: Mask of valid steps and keys of dropout.
-            record: Keep the spikes of every block in :attr:`Output.spikes`.
-            checkpoint_steps: In training, keep only the states between stretches of this many steps and run a
-                stretch again when its gradient is due: the same gradients within rounding, least memory at about the
-                root of the number of steps. For models without delays and batch norm.
-        """
-        if checkpoint_steps is not None and self.training and torch.is_grad_enabled():
-            return self._forward_in_stretches(x, state, context, checkpoint_steps, record)
-        trace, counts, recorded, new = self._run(x, state, context, record)
-        return Output(self.readout.scores(trace, context), trace, self._rates(counts, x, context), recorded, new)
 
     def _run(
         self, x: Tensor, state: State | None, context: Context | None, record: bool
@@ -283,87 +232,15 @@ class SpikingModel(nn.Module):
         new.append(after)
         return trace, torch.stack(counts) if counts else torch.zeros(0, dtype=torch.float64), recorded, tuple(new)
 
-    def _rates(self, counts: Tensor, x: Tensor, context: Context | None) -> Tensor:
-        mask = None if context is None else context.mask
-        steps = x.shape[0] * x.shape[1] if mask is None else int(mask.sum())
-        sizes = torch.tensor([max(1, steps * block.connection.n_out) for block in self.layers()[:-1]])
-        return counts / sizes if counts.numel() else counts.float()
+    def hidden_sizes(self) -> list[int]:
+        """Return the neurons of every hidden block."""
+        return [int(block.connection.n_out) for block in self.layers()[:-1]]
 
-    def _forward_in_stretches(
-        self, x: Tensor, state: State | None, context: Context | None, steps: int, record: bool
-    ) -> Output:
-        """Run stretch after stretch; a stretch keeps its first state only and is run again in the backward pass."""
-        if steps < 1:
-            raise InputError(f"checkpoint_steps: expected at least 1, got {steps}")
-        if record:
-            raise InputError("checkpoint_steps: recorded spikes of all steps would keep what checkpoints save")
+    def stretches_depend(self) -> str | None:
+        """Return what lets stretches of time depend on each other besides the state, or None."""
         if self.delay_layers() or any(block.norm is not None for block in cast(list[Block], list(self.blocks))):
-            raise InputError(
-                "checkpoint_steps: expected layers without delays and without batch norm, whose stretches are "
-                "independent but for the state; train this model without it"
-            )
-        traces, total = [], torch.zeros(len(self.blocks), dtype=torch.float64)
-        for start in range(0, max(1, x.shape[0]), steps):
-            part = context
-            if context is not None and context.mask is not None:
-                part = replace(context, mask=context.mask[start : start + steps])
-            trace, counts, _, state = checkpoint(
-                self._run, x[start : start + steps], state, part, False, use_reentrant=False, preserve_rng_state=False
-            )
-            traces.append(trace)
-            total = total + counts.detach()
-        trace = torch.cat(traces)
-        rates = self._rates(total, x, context)
-        return Output(self.readout.scores(trace, context), trace, rates, [], cast(State, state))
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the trained parameters by role.
-
-        ``weights``: synaptic weights; ``norm``: batch norm and biases; ``positions``: delay positions;
-        ``neuron``: time constants, thresholds and other learned neuron parameters.
-        """
-        groups: dict[str, list[nn.Parameter]] = {"weights": [], "norm": [], "positions": [], "neuron": []}
-        for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            leaf = name.rsplit(".", 1)[-1]
-            if leaf == "position":
-                group = "positions"
-            elif ".norm." in name or leaf == "bias":
-                group = "norm"
-            elif leaf in ("weight", "recurrent_weight"):
-                group = "weights"
-            else:
-                group = "neuron"
-            groups[group].append(parameter)
-        return groups
-
-    def clamp_(self) -> None:
-        """Bring delay positions and neuron parameters back into range; call after every optimiser step."""
-        for module in self.modules():
-            clamp: Any = getattr(module, "clamp_", None)
-            if module is not self and clamp is not None:
-                clamp()
-
-    def set_sigma(self, sigma: float) -> None:
-        """Set the stored width SIG of every connection with learned delays, recurrent ones too (steps)."""
-        for name, buffer in self.named_buffers():
-            if name.endswith(".sigma"):
-                buffer.fill_(sigma)
-
-    def fix_delays(self) -> None:
-        """Round every learned delay and leave it so; the weights go on learning with the delays of evaluation."""
-        for module in self.modules():
-            if isinstance(module, (DelayedLinear, Recurrent)):
-                module.fix_delays()
-
-    def mean_delay(self) -> float:
-        """Return the mean delay over all taps of the feed-forward delay layers, in seconds (0 without any)."""
-        total, count = 0.0, 0
-        for layer in self.delay_layers():
-            total += float((layer.n_delays // 2 - layer.position.detach().double()).mean()) * layer.weight.numel()
-            count += layer.weight.numel()
-        return total / count * self.dt if count else 0.0
+            return "delays or batch norm"
+        return None
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the hidden blocks and the readout."""
@@ -399,7 +276,8 @@ def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generato
     )
 
 
-def _neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
+def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
+    """Return the neurons of a recipe's ``[model.neuron]`` table."""
     surrogate = getattr(surrogates, spec.surrogate.name)(**spec.surrogate.arguments())
     common: dict[str, Any] = {
         "dt": dt,
@@ -431,7 +309,17 @@ def _neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
     )
 
 
-def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed: int = 0) -> SpikingModel:
+def build_readout(spec: ReadoutSpec, connection: Connection, dt: float) -> ReadoutBlock:
+    """Return the output layer of a recipe's ``[model.readout]`` table behind a connection."""
+    membrane: dict[str, Any] = {"beta": spec.beta(dt)} if spec.tau_law == "euler" else {"tau_mem": spec.tau_mem}
+    size = connection.n_out
+    output: LI | CubaLI = LI(size, dt=dt, **membrane)
+    if spec.neuron == "cubali":
+        output = CubaLI(size, dt=dt, tau_syn=spec.tau_syn, **membrane)
+    return ReadoutBlock(connection, output, reduce=spec.reduce, skip_steps=spec.skip_steps)
+
+
+def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed: int = 0) -> TrainedModel:
     """Build the network that a recipe's ``[model]`` table describes.
 
     Args:
@@ -442,14 +330,19 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
         seed: Seed of the initial weights, delays and heterogeneous parameters.
 
     Returns:
-        A float32 model in training mode.
+        A float32 model in training mode: :class:`SpikingModel`, or
+        :class:`~snnsim.nn.conv_model.ConvSpikingModel` where the table has ``conv``.
     """
+    if spec.conv is not None:
+        from snnsim.nn.conv_presets import build_conv_model
+
+        return build_conv_model(spec, n_inputs, n_classes, dt, seed)
     generator = torch.Generator().manual_seed(seed)
     blocks = []
     n_in = n_inputs
     for index, size in enumerate(spec.hidden):
         connection = _connection(spec.connection, n_in, size, dt, generator)
-        neuron = _neuron(spec.neuron, size, dt, seed + index)
+        neuron = build_neuron(spec.neuron, size, dt, seed + index)
         if spec.recurrent:
             delay = dt if spec.recurrent_delay is None else spec.recurrent_delay
             neuron = Recurrent(neuron, delay_steps=max(1, round(delay / dt)), generator=generator)
@@ -464,14 +357,7 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
         )
         n_in = size
     connection = _connection(spec.readout_connection(), n_in, n_classes, dt, generator)
-    membrane: dict[str, Any] = {"beta": spec.readout.beta(dt)} if spec.readout.tau_law == "euler" else {}
-    if not membrane:
-        membrane["tau_mem"] = spec.readout.tau_mem
-    if spec.readout.neuron == "li":
-        output: LI | CubaLI = LI(n_classes, dt=dt, **membrane)
-    else:
-        output = CubaLI(n_classes, dt=dt, tau_syn=spec.readout.tau_syn, **membrane)
-    readout = ReadoutBlock(connection, output, reduce=spec.readout.reduce, skip_steps=spec.readout.skip_steps)
+    readout = build_readout(spec.readout, connection, dt)
     model = SpikingModel(blocks, readout, dt=dt, tail_steps=spec.tail(dt))
     _draw_weights(model, spec, generator)
     return model

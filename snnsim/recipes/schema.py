@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from snnsim.recipes.conv_schema import ConvSpec
 from snnsim.recipes.spec import Spec
 from snnsim.recipes.train_schema import (
     AugmentSpec,
@@ -25,6 +26,7 @@ from snnsim.recipes.train_schema import (
 __all__ = [
     "AugmentSpec",
     "ConnectionSpec",
+    "ConvSpec",
     "DataSpec",
     "GroupSpec",
     "InitialSpec",
@@ -254,11 +256,16 @@ class InitialSpec(Spec):
     readout: NormalSpec | None = None
 
 
+NOT_CONV = ("hidden", "connection", "initial", "batch_norm", "recurrent", "recurrent_delay", "residual")
+"""Keys of ``[model]`` that say nothing about a convolutional network."""
+
+
 class ModelSpec(Spec):
-    """The network: hidden layers of one kind, then a readout.
+    """The network: hidden layers of one kind, or a convolutional network, then a readout.
 
     Attributes:
         hidden: Neurons of each hidden layer.
+        conv: Convolutional network instead of ``hidden``; neuron, dropout, initial_rate and readout hold for it too.
         neuron: Hidden neurons.
         connection: Feed-forward connections.
         batch_norm: Batch norm over time and batch before the neurons.
@@ -274,7 +281,8 @@ class ModelSpec(Spec):
         tail_steps: Empty steps appended at the input; none means ``L // 2`` for every delayed layer.
     """
 
-    hidden: list[int] = Field(min_length=1)
+    hidden: list[int] = Field(default_factory=list)
+    conv: ConvSpec | None = None
     neuron: NeuronSpec = NeuronSpec()
     connection: ConnectionSpec = ConnectionSpec()
     batch_norm: bool = True
@@ -289,6 +297,10 @@ class ModelSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> ModelSpec:
+        if self.conv is not None:
+            self._check_conv()
+        elif not self.hidden:
+            raise ValueError("expected hidden layers (hidden = [128, 128]) or a table [model.conv], got neither")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
         if self.initial.recurrent is not None and not self.recurrent:
@@ -299,6 +311,14 @@ class ModelSpec(Spec):
             raise ValueError("recurrent_delay needs recurrent = true")
         return self
 
+    def _check_conv(self) -> None:
+        fields = type(self).model_fields
+        wrong = [k for k in NOT_CONV if getattr(self, k) != fields[k].get_default(call_default_factory=True)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} says nothing about a convolutional network; remove it or [model.conv]")
+        if self.readout.connection is not None:
+            raise ValueError("readout.connection: the readout of a convolutional network has no delays; remove it")
+
     def readout_connection(self) -> ConnectionSpec:
         """Return the connection into the readout: the hidden one, with the readout's kind if it names one."""
         if self.readout.connection in (None, self.connection.kind):
@@ -307,8 +327,8 @@ class ModelSpec(Spec):
 
     def tail(self, dt: float) -> int:
         """Return the empty steps appended at the input, so that delayed spikes still reach the readout."""
-        if self.tail_steps is not None:
-            return self.tail_steps
+        if self.tail_steps is not None or self.conv is not None:
+            return self.tail_steps or 0
         half = self.connection.kernel_steps(dt) // 2
         layers = len(self.hidden) if self.connection.kind == "delayed" else 0
         layers += self.readout_connection().kind == "delayed"
@@ -322,11 +342,13 @@ class DataSpec(Spec):
         dt: Time step, seconds.
         align: ``first-spike`` (time starts at a sample's first event) or ``zero``.
         channels: Pool neighbouring channels until at most this many are left; none keeps all.
+        repeat_steps: Steps for which a still image is shown, its values the input of every step; none for events.
     """
 
     dt: float = Field(default=0.01, gt=0)
     align: Literal["first-spike", "zero"] = "first-spike"
     channels: int | None = Field(default=140, ge=1)
+    repeat_steps: int | None = Field(default=None, ge=1)
 
     def pool(self, n_units: int) -> int:
         """Return how many neighbouring channels are summed into one (700 channels to 140: 5)."""

@@ -90,7 +90,7 @@ class Display:
     def _start(self, facts: dict[str, Any]) -> None:
         recipe, data, model = facts["recipe"], facts["data"], facts["model"]
         self.started, self.first_epoch = time.monotonic(), int(facts["epoch"])
-        self.epochs, self.layers = recipe.train.epochs, len(model.blocks)
+        self.epochs, self.layers = recipe.train.epochs, len(model.hidden_sizes())
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         held = 0 if data.valid is None else len(data.valid)
         self.line(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from snnsim.errors import InputError
 from snnsim.events import Events
@@ -17,8 +18,10 @@ from snnsim.learning.eventprop import continuous_output
 from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import TensorStream
 from snnsim.nn.context import Context
+from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.inference import infer, infers
 from snnsim.nn.model import SpikingModel
+from snnsim.nn.trained import Output, TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.distributed import World
 from snnsim.training.prepare import pool_units, prepare_split, stream
@@ -63,17 +66,23 @@ class EvalResult:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def fan_out(model: SpikingModel) -> tuple[list[int], list[int]]:
-    """Return the synapses of one source: of every connection in order, and of every layer's recurrence."""
-    forward = [layer.connection.n_out * getattr(layer.connection, "taps", 1) for layer in model.layers()]
-    recurrent = []
+def fan_out(model: TrainedModel) -> tuple[list[float], list[float]]:
+    """Return the synapses of one source: of every connection in order, and of every layer's recurrence.
+
+    In a convolutional network a source's synapses depend on its place; these are means over places.
+    """
+    if isinstance(model, ConvSpikingModel):
+        return model.fan_out(), [0.0] * len(model.hidden_sizes())
+    assert isinstance(model, SpikingModel)
+    forward = [float(layer.connection.n_out) * getattr(layer.connection, "taps", 1) for layer in model.layers()]
+    recurrent: list[float] = []
     for block in model.blocks:
         weight = getattr(block.neuron, "weight", None)
         recurrent.append(0 if weight is None or weight.dim() < 2 else int(weight.shape[0]))
     return forward, recurrent
 
 
-def operations_a_sample(model: SpikingModel, input_events: float, spikes: list[float], n_samples: int) -> float:
+def operations_a_sample(model: TrainedModel, input_events: float, spikes: list[float], n_samples: int) -> float:
     """Return the effective synaptic operations a sample: every active source and step times its synapses.
 
     Args:
@@ -89,9 +98,16 @@ def operations_a_sample(model: SpikingModel, input_events: float, spikes: list[f
     return float(total) / max(1, n_samples)
 
 
+def _output(model: TrainedModel, x: Tensor, context: Context) -> Output:
+    if isinstance(model, SpikingModel) and x.dtype == torch.float32 and infers(model):
+        return infer(model, x, context)
+    output: Output = model(x, None, context)
+    return output
+
+
 @torch.no_grad()
 def evaluate_model(
-    model: SpikingModel, events: Events, recipe: Recipe, pool: int, *, world: World | None = None
+    model: TrainedModel, events: Events, recipe: Recipe, pool: int, *, world: World | None = None
 ) -> EvalResult:
     """Evaluate a torch model in evaluation mode: rounded delays, no dropout, every sample on its own steps.
 
@@ -111,21 +127,21 @@ def evaluate_model(
     model.eval()
     part = events.subset(np.arange(len(events))[world.part(len(events))]) if world.size > 1 else events
     batches = stream(part, recipe, pool, model.tail_steps, seed=0, training=False)
-    quick = infers(model)
     logits, losses = [], []
-    weighted = np.zeros(len(model.blocks))
+    weighted = np.zeros(len(model.hidden_sizes()))
     neuron_steps = 0.0
     inputs = 0.0
-    sizes = np.array([layer.connection.n_out for layer in model.layers()[:-1]], dtype=np.float64)
+    sizes = np.array(model.hidden_sizes(), dtype=np.float64)
     for batch in batches.epoch(0):
         mask = torch.from_numpy(batch.mask)
         context = Context(mask=mask, sample_id=torch.from_numpy(batch.sample_id))
         x = torch.from_numpy(batch.x)
         spec = recipe.train
         if spec.learning == "eventprop":
+            assert isinstance(model, SpikingModel)
             output = continuous_output(model, TensorStream(x, context), shaping=spec.rule.shaping)
         else:
-            output = infer(model, x, context) if quick and x.dtype == torch.float32 else model(x, None, context)
+            output = _output(model, x, context)
         loss = Loss(torch.from_numpy(batch.labels), spec.loss, 0.0, spec.mse_share, spec.mse_target)
         logits.append(output.logits.double())
         losses.append(loss.of_samples(output, mask, model.readout.skip_steps).double())

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from snnsim.files import write_json
-from snnsim.nn.model import SpikingModel, build_model
+from snnsim.nn.model import build_model
+from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import load_tensors, save_tensors
 from snnsim.training.distributed import World
@@ -73,7 +74,7 @@ class TrainResult:
 
 def finish(
     folder: RunFolder,
-    model: SpikingModel,
+    model: TrainedModel,
     recipe: Recipe,
     data: Prepared,
     best: dict[str, Any] | None,
@@ -85,7 +86,7 @@ def finish(
     stored = folder.result()
     if stored is not None:
         return TrainResult.from_dict(folder.path, stored)
-    candidates: dict[str, SpikingModel] = {"last-epoch": model}
+    candidates: dict[str, TrainedModel] = {"last-epoch": model}
     if world.leads:
         save_tensors(folder.path / "last.safetensors", dict(model.state_dict()))
     world.wait()
@@ -128,11 +129,14 @@ def finish(
     return result
 
 
-def _freeze(folder: RunFolder, candidates: dict[str, SpikingModel], round_delays: bool) -> None:
+def _freeze(folder: RunFolder, candidates: dict[str, TrainedModel], round_delays: bool) -> None:
+    from snnsim.nn.conv_model import ConvSpikingModel
     from snnsim.nn.freeze import freeze
 
     names = {"last-epoch": "last", "best-validation": "best"}
     for label, candidate in candidates.items():
+        if isinstance(candidate, ConvSpikingModel):
+            continue  # a synapse for every use of a shared weight: made when somebody asks for it
         training = candidate.training
         candidate.eval()
         freeze(candidate, round_delays=round_delays).save(folder.path / f"{names[label]}.snn.h5")

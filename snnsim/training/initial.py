@@ -8,14 +8,14 @@ import torch
 from snnsim.datasets.batches import Batch
 from snnsim.nn.context import Context
 from snnsim.nn.initialise import LayerRate, initialise_rates
-from snnsim.nn.model import SpikingModel
+from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.distributed import World
 
 __all__ = ["scale_to_rate"]
 
 
-def scale_to_rate(model: SpikingModel, batch: Batch, recipe: Recipe, seed: int, world: World) -> list[LayerRate]:
+def scale_to_rate(model: TrainedModel, batch: Batch, recipe: Recipe, seed: int, world: World) -> list[LayerRate]:
     """Scale the hidden layers of ``model`` to ``model.initial_rate`` spikes a neuron-step on one batch.
 
     Every process takes its part of the batch; spikes are counted over all of them, so that all find the same factors.

@@ -55,11 +55,16 @@ class Prepared:
         return -(-self.n_units // self.pool)
 
 
+def _framed(events: Events, recipe: Recipe) -> Events:
+    spec = recipe.data
+    return frame(events, spec.align, dt=spec.dt, repeat_steps=spec.repeat_steps)
+
+
 def _aligned(events: Events, recipe: Recipe, n_units: int, least_steps: int) -> Events:
     if len(events) == 0:
         raise InputError("data: expected at least one sample, got an empty split")
     wide = events if events.n_units == n_units else events.widen(n_units)
-    framed = frame(wide, align=recipe.data.align, dt=recipe.data.dt)
+    framed = _framed(wide, recipe)
     if int(framed.n_steps(recipe.data.dt).min()) >= least_steps:
         return framed
     return replace_fields(framed, duration=np.maximum(framed.duration, least_steps * recipe.data.dt))
@@ -68,7 +73,7 @@ def _aligned(events: Events, recipe: Recipe, n_units: int, least_steps: int) -> 
 def _least_steps(recipe: Recipe, dataset: Dataset) -> int:
     if recipe.train.padding == "masked":
         return 0
-    return int(frame(dataset.train, align=recipe.data.align, dt=recipe.data.dt).n_steps(recipe.data.dt).max(initial=0))
+    return int(_framed(dataset.train, recipe).n_steps(recipe.data.dt).max(initial=0))
 
 
 def prepare(recipe: Recipe, dataset: Dataset, seed: int) -> Prepared:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from snnsim.errors import SnnsimFileError
-from snnsim.nn.model import SpikingModel, build_model
+from snnsim.nn.model import build_model
+from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import load_tensors, newest_checkpoint
 from snnsim.training.run_folder import RunFolder
@@ -64,7 +65,7 @@ class Run:
         """The labelled accuracies, or None if the run is not finished."""
         return self.folder.result()
 
-    def model(self, which: Which | None = None) -> SpikingModel:
+    def model(self, which: Which | None = None) -> TrainedModel:
         """Rebuild the trained model, in evaluation mode.
 
         Args:
@@ -98,7 +99,7 @@ class Run:
         return model.eval()
 
     def network(self, which: Which | None = None) -> Network:
-        """Return the frozen network: the stored one, or the model frozen now for a run that was stopped."""
+        """Return the frozen network: the stored one, or the model frozen now (a stopped run, a convolutional model)."""
         which = which or self.default
         path = self.path / f"{which}.snn.h5"
         if path.is_file():

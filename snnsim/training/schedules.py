@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
 from snnsim.errors import InputError
-from snnsim.nn.model import SpikingModel
+from snnsim.nn.trained import TrainedModel
 from snnsim.recipes.schema import ConnectionSpec, GroupSpec, ScheduleSpec, TrainSpec
 
 __all__ = [
@@ -91,7 +91,7 @@ class GroupOptimiser:
         return float(self.optimiser.param_groups[0]["lr"])
 
 
-def parameter_groups(model: SpikingModel) -> dict[str, list[dict[str, Any]]]:
+def parameter_groups(model: TrainedModel) -> dict[str, list[dict[str, Any]]]:
     """Sort trainable parameters into ``weights``, ``positions`` and ``neuron``.
 
     Within weights, batch norm and biases are a second list without weight decay.
@@ -113,7 +113,7 @@ def parameter_groups(model: SpikingModel) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def build_optimisers(model: SpikingModel, spec: TrainSpec, batches_per_epoch: int) -> list[GroupOptimiser]:
+def build_optimisers(model: TrainedModel, spec: TrainSpec, batches_per_epoch: int) -> list[GroupOptimiser]:
     """Build one optimiser with its schedule for every group of parameters that the model has.
 
     Args:

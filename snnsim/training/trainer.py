@@ -16,7 +16,8 @@ from snnsim.learning import EventProp, Loss, TensorStream, gradient_cosine, make
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
-from snnsim.nn.model import SpikingModel, build_model
+from snnsim.nn.model import build_model
+from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import (
     restore_state,
@@ -61,7 +62,7 @@ class Trainer:
         self.data = data
         self.seed = seed
         self.world = world or World()
-        self.model: SpikingModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
+        self.model: TrainedModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
         self.density = input_density(data, recipe, self.model.tail_steps)
         self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
         self.batches = stream(data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True)
@@ -81,7 +82,7 @@ class Trainer:
                 f"train.rule.wake looks for neurons that were silent in all samples: expected one process, got "
                 f"{self.world.size}; use wake = 0"
             )
-        self.sizes = [int(layer.connection.n_out) for layer in self.model.layers()[:-1]]
+        self.sizes = self.model.hidden_sizes()
         self.step = 0
         self.epoch = 0
         self.batch = 0

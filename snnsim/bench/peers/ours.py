@@ -56,7 +56,7 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     from snnsim.nn.context import Context
     from snnsim.nn.formulation import choose_formulations
     from snnsim.nn.inference import infer
-    from snnsim.nn.model import build_model
+    from snnsim.nn.model import SpikingModel, build_model
     from snnsim.recipes import load_recipe
     from snnsim.training.schedules import build_optimisers
 
@@ -71,6 +71,7 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
         changes += [f"model.recurrent={str(task['kind'] == 'recurrent').lower()}"]
     recipe = load_recipe(base, changes)
     model = build_model(recipe.model, sizes[0], sizes[-1], recipe.data.dt, 0)
+    assert isinstance(model, SpikingModel)
     if task["kind"] == "delay":
         model.set_sigma(task["sigma"])
     optimisers = build_optimisers(model, recipe.train, 100)
