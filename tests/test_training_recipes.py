@@ -15,7 +15,10 @@ from snnsim.training import train
 FEWER = ["train.batch_size=32", "train.epochs=8"]
 
 
-ON_CHANNELS = [name for name in list_recipes() if load_recipe(name).model.conv is None]
+ELSEWHERE = {"shd-eventprop"}
+"""Its published weights suit 700 channels and leave the toy silent; test_training_eventprop.py has it learn."""
+
+ON_CHANNELS = [name for name in list_recipes() if load_recipe(name).model.conv is None and name not in ELSEWHERE]
 """Recipes for maps of pixels learn in test_training_conv.py."""
 
 
