@@ -317,22 +317,20 @@ class _ModelRun(_Run):
         self.model, self.stream, self.name = model, stream, rule.name
         self.state: Any = None
         self.trace: Tensor | None = None
-        self.total: Tensor | None = None
+        self.fired = torch.zeros(len(model.hidden_sizes()), dtype=torch.float64)
 
     def begin(self, learning: bool) -> None:
-        self.state, self.total = None, None
+        self.state, self.fired = None, torch.zeros_like(self.fired)
 
     def forward(self, start: int, stop: int, keep: bool) -> Tensor:
         context = part_of(self.stream.context, start, stop)
         with torch.set_grad_enabled(keep):
-            output = self.model(self.stream.chunk(start, stop), self.state, context)
-        self.state = detach_state(output.state)
-        mask = context.mask
-        rates = output.rates.double() * float(self.stream.batch if mask is None else int(mask.sum()))
-        self.total = rates if self.total is None else self.total + rates
-        self.trace = output.trace
-        trace: Tensor = output.trace.detach()
-        return trace
+            trace, fired, _, state = self.model.run_stretch(self.stream.chunk(start, stop), self.state, context, False)
+        self.state = detach_state(state)
+        self.fired = self.fired + fired.detach().double()
+        self.trace = trace
+        values: Tensor = trace.detach()
+        return values
 
     def backward(self, error: Tensor, start: int, stop: int, by_spike: list[Tensor]) -> None:
         assert self.trace is not None
@@ -349,5 +347,5 @@ class _ModelRun(_Run):
         )
 
     def rates(self) -> Tensor:
-        assert self.total is not None
-        return self.total / max(1.0, valid_neuron_steps(self.stream))
+        steps = max(1.0, valid_neuron_steps(self.stream))
+        return self.fired / (steps * torch.tensor(self.model.hidden_sizes(), dtype=torch.float64))

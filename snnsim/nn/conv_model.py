@@ -122,9 +122,10 @@ class ConvSpikingModel(TrainedModel):
         trace, readout_state = self.readout.integrate(values, readout_state, context)
         return values, trace, (body_state, factors, readout_state)
 
-    def _run(
+    def run_stretch(
         self, x: Tensor, state: State | None, context: Context | None, record: bool
     ) -> tuple[Tensor, Tensor, list[Tensor], State]:
+        """Run all layers without reducing the trace; see the base class."""
         watch = Watch(record=record)
         _, trace, new = self.run_body(x, state, context, watch)
         counts = torch.stack(watch.counts) if watch.counts else torch.zeros(0, dtype=torch.float64)

@@ -211,7 +211,7 @@ class SpikingModel(TrainedModel):
         """Return the connections with delays, in order."""
         return [layer.connection for layer in self.layers() if isinstance(layer.connection, DelayedLinear)]
 
-    def _run(
+    def run_stretch(
         self, x: Tensor, state: State | None, context: Context | None, record: bool
     ) -> tuple[Tensor, Tensor, list[Tensor], State]:
         """Return the trace, the spikes of every block in valid steps, the recorded spikes and the state."""

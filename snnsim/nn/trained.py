@@ -74,10 +74,15 @@ class TrainedModel(nn.Module):
         """Return what lets stretches of time depend on each other besides the state, or None."""
 
     @abstractmethod
-    def _run(
+    def run_stretch(
         self, x: Tensor, state: State | None, context: Context | None, record: bool
     ) -> tuple[Tensor, Tensor, list[Tensor], State]:
-        """Return the trace, the spikes of every layer in valid steps, the recorded spikes and the state."""
+        """Do what :meth:`forward` does, without scores, so that a stretch may be as short as one step.
+
+        Returns:
+            The trace, (time, batch, class); the spikes of every hidden layer in valid steps, float64, (layers,); the
+            recorded spikes; the state.
+        """
 
     def delay_layers(self) -> list[DelayedLinear]:
         """Return the connections with delays, in order."""
@@ -105,7 +110,7 @@ class TrainedModel(nn.Module):
         """
         if checkpoint_steps is not None and self.training and torch.is_grad_enabled():
             return self._forward_in_stretches(x, state, context, checkpoint_steps, record)
-        trace, counts, recorded, new = self._run(x, state, context, record)
+        trace, counts, recorded, new = self.run_stretch(x, state, context, record)
         return Output(self.readout.scores(trace, context), trace, self._rates(counts, x, context), recorded, new)
 
     def _rates(self, counts: Tensor, x: Tensor, context: Context | None) -> Tensor:
@@ -133,7 +138,13 @@ class TrainedModel(nn.Module):
             if context is not None and context.mask is not None:
                 part = replace(context, mask=context.mask[start : start + steps])
             trace, counts, _, state = checkpoint(
-                self._run, x[start : start + steps], state, part, False, use_reentrant=False, preserve_rng_state=False
+                self.run_stretch,
+                x[start : start + steps],
+                state,
+                part,
+                False,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
             traces.append(trace)
             total = total + counts.detach()
