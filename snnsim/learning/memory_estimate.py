@@ -113,7 +113,7 @@ def _bptt(layers: list[Any], hidden: list[int], steps: int, batch: int) -> float
 def _sltt(layers: list[Any], hidden: list[int], n_steps: int, batch: int, chunk_steps: int | None) -> float:
     """What one stretch keeps, and with delays the stretches that wait for later errors."""
     histories = [layer.connection.n_delays - 1 if layer in _delayed(layers) else 0 for layer in layers]
-    size = min(n_steps, chunk_steps or max(-(-ROWS // batch), 2 * max(histories)))
+    size = min(n_steps, chunk_steps or max(-(-ROWS // batch), max(histories) // 2))
     weights = sum(layer.connection.weight.numel() for layer in layers)
     if not any(histories):
         widest = max([*hidden, layers[0].connection.n_in])

@@ -210,7 +210,7 @@ class _StageRun(_Run):
         self.rule, self.model, self.stream = rule, model, stream
         self.dtype = stream.chunk(0, 1).dtype
         self.history = max((layer.n_delays - 1 for layer in model.delay_layers()), default=0)
-        self.chunk_steps = rule.chunk_steps or max(-(-ROWS // stream.batch), 2 * self.history)
+        self.chunk_steps = rule.chunk_steps or max(-(-ROWS // stream.batch), self.history // 2)
         self.stages: list[Stage] = []
         self.leaves = Leaves()
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from snnsim.errors import MissingLibraryError
+from snnsim.learning.memory_estimate import format_bytes
 
 __all__ = ["Display", "TensorBoardLog", "chain", "format_seconds"]
 
@@ -104,6 +105,10 @@ class Display:
                     f"{rate.before:.2g} -> {rate.after:.2g} spikes a neuron and step"
                 )
         self._formulations(facts["formulations"])
+        memory = [f"{format_bytes(size)} with {rule}" for rule, size in facts.get("memory", {}).items()]
+        if memory:
+            others = f" ({', '.join(memory[1:])})" if memory[1:] else ""
+            self.line(f"memory of a training step: about {memory[0]}{others}")
         if self.first_epoch:
             self.line(f"resumed after epoch {self.first_epoch}")
         if self.console.is_terminal and self.first_epoch < self.epochs:

@@ -30,6 +30,7 @@ from snnsim.training.distributed import World, process_group
 from snnsim.training.evaluation import evaluate_model
 from snnsim.training.finish import TrainResult, finish
 from snnsim.training.interrupt import TrainingInterrupted, stop_on_signal
+from snnsim.training.memory import expected_memory, memory_warning
 from snnsim.training.prefetch import ahead
 from snnsim.training.prepare import prepare
 from snnsim.training.run_folder import RunFolder, versions
@@ -120,7 +121,14 @@ def _train(
         tell = _silent
     epochs = recipe.train.epochs
     facts = {"recipe": recipe, "data": data, "model": trainer.model, "epoch": trainer.epoch, "out": folder.path}
-    tell("start", {**facts, "initial_rates": trainer.initial_rates, "formulations": trainer.formulations})
+    memory = expected_memory(trainer.model, recipe, trainer.longest(), -(-recipe.train.batch_size // world.size))
+    tell(
+        "start",
+        {**facts, "initial_rates": trainer.initial_rates, "formulations": trainer.formulations, "memory": memory},
+    )
+    too_large = memory_warning(memory)
+    if too_large is not None:
+        tell("warning", {"text": too_large})
     last_checkpoint = time.monotonic()
 
     def checkpoint() -> None:

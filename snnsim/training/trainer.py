@@ -93,6 +93,10 @@ class Trainer:
         self.metrics_length = 0
         self.initial_rates: list[LayerRate] = []
 
+    def longest(self) -> int:
+        """Return the steps of the longest batch."""
+        return self.batches.pad_to or int(self.batches.n_steps.max())
+
     def initialise(self) -> None:
         """Scale the hidden layers to the recipe's initial rate, if it has one and nothing has been learned yet."""
         if self.step == 0 and self.recipe.model.initial_rate is not None:

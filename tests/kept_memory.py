@@ -1,0 +1,65 @@
+"""How much memory a rule keeps while it goes through a sequence that nobody holds as a whole."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnsim.learning import Loss
+from snnsim.nn.context import Context
+
+DOMAIN = np.lib.tracemalloc_domain
+
+
+class Drawn:
+    """A stream that makes its inputs when they are asked for, keeps none, and counts memory when the last are."""
+
+    def __init__(self, n_steps: int, batch: int, n_inputs: int, rate: float, dtype: torch.dtype) -> None:
+        self.n_steps, self.batch, self.context = n_steps, batch, Context(None, torch.arange(batch))
+        self.n_inputs, self.rate, self.dtype = n_inputs, rate, dtype
+        self.bytes = 0
+
+    def chunk(self, start: int, stop: int) -> Tensor:
+        if stop == self.n_steps:
+            gc.collect()
+            tensors = sum(item.nbytes for item in gc.get_objects() if issubclass(type(item), Tensor))
+            arrays = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, DOMAIN)])
+            self.bytes = tensors + sum(trace.size for trace in arrays.traces)
+        rows = []
+        for step in range(start, stop):
+            generator = torch.Generator().manual_seed(100 + step)
+            rows.append(torch.rand(1, self.batch, self.n_inputs, generator=generator) < self.rate)
+        return torch.cat(rows).to(self.dtype)
+
+
+class Saved:
+    """A tensor that a graph keeps, and the sizes of all that are kept now and at most."""
+
+    now = peak = 0
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        Saved.now += tensor.nbytes
+        Saved.peak = max(Saved.peak, Saved.now)
+
+    def __del__(self) -> None:
+        Saved.now -= self.tensor.nbytes
+
+
+def needs(rule: Any, network: Any, steps: int, kind: Any = "per_step", *, batch: int = 16, rate: float = 0.3) -> int:
+    """Bytes: tensors and arrays alive before the last step, and the most that graphs kept at once."""
+    network.zero_grad(set_to_none=True)
+    stream = Drawn(steps, batch, network.n_inputs, rate, next(network.parameters()).dtype)
+    Saved.now = Saved.peak = 0
+    tracemalloc.start()
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+            rule.gradients(network, stream, Loss(torch.arange(batch) % network.n_classes, kind))
+    finally:
+        tracemalloc.stop()
+    return stream.bytes + Saved.peak
