@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kept_memory import Saved, needs
+from kept_memory import assert_flat, kept
 
 from snnsim.learning import BPTT, SLTT, SLTTK
 from snnsim.learning.fused_stages import fits
@@ -27,21 +27,14 @@ def test_256_steps_take_the_memory_of_4(events: bool) -> None:
     assert fits(model) is events
     for rule in (SLTT(), SLTT(two_pass=True)):
         kind = "cross_entropy" if rule == SLTT(two_pass=True) else "per_step"
-        needs(rule, model, 4, kind, batch=128)
-        graphs = []
-        for steps in (4, 256):
-            needs(rule, model, steps, kind, batch=128)
-            graphs.append(Saved.peak)
-        assert graphs[1] <= 1.05 * graphs[0], (rule, graphs)
-        assert events or graphs[0] > 4 * 128 * 64 * 4
-        # everything that is alive, from the third stretch on
-        short, long = (needs(rule, model, steps, kind, batch=128) for steps in (12, 256))
-        assert long <= 1.05 * short, (rule, short, long)
-    assert needs(SLTTK(26), model, 256, batch=128) <= 1.05 * needs(SLTT(), model, 256, batch=128)
-    for steps in (4, 256):
-        needs(BPTT(), model, steps, batch=8)
-        graphs.append(Saved.peak)
-    assert graphs[-1] > 20 * graphs[-2]
+        kept(rule, model, 4, kind, batch=128)
+        four, twelve, many = (kept(rule, model, steps, kind, batch=128) for steps in (4, 12, 256))
+        assert many.graphs <= 1.05 * four.graphs, rule
+        assert events or four.graphs > 4 * 128 * 64 * 4
+        assert_flat(twelve, many, 244 * 128 * 192 * 4)  # arrays that are alive from the third stretch on
+    few, many = (kept(rule, model, 256, batch=128) for rule in (SLTTK(26), SLTT()))
+    assert few.arrays + few.graphs <= 1.05 * (many.arrays + many.graphs)
+    assert kept(BPTT(), model, 256, batch=8).graphs > 20 * kept(BPTT(), model, 4, batch=8).graphs
 
 
 @pytest.mark.parametrize(("hidden", "chunk"), [([32], None), ([24, 24], 4)], ids=["one-layer", "two-layers"])
@@ -50,9 +43,9 @@ def test_1024_steps_with_delays_take_the_memory_of_64(hidden: list[int], chunk: 
     changes = [f"model.hidden={hidden}", "model.connection.kind='delayed'", "model.connection.max_delay=0.25"]
     model, rule = make(changes), SLTT(chunk_steps=chunk)
     assert model.delay_layers()[0].n_delays == 25
-    needs(rule, model, 64, batch=64)
-    short, long = (needs(rule, model, steps, batch=64) for steps in (64, 1024))
-    assert long <= 1.05 * short, (short, long)
+    kept(rule, model, 64, batch=64)
+    short, long = (kept(rule, model, steps, batch=64) for steps in (64, 1024))
+    assert_flat(short, long, 960 * 64 * sum(hidden) * 4)
 
 
 def test_a_run_says_what_it_needs_and_warns_if_there_is_less() -> None:

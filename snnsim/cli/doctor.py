@@ -27,6 +27,7 @@ PURPOSES = {
     "nir": "export to and import from NIR",
     "data": "downloads and readers of many event data sets",
     "audio": "reading flac, ogg and other audio",
+    "vision": "the data set of handwritten digits",
     "speech": "making spoken digits with a speech synthesiser",
     "report": "pictures and report.html",
     "log": "TensorBoard logs",
