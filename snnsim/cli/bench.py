@@ -79,9 +79,22 @@ def infer(
 
 
 @app.command("memory", epilog="Example: snnsim bench memory plain plain-long")
-def memory(names: Names = None, threads: Threads = None, pythons: Pythons = None, json: Json = False) -> None:
-    """Measure how far the resident memory rises in training steps, beside other libraries."""
-    _compare_all(_tasks(names, "train"), 0, threads, pythons, json)
+def memory(
+    names: Names = None,
+    steps: Annotated[
+        list[int] | None, typer.Option("--steps", min=1, help="Time steps instead of the task's; may be repeated.")
+    ] = None,
+    threads: Threads = None,
+    pythons: Pythons = None,
+    json: Json = False,
+) -> None:
+    """Measure how far the resident memory rises in training steps, beside other libraries, along time if asked."""
+    from dataclasses import replace
+
+    tasks = _tasks(names, "train")
+    if steps:
+        tasks = [replace(task, name=f"{task.name}-{many}", n_steps=many) for task in tasks for many in steps]
+    _compare_all(tasks, 0, threads, pythons, json)
 
 
 @app.command("epoch", epilog="Example: snnsim bench epoch --data shd_train.h5")

@@ -1,4 +1,19 @@
-"""Learning rules: what fills the gradients of a model from a stream of inputs and a loss."""
+"""Learning rules: what fills the gradients of a model from a stream of inputs and a loss.
+
+=========== ============================================= ================================== ===========================
+rule        keeps                                         drops                              memory besides weights
+=========== ============================================= ================================== ===========================
+BPTT        the whole gradient                            nothing                            all steps
+SLTT        errors of a step, through delays too          all paths through carried states   one stretch, longest delays
+SLTTK       SLTT at K steps                               the other steps                    as SLTT
+OTTT        the membrane's leak, by presynaptic traces    resets, states of layers above     a trace a source
+RTRL        all paths inside a neuron                     states of layers above             a trace a synapse
+EProp       RTRL's, in recurrent layers                   paths through other neurons        a trace a synapse
+EventProp   the whole gradient, in continuous time        spikes that appear or vanish       spikes
+=========== ============================================= ================================== ===========================
+
+``docs/learning.md`` says what each costs and how near it comes to BPTT.
+"""
 
 from snnsim.learning.bptt import BPTT
 from snnsim.learning.diagnostics import gradient_cosine
