@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from snnsim.datasets.augment import Augment, Mixed, augment_batch
 from snnsim.datasets.frames import Frames
+from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
 from snnsim.events import Events, outside_message
 from snnsim.grid import check_dt
@@ -29,7 +30,8 @@ class Batch:
     """One batch.
 
     Attributes:
-        x: Input, float32, shape (time, batch, unit): event counts (or frames); zero after a sample's steps.
+        counts: Input, float32, shape (time, batch, unit): event counts (or frames), zero after a sample's steps; or
+            what makes it stretch by stretch.
         labels: int64, shape (batch,).
         n_steps: Steps of each sample, tail included, int64, shape (batch,).
         mask: True at the valid steps, bool, shape (time, batch).
@@ -38,7 +40,7 @@ class Batch:
         other_weight: Part of the second class in the target, float32, shape (batch,), in [0, 1], or None.
     """
 
-    x: Float32
+    counts: Float32 | StreamedCounts
     labels: Int64
     n_steps: Int64
     mask: npt.NDArray[np.bool_]
@@ -48,6 +50,17 @@ class Batch:
 
     def __len__(self) -> int:
         return self.labels.size
+
+    @property
+    def x(self) -> Float32:
+        """The input as one array, (time, batch, unit)."""
+        return self.counts if isinstance(self.counts, np.ndarray) else self.counts.chunk(0, self.mask.shape[0])
+
+    def active(self, samples: slice) -> int:
+        """Return how many (step, unit) pairs of some samples are not zero."""
+        if isinstance(self.counts, np.ndarray):
+            return int(np.count_nonzero(self.counts[:, samples]))
+        return self.counts.active(samples)
 
     def targets(self, n_classes: int) -> Float32:
         """Return class probabilities, float32, shape (batch, n_classes): one-hot, or two classes where mixed."""
@@ -82,6 +95,7 @@ class BatchStream:
             longer is cut there.
         reuse: Fill one buffer again and again: a batch is valid until the next one is taken.
         outside: ``"refuse"`` or ``"drop"`` events at or after their sample's steps.
+        streamed: Batches hold their events and make counts when a stretch is asked for; frames stay as they are.
 
     Raises:
         InputError: A wrong argument, or an event outside its sample's steps.
@@ -102,6 +116,7 @@ class BatchStream:
         pad_to: int | None = None,
         reuse: bool = False,
         outside: str = "refuse",
+        streamed: bool = False,
     ) -> None:
         for name, value, low in (("batch_size", batch_size, 1), ("pool", pool, 1), ("tail_steps", tail_steps, 0)):
             if value < low:
@@ -124,6 +139,7 @@ class BatchStream:
         self.n_steps: Int64 = events.n_steps(dt) + tail_steps
         self._pooled = pool_table(events.n_units, pool)
         self._reuse = reuse
+        self._streamed = streamed
         self._buffer: Float32 | None = None
         longest = int(self.n_steps.max()) if len(events) else 0
         if pad_to is not None and pad_to < longest:
@@ -170,22 +186,28 @@ class BatchStream:
             n_steps = np.minimum(source.n_steps(self.dt) + self.tail_steps, self.pad_to or np.iinfo(np.int64).max)
         else:
             starts, stops = source.offsets[indices], source.offsets[indices + 1]
-        x = self._array(self._time(n_steps), indices.size)
         own = n_steps - self.tail_steps
-        lost = bin_samples(source.times, source.units, starts, stops, own, self.dt, self._pooled, x)
+        counts: Float32 | StreamedCounts
+        if self._streamed:
+            shape = (self._time(n_steps), int(indices.size), self.n_units)
+            counts = StreamedCounts(source.times, source.units, starts, stops, own, self.dt, self._pooled, shape)
+            lost = counts.lost
+        else:
+            counts = self._array(self._time(n_steps), indices.size)
+            lost = bin_samples(source.times, source.units, starts, stops, own, self.dt, self._pooled, counts)
         if lost and self.outside == "refuse" and source is events:
             raise InputError(outside_message(lost))
-        return self._batch(x, indices, n_steps, mixed)
+        return self._batch(counts, indices, n_steps, mixed)
 
     def _time(self, n_steps: Int64) -> int:
         return int(n_steps.max()) if self.pad_to is None else self.pad_to
 
-    def _batch(self, x: Float32, indices: Int64, n_steps: Int64, mixed: Mixed | None) -> Batch:
+    def _batch(self, counts: Float32 | StreamedCounts, indices: Int64, n_steps: Int64, mixed: Mixed | None) -> Batch:
         return Batch(
-            x=x,
+            counts=counts,
             labels=np.array(self.events.labels[indices]),
             n_steps=n_steps,
-            mask=np.arange(x.shape[0])[:, None] < n_steps[None, :],
+            mask=np.arange(counts.shape[0])[:, None] < n_steps[None, :],
             sample_id=np.array(self.events.sample_ids[indices]),
             other_labels=None if mixed is None else mixed.labels,
             other_weight=None if mixed is None else mixed.weight,

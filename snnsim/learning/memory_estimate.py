@@ -26,7 +26,7 @@ class MemoryEstimate:
 
     Attributes:
         model: Parameters, their gradients and what the optimiser keeps of them.
-        inputs: The batch itself.
+        inputs: Counts of the batch, or of one stretch where the rule asks for no more.
         sequence: What a rule keeps to find the gradient of the batch.
     """
 
@@ -89,7 +89,8 @@ def estimate_memory(
         numbers = _sltt(layers, hidden, n_steps, batch, chunk_steps)
     else:
         numbers = _traces(layers, hidden, batch, learning)
-    inputs = n_steps * batch * n_inputs
+    held = n_steps if learning == "bptt" else min(n_steps, chunk_steps or -(-ROWS // batch))
+    inputs = held * batch * n_inputs
     return MemoryEstimate(whole * bytes_a_number, inputs * bytes_a_number, int(numbers) * bytes_a_number)
 
 

@@ -172,8 +172,9 @@ def stream(
     *,
     seed: int,
     training: bool,
+    streamed: bool = False,
 ) -> BatchStream:
-    """Return the batches of a split: shuffled and augmented in training, in order otherwise."""
+    """Return the batches of a split: shuffled and augmented in training, in order otherwise; streamed on request."""
     spec = recipe.train
     size = spec.batch_size if training else (spec.eval_batch_size or spec.batch_size)
     return BatchStream(
@@ -185,6 +186,7 @@ def stream(
         seed=seed,
         shuffle=training,
         augment=_augment(spec.augment, events.n_units, spec.padding) if training else None,
+        streamed=streamed,
     )
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
-from snnsim.learning import EventProp, Loss, TensorStream, gradient_cosine, make_rule
+from snnsim.learning import EventProp, Loss, Stream, TensorStream, gradient_cosine, make_rule
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
@@ -47,6 +48,39 @@ class Totals:
     gradient_cosine: dict[str, float] | None = None
 
 
+STREAMED = ("sltt", "sltt-k", "ottt", "rtrl", "e-prop")
+"""Rules that ask for one stretch after the other: their batches are never one tensor of all steps."""
+
+
+@dataclass(frozen=True)
+class EventStream:
+    """The part of a batch of events that belongs to this process, as a rule asks for it.
+
+    Attributes:
+        counts: All samples of the batch.
+        part: Which of them.
+        context: Mask of valid steps, sample ids, seed and epoch.
+    """
+
+    counts: StreamedCounts
+    part: slice
+    context: Context
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the batch."""
+        return self.counts.shape[0]
+
+    @property
+    def batch(self) -> int:
+        """Samples of the part."""
+        return len(range(*self.part.indices(self.counts.shape[1])))
+
+    def chunk(self, start: int, stop: int) -> Tensor:
+        """Return the counts of steps ``start .. stop - 1``, shape (stop - start, batch, unit)."""
+        return torch.from_numpy(np.ascontiguousarray(self.counts.chunk(start, stop)[:, self.part]))
+
+
 class Trainer:
     """Model, optimisers and data of one run, and one step of it.
 
@@ -65,7 +99,10 @@ class Trainer:
         self.model: TrainedModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
         self.density = input_density(data, recipe, self.model.tail_steps)
         self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
-        self.batches = stream(data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True)
+        streamed = recipe.train.learning in STREAMED
+        self.batches = stream(
+            data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True, streamed=streamed
+        )
         self.world.check_batches(len(data.train), recipe.train.batch_size)
         self.optimisers = build_optimisers(self.model, recipe.train, len(self.batches))
         self.rule = make_rule(recipe.train)
@@ -113,7 +150,7 @@ class Trainer:
             self.model.fix_delays()
         self.model.train()
 
-    def task(self, batch: Any) -> tuple[TensorStream, Loss]:
+    def task(self, batch: Any) -> tuple[Stream, Loss]:
         """Return this process's part of a batch as a rule wants it."""
         spec = self.recipe.train
         part = self.world.part(len(batch))
@@ -124,13 +161,18 @@ class Trainer:
         if spec.padding == "masked":
             seen = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
         context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch, self.batch)
-        x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
+        counts = batch.counts
+        stream: Stream
+        if isinstance(counts, np.ndarray):
+            stream = TensorStream(torch.from_numpy(np.ascontiguousarray(counts[:, part])), context)
+        else:
+            stream = EventStream(counts, part, context)
         loss = Loss(
             *(target, spec.loss, spec.label_smoothing, spec.mse_share, spec.mse_target),
             rate=spec.rate,
             total_samples=len(batch),
         )
-        return TensorStream(x, context), loss
+        return stream, loss
 
     def forward_backward(self, batch: Any) -> dict[str, Any]:
         """Compute the loss and the gradients (summed over processes) of one batch.
@@ -155,7 +197,7 @@ class Trainer:
                 float(correct),
                 float(labels.numel()),
                 steps,
-                float(np.count_nonzero(batch.x[:, part])),
+                float(batch.active(part)),
                 *(outcome.rates * steps).tolist(),
             ]
         )
