@@ -95,4 +95,4 @@ def assert_flat(short: Kept, long: Kept, all_spikes: int) -> None:
         all_spikes: Bytes of the spikes of the steps that are more.
     """
     assert long.arrays + long.graphs <= 1.05 * (short.arrays + short.graphs), (short, long)
-    assert long.tensors - short.tensors < 0.2 * all_spikes, (short, long)
+    assert long.tensors - short.tensors < 0.4 * all_spikes, (short, long)
