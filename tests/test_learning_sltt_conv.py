@@ -82,3 +82,12 @@ def test_a_penalty_on_rates_is_refused() -> None:
     loss = Loss(LABELS, rate=RateSpec(strength=1.0))
     with pytest.raises(InputError, match=r"known here for networks of blocks, not for ConvSpikingModel"):
         SLTT(two_pass=True).gradients(make([]), stream(), loss)
+
+
+def test_options_that_would_do_nothing_are_refused() -> None:
+    for rule, words in (
+        (SLTT(norm="running"), r"a matter of its layers \(model\.conv\.norm\)"),
+        (SLTT(chunk_steps=4), "one step at a time; expected chunk_steps 1 or none, got 4"),
+    ):
+        with pytest.raises(InputError, match=words):
+            rule.gradients(make([]), stream(), LOSS)

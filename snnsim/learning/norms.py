@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
+from snnsim.errors import InputError
 from snnsim.learning.streamed import Leaves
 from snnsim.nn.norm import BatchNormTime
 
@@ -35,6 +36,11 @@ class StreamedNorm:
     def __init__(
         self, module: BatchNormTime, mode: NormMode | str, mask: Tensor | None, dtype: torch.dtype, leaves: Leaves
     ) -> None:
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            raise InputError(
+                "sltt: batch norm in stretches knows the samples of its own process only; train in one process, or set "
+                "model.batch_norm = false"
+            )
         self.module, self.mode, self.mask, self.dtype = module, mode, mask, dtype
         self.weight = leaves.take(module.weight.to(dtype))
         self.bias = leaves.take(module.bias.to(dtype))

@@ -167,6 +167,13 @@ def valid_neuron_steps(stream: Stream) -> float:
     return float(stream.n_steps * stream.batch if mask is None else int(mask.sum()))
 
 
+def check_device(stream: Stream, rule: str) -> None:
+    """Refuse inputs that are not on the CPU."""
+    device = stream.chunk(0, 1).device
+    if device.type != "cpu":
+        raise InputError(f"{rule}: expected inputs on the CPU, got {device}; move model and data there, or use 'bptt'")
+
+
 class _Run:
     """A model on its way through one batch."""
 
@@ -207,6 +214,7 @@ class _StageRun(_Run):
 
     def __init__(self, rule: SLTT | SLTTK, model: SpikingModel, stream: Stream) -> None:
         check_stages(model, rule.name)
+        check_device(stream, rule.name)
         self.rule, self.model, self.stream = rule, model, stream
         self.dtype = stream.chunk(0, 1).dtype
         self.history = max((layer.n_delays - 1 for layer in model.delay_layers()), default=0)
@@ -281,6 +289,7 @@ class _FusedRun(_Run):
     history = 0
 
     def __init__(self, rule: SLTT | SLTTK, model: SpikingModel, stream: Stream) -> None:
+        check_device(stream, rule.name)
         self.model, self.stream = model, stream
         self.chunk_steps = rule.chunk_steps or min(stream.n_steps, -(-ROWS // stream.batch))
         self.stages: FusedStages | None = None
@@ -292,6 +301,7 @@ class _FusedRun(_Run):
     def begin(self, learning: bool) -> None:
         stream = self.stream
         dtype = stream.chunk(0, 1).dtype
+        self.stages = None  # the memory of a first pass goes before that of the second comes
         self.stages = FusedStages(self.model, stream.context, stream.batch, dtype, self.chunk_steps, learning)
 
     def forward(self, start: int, stop: int, keep: bool) -> Tensor:
@@ -314,6 +324,16 @@ class _ModelRun(_Run):
     chunk_steps = 1
 
     def __init__(self, rule: SLTT | SLTTK, model: Any, stream: Stream) -> None:
+        if rule.norm != "step":
+            raise InputError(
+                f"{rule.name}: norm 'running' is for networks of blocks; the batch norm of {type(model).__name__} "
+                "is a matter of its layers (model.conv.norm), so leave train.rule.norm at 'step'"
+            )
+        if rule.chunk_steps not in (None, 1):
+            raise InputError(
+                f"{rule.name}: {type(model).__name__} goes one step at a time; expected chunk_steps 1 or none, got "
+                f"{rule.chunk_steps}"
+            )
         self.model, self.stream, self.name = model, stream, rule.name
         self.state: Any = None
         self.trace: Tensor | None = None
