@@ -179,7 +179,7 @@ def test_rtrl_takes_the_steps_of_backpropagation_in_training() -> None:
         trainer.model.double()
         trainer.begin_epoch()
         for batch in trainer.batches.epoch(0):
-            trainer.train_batch(dataclasses.replace(batch, x=batch.x.astype("float64")))
+            trainer.train_batch(dataclasses.replace(batch, counts=batch.x.astype("float64")))
         ends.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
     assert float((ends[0] - ends[1]).abs().max()) < 1e-9
 
