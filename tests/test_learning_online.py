@@ -216,7 +216,7 @@ def test_refusals() -> None:
         rated = Loss(LABELS, "per_step", rate=RateSpec(strength=1.0))
         with pytest.raises(InputError, match=f"{name}: a penalty on mean rates couples the steps.*two_pass = true"):
             found(rule, network, spikes(), rated)
-        with pytest.raises(InputError, match=f"{name}: expected a SpikingModel, got Linear"):
+        with pytest.raises(InputError, match=f"{name}: expected a network of blocks .*got Linear"):
             rule.gradients(torch.nn.Linear(2, 2), TensorStream(spikes()), Loss(LABELS))
     for loop in (looped(neurons("lif", 6), diagonal=False), Recurrent(neurons("lif", 6), torch.eye(6), delay_steps=2)):
         with pytest.raises(InputError, match=r"rtrl: layer 0: expected recurrent weights on the diagonal.*'e-prop'"):

@@ -157,6 +157,11 @@ def system_of(model: SpikingModel) -> System:
     Raises:
         InputError: A part of the model has no exact gradient; the message says what to change.
     """
+    if not isinstance(model, SpikingModel):
+        raise InputError(
+            f"eventprop: expected a network of blocks (SpikingModel), got {type(model).__name__}; use train.learning "
+            "'bptt' or 'sltt'"
+        )
     layers, learns, modules = [], [], []
     blocks: list[Any] = list(model.blocks)
     for index, block in enumerate(blocks, start=1):

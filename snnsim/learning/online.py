@@ -104,7 +104,10 @@ class OnlineRule(ABC):
         the sum of the gradients differs from that at fixed weights by an amount of the order of the learning rate.
         """
         if not isinstance(model, SpikingModel):
-            raise InputError(f"{self.name}: expected a SpikingModel, got {type(model).__name__}")
+            raise InputError(
+                f"{self.name}: expected a network of blocks (SpikingModel), got {type(model).__name__}; use "
+                "train.learning 'bptt' or 'sltt'"
+            )
         context = stream.context
         first = stream.chunk(0, 1)
         if first.device.type != "cpu":

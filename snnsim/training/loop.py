@@ -115,6 +115,7 @@ def _train(
         _resume(trainer, folder, best_test)
     trainer.initialise()
     if world.leads and not resumed:
+        trainer.check_rule()
         folder.create(recipe, _manifest(trainer, best_test))
     world.wait()
     if not world.leads:

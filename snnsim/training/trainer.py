@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -140,6 +141,19 @@ class Trainer:
             self.begin_epoch()
             batch = next(self.batches.epoch(0))
             self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
+
+    def check_rule(self) -> None:
+        """Let the rule learn from two samples on a copy of the model, so that what it refuses is refused at once.
+
+        Raises:
+            InputError: The rule does not fit the model or the loss.
+        """
+        if self.recipe.train.learning == "bptt" or self.world.size > 1:
+            return
+        few = self.batches.batch(self.batches.order(0)[:2])
+        twin = copy.deepcopy(self.model).train()
+        update = None if self.update_within is None else twin.zero_grad
+        make_rule(self.recipe.train).gradients(twin, *self.task(few), update)
 
     def begin_epoch(self) -> None:
         """Set the spread of the delay taps for this epoch, and fix the delays from the recipe's epoch on."""
