@@ -157,6 +157,7 @@ def lif_backward(
     reset_amount: Floats,
     reset_zero: bool,
     detach_reset: bool,
+    carry: bool,
     code: int,
     numbers: Floats,
     grad_current: Floats,
@@ -184,6 +185,7 @@ def lif_backward(
         reset_amount: Amount of a ``subtract`` reset.
         reset_zero: Whether a spike resets to ``v_reset``.
         detach_reset: Whether the reset passes no gradient to the spike.
+        carry: Whether the membrane passes gradient from a step to the one before; else every step stands alone, d = 0.
         code: Code of the surrogate.
         numbers: Its coefficients from :func:`surrogate_numbers`.
         grad_current: Output, shape (time, lanes).
@@ -220,7 +222,7 @@ def lif_backward(
             spread(v_reset, first, min(size, stop - start), vr)
             spread(reset_amount, first, min(size, stop - start), am)
         for j in range(n):
-            d[j] = grad_v[first + j]
+            d[j] = grad_v[first + j] if carry else zero
         if learn:
             for j in range(n):
                 gb[j] = zero
@@ -271,7 +273,7 @@ def lif_backward(
             for j in range(n):
                 dh = (d[j] - spiked[j] if reset_zero else d[j]) + g[j]
                 out[j] = dh * free[j]
-                d[j] = (b[j] if free[j] > zero else one) * dh
+                d[j] = ((b[j] if free[j] > zero else one) * dh) if carry else zero
         for j in range(n):
             grad_v[first + j] = d[j]
         if learn:

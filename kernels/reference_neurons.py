@@ -93,10 +93,14 @@ def lif_backward(
     law: Spiking,
     g: Derivative,
     detach_reset: bool,
+    carry: bool = True,
 ) -> tuple[Floats, Floats, dict[str, Floats]]:
-    """Return the gradients of the current, of the first membrane, and of every parameter (unit,)."""
+    """Return the gradients of the current, of the first membrane, and of every parameter (unit,).
+
+    Without ``carry`` the membrane before a step counts as a constant.
+    """
     fired = active & (saved >= law.threshold)
-    grad_current, d = np.zeros_like(saved), grad_v
+    grad_current, d = np.zeros_like(saved), grad_v if carry else np.zeros_like(grad_v)
     sums = dict.fromkeys(("beta", "threshold", "v_reset", "reset_amount"), np.zeros_like(beta))
     for t in reversed(range(saved.shape[0])):
         h = saved[t]
@@ -108,7 +112,7 @@ def lif_backward(
         name, sign = ("v_reset", 1) if law.reset_zero else ("reset_amount", -1)
         sums[name] = sums[name] + sign * np.where(fired[t], d, 0).sum(axis=0)
         grad_current[t] = np.where(active[t], dh, 0)
-        d = np.where(active[t], beta * dh, dh)
+        d = np.where(active[t], beta * dh, dh) if carry else np.zeros_like(dh)
     return grad_current, d, sums
 
 

@@ -60,9 +60,9 @@ class Case:
     def sums(self, by_lane: Any) -> list[Any]:
         return [row.reshape(self.batch, self.units).sum(axis=0) for row in by_lane]
 
-    def tail(self, detach: bool) -> list[Any]:
+    def tail(self, detach: bool, *carry: bool) -> list[Any]:
         numbers = kernels.surrogate_numbers(SURROGATE.code, SURROGATE.parameters, self.dtype)
-        return [self.law.reset_zero, detach, SURROGATE.code, numbers]
+        return [self.law.reset_zero, detach, *carry, SURROGATE.code, numbers]
 
     def numbers(self) -> list[Any]:
         return [self.law.threshold, self.law.v_reset, self.law.reset_amount]
@@ -90,16 +90,19 @@ def test_lif_kernels(shape: Any, dtype: type, zero: bool, refractory: int, detac
                                    unsaved, none, case.active()])  # fmt: skip
     np.testing.assert_array_equal(unsaved, spikes)
     d = case.state()
-    back = reference.lif_backward(saved, want[2], v, case.up, d, beta, case.law, SURROGATE.derivative, detach)
-    grad, d_end, by_lane = case.empty(), d.copy(), np.empty((4, v.size), dtype)
-    case.run(
-        lambda *a: kernels.lif_backward(*a[:-3], by_lane, *a[-2:]),
-        [saved, active, v, case.up, d_end, beta, *case.numbers(), *case.tail(detach), grad, None],
-    )
-    case.close(grad, back[0])
-    case.close(d_end, back[1])
-    for got, name in zip(case.sums(by_lane), ("beta", "threshold", "v_reset", "reset_amount"), strict=True):
-        case.close(got, back[2][name])
+    for carry in (True, False):
+        back = reference.lif_backward(
+            saved, want[2], v, case.up, d, beta, case.law, SURROGATE.derivative, detach, carry
+        )
+        grad, d_end, by_lane = case.empty(), d.copy(), np.empty((4, v.size), dtype)
+        case.run(
+            lambda *a, by_lane=by_lane: kernels.lif_backward(*a[:-3], by_lane, *a[-2:]),
+            [saved, active, v, case.up, d_end, beta, *case.numbers(), *case.tail(detach, carry), grad, None],
+        )
+        case.close(grad, back[0])
+        case.close(d_end, back[1])
+        for got, name in zip(case.sums(by_lane), ("beta", "threshold", "v_reset", "reset_amount"), strict=True):
+            case.close(got, back[2][name])
 
 
 @pytest.mark.parametrize(("shape", "dtype"), list(itertools.product(SHAPES, (np.float32, np.float64))))

@@ -147,7 +147,6 @@ class FusedStages:
             weight.grad = found if weight.grad is None else weight.grad + found
         self._kept = []
 
-    def rates(self, valid: float) -> Tensor:
-        """Return the mean spikes a valid neuron-step of every hidden layer, float64."""
-        sizes = np.maximum(1.0, valid * self.table[:-1, kernels.N_OUT])
-        return torch.from_numpy(self.fired.reshape(-1, self.batch).sum(axis=1) / sizes)
+    def counts(self) -> Tensor:
+        """Return the spikes of every hidden layer in valid steps so far, int64."""
+        return torch.from_numpy(self.fired.reshape(-1, self.batch).sum(axis=1))

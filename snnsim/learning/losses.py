@@ -144,6 +144,20 @@ class Loss:
             total = total + (below.square() + above.square()).mean()
         return total * spec.strength
 
+    def penalty_gradients(self, counts: list[Tensor], pairs: int) -> list[Tensor]:
+        """Return the derivative of the penalty by any valid spike, float64, shape (unit,) a layer.
+
+        Args:
+            counts: Spikes of every neuron in valid steps, shape (unit,) a layer.
+            pairs: Valid (step, sample) pairs.
+        """
+        steps = max(1, pairs)
+        rates = [(count.double() / steps).requires_grad_() for count in counts]
+        with torch.enable_grad():
+            penalty = self.penalty_of_rates(rates) * (self.target.shape[0] / self.samples)
+            found = torch.autograd.grad(penalty, rates)
+        return [part / steps for part in found]
+
     def of(self, output: Output, mask: Tensor | None, skip_steps: int = 0) -> tuple[Tensor, Tensor]:
         """Return what to differentiate, a scalar with graph, and the detached losses, shape (batch,).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snnsim.learning.sltt import ROWS
+from snnsim.learning.runs import ROWS
 from snnsim.nn.delays import DelayedLinear
 from snnsim.nn.neurons import AdaptiveLIF
 from snnsim.nn.recurrent import Recurrent

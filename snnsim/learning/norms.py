@@ -31,10 +31,17 @@ class StreamedNorm:
             normalised by the running averages.
         dtype: Type of the run.
         leaves: Where gradients of scale and shift are summed.
+        learning: Whether the running averages move; a first pass leaves them alone.
     """
 
     def __init__(
-        self, module: BatchNormTime, mode: NormMode | str, mask: Tensor | None, dtype: torch.dtype, leaves: Leaves
+        self,
+        module: BatchNormTime,
+        mode: NormMode,
+        mask: Tensor | None,
+        dtype: torch.dtype,
+        leaves: Leaves,
+        learning: bool,
     ) -> None:
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             raise InputError(
@@ -44,7 +51,7 @@ class StreamedNorm:
         self.module, self.mode, self.mask, self.dtype = module, mode, mask, dtype
         self.weight = leaves.take(module.weight.to(dtype))
         self.bias = leaves.take(module.bias.to(dtype))
-        self.learning = True
+        self.learning = learning
         self._mean = module.running_mean.double().clone()
         self._variance = module.running_var.double().clone()
         self._count = 0.0

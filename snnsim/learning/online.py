@@ -13,7 +13,7 @@ from torch import Tensor
 from snnsim.errors import InputError
 from snnsim.learning.eligibility import LayerTraces
 from snnsim.learning.losses import Loss
-from snnsim.learning.protocol import Outcome, Stream
+from snnsim.learning.protocol import Outcome, Stream, valid_pairs
 from snnsim.learning.step import HiddenLayer, OnlineNet
 from snnsim.learning.trace_loss import TraceLoss
 from snnsim.nn.context import Context
@@ -144,12 +144,8 @@ class OnlineRule(ABC):
             running.turn()
         if not loss.penalises_rates:
             return [None] * len(counts)
-        steps = stream.n_steps * stream.batch if mask is None else int(mask.sum().clamp(min=1))
-        rates = [(count / steps).requires_grad_() for count in counts]
-        with torch.enable_grad():
-            penalty = loss.penalty_of_rates(rates) * (loss.target.shape[0] / loss.samples)
-            found = torch.autograd.grad(penalty, rates)
-        return [(part / steps).to(net.readout.dtype).expand(stream.batch, -1).contiguous() for part in found]
+        found = loss.penalty_gradients(counts, valid_pairs(stream))
+        return [part.to(net.readout.dtype).expand(stream.batch, -1).contiguous() for part in found]
 
     @torch.no_grad()
     def _second_pass(
@@ -186,8 +182,7 @@ class OnlineRule(ABC):
                 net.reload()
         if update is None:
             _flush([*hidden, out])
-        valid = stream.n_steps * stream.batch if mask is None else int(mask.sum())
-        sizes = torch.tensor([max(1, valid * layer.size) for layer in net.hidden])
+        sizes = torch.tensor([max(1, valid_pairs(stream) * layer.size) for layer in net.hidden])
         facts = {"passes": float(passes), "trace_bytes": float(sum(traces.bytes for traces in [*hidden, out]))}
         return Outcome(running.losses.detach(), running.logits.detach(), counts / sizes, facts)
 

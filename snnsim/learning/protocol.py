@@ -18,7 +18,7 @@ from snnsim.nn.context import Context
 if TYPE_CHECKING:
     from snnsim.learning.losses import Loss
 
-__all__ = ["Outcome", "Rule", "Stream", "TensorStream"]
+__all__ = ["Outcome", "Rule", "Stream", "TensorStream", "valid_pairs"]
 
 
 class Stream(Protocol):
@@ -44,6 +44,12 @@ class Stream(Protocol):
 
     def chunk(self, start: int, stop: int) -> Tensor:
         """Return the inputs of steps ``start .. stop - 1``, shape (stop - start, batch, ...)."""
+
+
+def valid_pairs(stream: Stream) -> int:
+    """Return how many (step, sample) pairs of a batch are valid."""
+    mask = stream.context.mask
+    return stream.n_steps * stream.batch if mask is None else int(mask.sum())
 
 
 EVERYTHING_VALID = Context()

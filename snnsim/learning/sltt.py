@@ -18,25 +18,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from snnsim.errors import InputError
 from snnsim.kernels.philox import Stream as Streams
 from snnsim.kernels.philox import uniform
-from snnsim.learning.fused_stages import FusedStages, fits
+from snnsim.learning.fused_stages import fits
 from snnsim.learning.losses import Loss
 from snnsim.learning.norms import NormMode
-from snnsim.learning.protocol import Outcome, Stream
-from snnsim.learning.stages import HiddenStage, ReadoutStage, Stage, check_stages, part_of
-from snnsim.learning.streamed import Leaves
+from snnsim.learning.protocol import Outcome, Stream, valid_pairs
+from snnsim.learning.runs import FusedRun, ModelRun, Run, StageRun
 from snnsim.learning.trace_loss import TraceLoss
 from snnsim.nn.model import SpikingModel
-from snnsim.nn.state import detach_state
 
 __all__ = ["SLTT", "SLTTK"]
-
-ROWS = 512
-"""Rows (steps times samples) of a stretch where no delay asks for more: products are efficient, memory is small."""
 
 
 @dataclass(frozen=True)
@@ -129,22 +123,29 @@ def _learn(
             f"{rule.name}: a {what} couples the steps, while this rule goes back step by step; use train.loss "
             "'per_step' without train.rate, or train.rule.two_pass = true (two forward passes)"
         )
-    run: _Run
+    run: Run
     if not isinstance(model, SpikingModel):
-        run = _ModelRun(rule, model, stream)
+        if loss.penalises_rates:
+            raise InputError(
+                f"{rule.name}: a penalty on rates is known here for networks of blocks, not for "
+                f"{type(model).__name__}; set train.rate.strength to 0"
+            )
+        run = ModelRun(model, stream, rule.name, rule.chunk_steps, rule.norm)
     elif fits(model) and not loss.penalises_rates:
-        run = _FusedRun(rule, model, stream)
+        run = FusedRun(model, stream, rule.name, rule.chunk_steps)
     else:
-        run = _StageRun(rule, model, stream)
+        run = StageRun(model, stream, rule.name, rule.chunk_steps, rule.norm)
     if twice:
         with torch.no_grad():
-            run.begin(learning=False)
+            run.begin()
             for start, stop, _ in _stretches(stream.n_steps, run.chunk_steps, None):
                 running.watch(run.forward(start, stop, False), start)
         if running.couples:
             running.turn()
-    by_spike = run.penalty(loss) if loss.penalises_rates else []
-    run.begin(learning=True)
+    by_spike = []
+    if loss.penalises_rates and isinstance(run, StageRun):
+        by_spike = loss.penalty_gradients(run.counts(), valid_pairs(stream))
+    run.learn(by_spike)
     for start, stop, learns in _stretches(stream.n_steps, run.chunk_steps, chosen):
         keep = learns or run.history > 0 or bool(by_spike)
         trace = run.forward(start, stop, keep)
@@ -156,216 +157,6 @@ def _learn(
             error = running.gradient(trace, start)
             error = error if factor == 1.0 else error * factor
         if error is not None:
-            run.backward(error, start, stop, by_spike)
+            run.backward(error, start, stop)
     run.finish()
-    return Outcome(running.losses.detach(), running.logits.detach(), run.rates(), run.facts())
-
-
-def valid_neuron_steps(stream: Stream) -> float:
-    """Return how many (step, sample) pairs of a batch are valid."""
-    mask = stream.context.mask
-    return float(stream.n_steps * stream.batch if mask is None else int(mask.sum()))
-
-
-def check_device(stream: Stream, rule: str) -> None:
-    """Refuse inputs that are not on the CPU."""
-    device = stream.chunk(0, 1).device
-    if device.type != "cpu":
-        raise InputError(f"{rule}: expected inputs on the CPU, got {device}; move model and data there, or use 'bptt'")
-
-
-class _Run:
-    """A model on its way through one batch."""
-
-    chunk_steps: int
-    history: int
-
-    def begin(self, learning: bool) -> None:
-        """Go to the first step."""
-        raise NotImplementedError
-
-    def forward(self, start: int, stop: int, keep: bool) -> Tensor:
-        """Return the readout's trace of a stretch, without graph."""
-        raise NotImplementedError
-
-    def backward(self, error: Tensor, start: int, stop: int, by_spike: list[Tensor]) -> None:
-        """Take the gradient of the last stretch's trace."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """Hand all gradients to the parameters."""
-        raise NotImplementedError
-
-    def penalty(self, loss: Loss) -> list[Tensor]:
-        """Return the gradient of the penalty on rates by every spike of every layer, (1, 1, unit) each."""
-        raise NotImplementedError
-
-    def rates(self) -> Tensor:
-        """Return the mean spikes a valid neuron-step of every hidden layer."""
-        raise NotImplementedError
-
-    def facts(self) -> dict[str, float]:
-        """Return numbers for the log."""
-        return {}
-
-
-class _StageRun(_Run):
-    """A :class:`SpikingModel` in stages, with delays."""
-
-    def __init__(self, rule: SLTT | SLTTK, model: SpikingModel, stream: Stream) -> None:
-        check_stages(model, rule.name)
-        check_device(stream, rule.name)
-        self.rule, self.model, self.stream = rule, model, stream
-        self.dtype = stream.chunk(0, 1).dtype
-        self.history = max((layer.n_delays - 1 for layer in model.delay_layers()), default=0)
-        self.chunk_steps = rule.chunk_steps or max(-(-ROWS // stream.batch), self.history // 2)
-        self.stages: list[Stage] = []
-        self.leaves = Leaves()
-
-    def begin(self, learning: bool) -> None:
-        stream, dtype = self.stream, self.dtype
-        self.leaves = Leaves()
-        self.by_spike: list[Tensor] = []
-        blocks: list[Any] = list(self.model.blocks)
-        stages: list[Stage] = []
-        for index, block in enumerate(blocks):
-            stage = HiddenStage(block, stream.context, stream.batch, dtype, index > 0, self.leaves, self.rule.norm)
-            if stage.norm is not None:
-                stage.norm.learning = learning
-            stages.append(stage)
-        stages.append(ReadoutStage(self.model.readout, stream.batch, dtype, bool(blocks), self.leaves))
-        self.stages = stages
-
-    def forward(self, start: int, stop: int, keep: bool) -> Tensor:
-        x = self.stream.chunk(start, stop)
-        for stage in self.stages:
-            x = stage.forward(x, start, keep)
-        return x
-
-    def backward(self, error: Tensor, start: int, stop: int, by_spike: list[Tensor]) -> None:
-        self.stages[-1].add_error(error, start)
-        self.by_spike = by_spike
-        self._flush(stop)
-
-    def _flush(self, ready: int) -> None:
-        """Go back as far as no more gradients can come; a stage with delays leaves the ones below it waiting."""
-        for index in range(len(self.stages) - 1, -1, -1):
-            stage = self.stages[index]
-            extra = self.by_spike[index] if index < len(self.by_spike) else None
-            for gradient, first in stage.backward(ready, extra):
-                self.stages[index - 1].add_error(gradient, first)
-            if ready < self.stream.n_steps:
-                oldest = stage.waiting[0].start if stage.waiting else ready
-                ready = min(ready, oldest) - stage.history
-
-    def finish(self) -> None:
-        self._flush(self.stream.n_steps)
-        for stage in self.stages:
-            stage.finish()
-        self.leaves.finish()
-
-    def _hidden(self) -> list[HiddenStage]:
-        return [stage for stage in self.stages if isinstance(stage, HiddenStage)]
-
-    def _valid(self) -> float:
-        return max(1.0, valid_neuron_steps(self.stream))
-
-    def penalty(self, loss: Loss) -> list[Tensor]:
-        share = self.stream.batch / loss.samples
-        rates = [(stage.counts.sum(dim=0) / self._valid()).to(self.dtype).requires_grad_() for stage in self._hidden()]
-        with torch.enable_grad():
-            found = torch.autograd.grad(loss.penalty_of_rates(rates) * share, rates)
-        return [(item / self._valid()).view(1, 1, -1) for item in found]
-
-    def rates(self) -> Tensor:
-        valid = self._valid()
-        each = [stage.counts.sum() / (valid * stage.counts.shape[1]) for stage in self._hidden()]
-        return torch.stack(each) if each else torch.zeros(0, dtype=torch.float64)
-
-
-class _FusedRun(_Run):
-    """A feed-forward LIF network in kernels."""
-
-    history = 0
-
-    def __init__(self, rule: SLTT | SLTTK, model: SpikingModel, stream: Stream) -> None:
-        check_device(stream, rule.name)
-        self.model, self.stream = model, stream
-        self.chunk_steps = rule.chunk_steps or min(stream.n_steps, -(-ROWS // stream.batch))
-        self.stages: FusedStages | None = None
-
-    def _stages(self) -> FusedStages:
-        assert self.stages is not None
-        return self.stages
-
-    def begin(self, learning: bool) -> None:
-        stream = self.stream
-        dtype = stream.chunk(0, 1).dtype
-        self.stages = None  # the memory of a first pass goes before that of the second comes
-        self.stages = FusedStages(self.model, stream.context, stream.batch, dtype, self.chunk_steps, learning)
-
-    def forward(self, start: int, stop: int, keep: bool) -> Tensor:
-        return self._stages().forward(self.stream.chunk(start, stop), start, keep)
-
-    def backward(self, error: Tensor, start: int, stop: int, by_spike: list[Tensor]) -> None:
-        self._stages().backward(error)
-
-    def finish(self) -> None:
-        self._stages().finish()
-
-    def rates(self) -> Tensor:
-        return self._stages().rates(valid_neuron_steps(self.stream))
-
-
-class _ModelRun(_Run):
-    """Any other model, one step at a time: whatever state it carries counts as a constant."""
-
-    history = 0
-    chunk_steps = 1
-
-    def __init__(self, rule: SLTT | SLTTK, model: Any, stream: Stream) -> None:
-        if rule.norm != "step":
-            raise InputError(
-                f"{rule.name}: norm 'running' is for networks of blocks; the batch norm of {type(model).__name__} "
-                "is a matter of its layers (model.conv.norm), so leave train.rule.norm at 'step'"
-            )
-        if rule.chunk_steps not in (None, 1):
-            raise InputError(
-                f"{rule.name}: {type(model).__name__} goes one step at a time; expected chunk_steps 1 or none, got "
-                f"{rule.chunk_steps}"
-            )
-        self.model, self.stream, self.name = model, stream, rule.name
-        self.state: Any = None
-        self.trace: Tensor | None = None
-        self.fired = torch.zeros(len(model.hidden_sizes()), dtype=torch.float64)
-
-    def begin(self, learning: bool) -> None:
-        self.state, self.fired = None, torch.zeros_like(self.fired)
-
-    def forward(self, start: int, stop: int, keep: bool) -> Tensor:
-        context = part_of(self.stream.context, start, stop)
-        with torch.set_grad_enabled(keep):
-            trace, fired, _, state = self.model.run_stretch(self.stream.chunk(start, stop), self.state, context, False)
-        self.state = detach_state(state)
-        self.fired = self.fired + fired.detach().double()
-        self.trace = trace
-        values: Tensor = trace.detach()
-        return values
-
-    def backward(self, error: Tensor, start: int, stop: int, by_spike: list[Tensor]) -> None:
-        assert self.trace is not None
-        torch.autograd.backward(self.trace, error)
-        self.trace = None
-
-    def finish(self) -> None:
-        return
-
-    def penalty(self, loss: Loss) -> list[Tensor]:
-        raise InputError(
-            f"{self.name}: a penalty on rates is known here for networks of blocks, not for "
-            f"{type(self.model).__name__}; set train.rate.strength to 0"
-        )
-
-    def rates(self) -> Tensor:
-        steps = max(1.0, valid_neuron_steps(self.stream))
-        return self.fired / (steps * torch.tensor(self.model.hidden_sizes(), dtype=torch.float64))
+    return Outcome(running.losses.detach(), running.logits.detach(), run.rates(), {})

@@ -8,6 +8,7 @@ goes with the longest delays, never with the length of the sequence.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,16 +17,16 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
-from snnsim.learning.norms import StreamedNorm
+from snnsim.learning.norms import NormMode, StreamedNorm
 from snnsim.learning.streamed import Leaves, StreamedConnection
 from snnsim.nn.context import Context
-from snnsim.nn.instant import instant_lif
+from snnsim.nn.fused import lif
 from snnsim.nn.model import Block, ReadoutBlock
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.recurrent import Recurrent
 from snnsim.nn.state import detach_state
 
-__all__ = ["HiddenStage", "ReadoutStage", "Stage"]
+__all__ = ["HiddenStage", "ReadoutStage", "Stage", "check_stages", "part_of"]
 
 
 @dataclass
@@ -51,15 +52,15 @@ class _Stretch:
     owned: bool = False
 
 
-class Stage:
+class Stage(ABC):
     """What hidden blocks and the readout share: the connection, the input's history, and stretches that wait.
 
     Args:
         connection: Connection of the block.
         batch: Samples.
+        n_in: Sources.
         dtype: Type of the run.
         needs_input: Whether the gradient of the input is wanted.
-        leaves: Where gradients of parameters are summed.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Stage:
         self.waiting.append(_Stretch(start, start + x.shape[0], window, output, spikes))
         return output.detach()
 
+    @abstractmethod
     def _compute(self, window: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Return output and spikes of a stretch, (time, batch, unit)."""
-        raise NotImplementedError
 
     def add_error(self, error: Tensor, start: int) -> None:
         """Add gradients of the outputs from step ``start`` on; those of steps that keep nothing are left."""
@@ -124,8 +125,8 @@ class Stage:
 
         Args:
             ready: No gradient of an output before this step is still to come.
-            by_spike: Gradient of every spike besides that of the output, shape (time, batch, unit) of the whole batch's
-                broadcast: (1, 1, unit), or None.
+            by_spike: Derivative of the loss by any valid spike besides that through the output, shape (1, 1, unit); or
+                None.
 
         Returns:
             Gradients of the inputs and their first steps.
@@ -167,6 +168,7 @@ class HiddenStage(Stage):
         needs_input: Whether the gradient of the input is wanted.
         leaves: Where gradients of parameters are summed.
         norm: How batch norm finds its statistics: ``step`` or ``running``.
+        learning: Whether its running averages move.
     """
 
     def __init__(
@@ -177,19 +179,22 @@ class HiddenStage(Stage):
         dtype: torch.dtype,
         needs_input: bool,
         leaves: Leaves,
-        norm: str,
+        norm: NormMode,
+        learning: bool,
     ) -> None:
         connection = StreamedConnection(block.connection, dtype, leaves)
         super().__init__(connection, batch, block.connection.n_in, dtype, needs_input)
         self.block, self.context = block, context
-        self.norm = None if block.norm is None else StreamedNorm(block.norm, norm, context.mask, dtype, leaves)
+        self.norm = (
+            None if block.norm is None else StreamedNorm(block.norm, norm, context.mask, dtype, leaves, learning)
+        )
         neuron: Any = block.neuron
         self.neuron = neuron
         self.quick = type(neuron) in (LIF, IF)
         self.state = neuron.initial_state(batch, dtype)
         if self.quick:
             prepared = neuron.prepare(dtype)
-            self.rule = prepared.rule
+            self.rule = replace(prepared.rule, carry=False)
             self.vectors = tuple(leaves.take(vector) for vector in prepared.vectors)
         self.factors = None
         if block.dropout is not None:
@@ -210,7 +215,7 @@ class HiddenStage(Stage):
 
     def _fire(self, current: Tensor) -> Tensor:
         if self.quick:
-            spikes, *end = instant_lif(current, *self.state, self.neuron.refractory_steps, self.rule, *self.vectors)
+            spikes, *end = lif(current, *self.state, self.neuron.refractory_steps, self.rule, *self.vectors)
             self.state = type(self.state)(*(item.detach() for item in end))
             return spikes
         rows = []

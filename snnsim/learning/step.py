@@ -6,6 +6,7 @@ kept when the next one comes, and no graph is made but that from learned neuron 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any, NamedTuple, cast
 
@@ -111,7 +112,7 @@ def advance_neurons(
     return Cell(v, second, h, spikes, after, rows), end
 
 
-class Layer:
+class Layer(ABC):
     """What a hidden layer and the readout share: connection, neurons, their numbers and the steps just made.
 
     Attributes:
@@ -142,8 +143,9 @@ class Layer:
         """Neurons."""
         return int(self.neuron.size)
 
+    @abstractmethod
     def _prepare(self) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
-        raise NotImplementedError
+        """Return the names and values of the neurons' numbers."""
 
     def reload(self) -> None:
         """Take the neurons' numbers from their parameters, which may have changed."""

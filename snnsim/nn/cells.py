@@ -94,10 +94,6 @@ class Cell(MapLayer):
             raise InputError(f"Cell: expected maps of shape {self.shape}, got {shape}")
         return shape
 
-    def targets(self, shape: MapShape) -> float:
-        """Return 1: a current reaches its neuron."""
-        return 1.0
-
     def extra_repr(self) -> str:
         """Return what ``print(module)`` shows."""
         return " x ".join(map(str, self.shape))

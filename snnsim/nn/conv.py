@@ -15,7 +15,7 @@ from torch.nn import functional
 from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.convolution import convolve
-from snnsim.nn.maps import MapLayer, MapShape, Watch, check_maps, to_maps, to_rows, to_units
+from snnsim.nn.maps import MapConnection, MapShape, Watch, check_maps, to_maps, to_rows, to_units
 from snnsim.nn.reductions import add_bias
 
 __all__ = ["Conv2d", "GlobalAverage", "Pool2d", "StandardisedConv2d"]
@@ -24,7 +24,7 @@ STANDARD_EPS = 1e-4
 """Added to fan_in times the variance of standardised weights."""
 
 
-class Conv2d(MapLayer):
+class Conv2d(MapConnection):
     """Convolution of every step: ``y[t] = x[t] * W + b``.
 
     Args:
@@ -155,7 +155,7 @@ class StandardisedConv2d(Conv2d):
         return (centred * scale.unsqueeze(1)).view_as(self.weight)
 
 
-class Pool2d(MapLayer):
+class Pool2d(MapConnection):
     """Pooling of every step, over windows of a map.
 
     Args:
@@ -206,7 +206,7 @@ class Pool2d(MapLayer):
         return along[0] * along[1]
 
 
-class GlobalAverage(MapLayer):
+class GlobalAverage(MapConnection):
     """Mean over the pixels of every map: a map of one pixel."""
 
     def forward(

@@ -30,12 +30,14 @@ class SpikeRule:
         detach_reset: Whether the reset passes no gradient to the spike.
         refractory: Whether any neuron may be refractory.
         surrogate: Stand-in for the derivative of the spike.
+        carry: Whether a LIF membrane passes gradient from a step to the one before.
     """
 
     reset_zero: bool
     detach_reset: bool
     refractory: bool
     surrogate: Surrogate
+    carry: bool = True
 
 
 def lanes(x: Tensor) -> npt.NDArray[Any]:
@@ -123,6 +125,7 @@ class _LIF(torch.autograd.Function):
                 reset_amount.numpy(),
                 rule.reset_zero,
                 rule.detach_reset,
+                rule.carry,
                 rule.surrogate.code,
                 kernels.surrogate_numbers(rule.surrogate.code, rule.surrogate.parameters, dtype),
                 lanes(grad_current),

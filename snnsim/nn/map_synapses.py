@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snnsim.errors import InputError
 from snnsim.nn.cells import Cell, Chain, ResidualBlock, ScaledResidualBlock
-from snnsim.nn.maps import MapLayer, MapShape
+from snnsim.nn.maps import MapConnection, MapLayer, MapShape
 
 __all__ = ["mean_fan_out"]
 
@@ -38,6 +38,8 @@ class _Walk:
             for source, count in kept.items():
                 branch[source] = branch.get(source, 0.0) + count
             return branch, out
+        if not isinstance(layer, MapConnection):
+            raise InputError(f"mean_fan_out: {type(layer).__name__} is a layer that it does not know")
         factor = layer.targets(shape)
         return {source: count * factor for source, count in reach.items()}, layer.out_shape(shape)
 

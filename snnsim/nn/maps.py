@@ -7,6 +7,7 @@ The units of a map are numbered ``(y * width + x) * channels + channel``.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from snnsim.nn.context import Context
 if TYPE_CHECKING:
     from snnsim.nn.cells import Cell
 
-__all__ = ["MapLayer", "MapShape", "Watch", "count_spikes", "to_maps", "to_rows", "to_units"]
+__all__ = ["MapConnection", "MapLayer", "MapShape", "Watch", "count_spikes", "to_maps", "to_rows", "to_units"]
 
 MapShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -79,23 +80,27 @@ class MapLayer(nn.Module):
     silence before step 0.
     """
 
+    @abstractmethod
     def out_shape(self, shape: MapShape) -> MapShape:
         """Return channels, height and width of the output for those of the input.
 
         Raises:
             InputError: The layer does not fit such maps.
         """
-        raise NotImplementedError
 
-    def targets(self, shape: MapShape) -> float:
-        """Return how many values of the output one value of the input reaches, mean over the input's places."""
-        raise NotImplementedError
-
+    @abstractmethod
     def forward(
         self, x: Tensor, state: Any = None, context: Context | None = None, watch: Watch | None = None
     ) -> tuple[Tensor, Any]:
         """Map (time, batch, channel, height, width) to the same with the shape of :meth:`out_shape`."""
-        raise NotImplementedError
+
+
+class MapConnection(MapLayer):
+    """A layer on feature maps that holds no neurons: a spike goes through it at once."""
+
+    @abstractmethod
+    def targets(self, shape: MapShape) -> float:
+        """Return how many values of the output one value of the input reaches, mean over the input's places."""
 
 
 def check_maps(name: str, x: Tensor, channels: int) -> None:

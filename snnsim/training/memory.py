@@ -59,9 +59,10 @@ def memory_warning(expected: dict[str, int], available: int | None = None) -> st
     rule, need = next(iter(expected.items()))
     if need <= free:
         return None
-    others = [f"train.learning = '{name}' needs {format_bytes(size)}" for name, size in expected.items() if size < free]
-    advice = others[0] if others else "use a smaller train.batch_size"
+    advice = [f"train.learning = '{name}' needs {format_bytes(size)}" for name, size in expected.items() if size < free]
+    advice += ["use train.checkpoint_steps"] if rule == "bptt" else []
+    advice += ["use a smaller train.batch_size"]
     return (
-        f"a training step needs about {format_bytes(need)} with {rule}, {format_bytes(free)} are free; {advice}, or "
-        "use train.checkpoint_steps or a smaller train.batch_size"
+        f"a training step needs about {format_bytes(need)} with {rule}, {format_bytes(free)} are free; "
+        + ", or ".join(advice)
     )

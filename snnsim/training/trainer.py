@@ -15,6 +15,7 @@ from torch import Tensor
 from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
 from snnsim.learning import EventProp, Loss, Stream, TensorStream, gradient_cosine, make_rule
+from snnsim.learning.protocol import valid_pairs
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
@@ -202,8 +203,7 @@ class Trainer:
         self.clear_gradients()
         outcome = self.rule.gradients(self.model, stream, loss, self.update_within)
         self.world.sum_gradients(self.model)
-        mask = stream.context.mask
-        steps = float(stream.n_steps * stream.batch if mask is None else int(mask.sum()))
+        steps = float(valid_pairs(stream))
         correct = int((outcome.logits.argmax(dim=1) == labels).sum())
         sums = self.world.sum(
             [
