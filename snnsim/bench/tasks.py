@@ -19,8 +19,8 @@ class Task:
     Attributes:
         name: Name on the command line.
         summary: One line.
-        kind: ``delay`` (the delay paper's network), ``plain`` (LIF layers), ``recurrent`` or ``layer`` (one Linear
-            and LIF, gradients of the weights).
+        kind: ``delay`` (the delay paper's network), ``plain`` (LIF layers), ``recurrent``, ``conv`` (on feature maps)
+            or ``layer`` (one Linear and LIF, gradients of the weights).
         what: ``train`` (forward, loss, backward, update), ``evaluate`` or ``epoch`` (all training samples of a data set
             once, from the file's events to the last update).
         sizes: Units of every layer, inputs first; of an epoch the hidden ones, the data give the rest.
@@ -35,6 +35,8 @@ class Task:
             rules other than ``bptt`` want the second.
         checkpoint_steps: Steps of a stretch that our side computes again in the backward pass; 0 keeps everything.
         peers: Sides to compare with, files in ``peers/``.
+        preset: Preset of a convolutional network.
+        maps: Its input: channels, height and width.
         data: Training file in the SHD layout of an epoch.
         samples: First samples of the file that make the epoch; 0 means all.
     """
@@ -54,6 +56,8 @@ class Task:
     loss: str = "scores"
     checkpoint_steps: int = 0
     peers: tuple[str, ...] = ("spikingjelly", "snntorch", "norse", "spyx")
+    preset: str = ""
+    maps: tuple[int, ...] = ()
     data: str = ""
     samples: int = 0
 
@@ -66,9 +70,9 @@ class Task:
         """Return the multiplications and additions that our formulation cannot do without: its dense products.
 
         Where the input is sparse its product and the weights' gradient count by its events; the spikes of hidden layers
-        without delays, few as they are in these tasks, do not count at all. Of an epoch nothing is said: 0.
+        without delays, few as they are in these tasks, do not count at all. Of an epoch and of feature maps nothing is said: 0.
         """
-        if self.what == "epoch":
+        if self.what == "epoch" or self.kind == "conv":
             return 0.0
         steps, total = self.n_steps, 0.0
         if self.kind == "delay":
@@ -97,6 +101,15 @@ _DEEP = Task(
     peers=("ours:sltt-k", "ours:sltt-1", "ours:bptt", "spikingjelly", "spikingjelly:bptt", "spikingjelly:ottt"),
 )
 
+_CONV = Task(
+    *("", "", "conv", "train", (4608, 10), 10, 16, 0.1),
+    learning="sltt",
+    loss="steps",
+    peers=("ours:bptt",),
+    preset="vgg11",
+    maps=(2, 48, 48),
+)
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
@@ -122,6 +135,17 @@ TASKS: dict[str, Task] = {
         ),
         replace(_DEEP, name="sltt", summary="700-512-512-512-20 with SLTT, 200 steps, training step"),
         replace(_DEEP, name="sltt-long", summary="the same over 1000 steps", n_steps=1000),
+        replace(_CONV, name="vgg11", summary="spiking VGG-11 on 48 x 48 events with SLTT, training step"),
+        replace(_CONV, name="vgg11-long", summary="the same over 20 steps", n_steps=20),
+        replace(
+            _CONV,
+            name="resnet18",
+            summary="pre-activation spiking ResNet-18 on 32 x 32 images with SLTT, training step",
+            sizes=(3072, 10),
+            n_steps=6,
+            preset="resnet18",
+            maps=(3, 32, 32),
+        ),
         replace(
             _PLAIN,
             name="recurrent",

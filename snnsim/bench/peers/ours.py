@@ -65,21 +65,29 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
     if task["kind"] == "delay":
         base = "shd-dcls"
         changes += [f"model.connection.taps={task['taps']}", f"model.connection.max_delay={task['n_delays'] * 0.01}"]
+    elif task["kind"] == "conv":
+        base = "nmnist-vgg"
+        changes = [f"model.conv.preset='{task['preset']}'", f"model.conv.input={list(task['maps'])}"]
+        changes += ["model.conv.width=1.0", "model.dropout=0.0"]
     else:
         base = "shd-lif"
         changes += ["model.batch_norm=false", "model.dropout=0.0", "model.readout.reduce=mean"]
         changes += [f"model.recurrent={str(task['kind'] == 'recurrent').lower()}"]
     recipe = load_recipe(base, changes)
     model = build_model(recipe.model, sizes[0], sizes[-1], recipe.data.dt, 0)
-    assert isinstance(model, SpikingModel)
     if task["kind"] == "delay":
+        assert isinstance(model, SpikingModel)
         model.set_sigma(task["sigma"])
     optimisers = build_optimisers(model, recipe.train, 100)
     x, labels = _inputs(task, model.tail_steps)
     context = Context(None, torch.arange(task["batch"]), 0, 0)
     density = float((x != 0).float().mean())
-    choose_formulations(model, density)
 
+    def choose(rates: list[float]) -> None:
+        if isinstance(model, SpikingModel):
+            choose_formulations(model, density, rates)
+
+    choose([])
     rule = _rule(task)
     loss = Loss(labels, "per_step" if task["loss"] == "steps" else "cross_entropy")
 
@@ -90,7 +98,7 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
         for group in optimisers:
             group.optimiser.step()
         model.clamp_()
-        choose_formulations(model, density, outcome.rates.tolist())  # as after an epoch
+        choose(outcome.rates.tolist())  # as after an epoch
         return float(outcome.losses.sum())
 
     def evaluate() -> object:
