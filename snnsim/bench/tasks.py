@@ -70,7 +70,8 @@ class Task:
         """Return the multiplications and additions that our formulation cannot do without: its dense products.
 
         Where the input is sparse its product and the weights' gradient count by its events; the spikes of hidden layers
-        without delays, few as they are in these tasks, do not count at all. Of an epoch and of feature maps nothing is said: 0.
+        without delays, few as they are in these tasks, do not count at all. Of an epoch and of feature maps nothing is
+        said: 0.
         """
         if self.what == "epoch" or self.kind == "conv":
             return 0.0

@@ -102,6 +102,7 @@ def _model(task: dict[str, Any]) -> Callable[[], object]:
         return float(outcome.losses.sum())
 
     def evaluate() -> object:
+        assert isinstance(model, SpikingModel)
         return infer(model, x, context).logits.argmax(dim=1)
 
     if task["what"] == "train":
