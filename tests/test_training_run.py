@@ -445,3 +445,21 @@ def test_dense_frames_train_like_events(tmp_path: Path) -> None:
     recipe = load_recipe("gsc-dcls", [*SMALL, "model.hidden=[16, 16]", "train.batch_size=8", "train.epochs=15"])
     result = train(recipe, data, tmp_path / "run")
     assert result.results["last-epoch"]["test_accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["train.learning='sltt'"], "couples the steps"),
+        (["train.learning='rtrl'", "train.rule.two_pass=true"], "set model.batch_norm = false"),
+        (["train.learning='eventprop'"], "hidden1"),
+    ],
+    ids=["sltt", "rtrl", "eventprop"],
+)
+def test_a_rule_that_does_not_fit_is_refused_before_there_is_a_folder(
+    toy: Dataset, tmp_path: Path, changes: list[str], words: str
+) -> None:
+    recipe = load_recipe("shd-dcls", ["model.connection.kind='linear'", "model.hidden=[10]", *changes])
+    with pytest.raises(InputError, match=words):
+        train(recipe, toy, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
