@@ -3,8 +3,8 @@
 Every quantity has a base value in float64. Its bits are kept in an int64 buffer, so that neither ``.float()``
 nor ``.double()`` changes them. A learned quantity adds one torch parameter that starts at 0 and moves the
 base: the logarithm of a ratio (time constants, positive factors) or of the distance to the reset value
-(thresholds), or a relative change (couplings; absolute where the base is 0). At 0 the base value comes back
-bit for bit.
+(thresholds; reset values by their distance to the threshold), or a relative change (couplings; absolute where the base
+is 0). At 0 the base value comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.grid import check_dt, decay
 from snnsim.kernels import dynamics
+from snnsim.neuron_base import tau_of
 from snnsim.neurons import Neuron
 
 __all__ = ["Heterogeneous", "NeuronModule", "Values", "draw_time_constants"]
 
 Values = float | npt.ArrayLike
 Heterogeneous = Literal["gamma", "uniform", "lognormal"] | None
-Change = Literal["decay", "ratio", "distance", "gain"]
+Change = Literal["decay", "ratio", "distance", "below", "gain"]
 
-_SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "gain": "gain"}
-_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "gain": 5.0}
+_SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "below": "log", "gain": "gain"}
+_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "below": 3.0, "gain": 5.0}
 
 
 def draw_time_constants(
@@ -165,6 +166,9 @@ class NeuronModule(nn.Module, ABC):
             return base * torch.exp(offset)
         if change == "distance":
             return base + (base - self._base("v_reset")) * torch.expm1(offset)
+        if change == "below":  # the distance to the threshold is the first one times exp(offset), wherever that moves
+            top = self._base("v_threshold")
+            return (base + (self._value("v_threshold") - top)) - (top - base) * torch.expm1(offset)
         return torch.where(base == 0, offset, base * (1 + offset))
 
     @torch.no_grad()
@@ -177,6 +181,14 @@ class NeuronModule(nn.Module, ABC):
         """Return a quantity as a float or a float64 array, for records."""
         array = self._value(name).detach().cpu().numpy()
         return float(array) if array.ndim == 0 else array.copy()
+
+    def learned_values(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return what is learned by name, as it stands now: shape () or (unit,), time constants in seconds."""
+        found = {}
+        for name, (change, shown) in self._changes.items():
+            value = np.asarray(self._number(name), dtype=np.float64)
+            found[shown] = np.asarray(tau_of(value, self.dt), dtype=np.float64) if change == "decay" else value
+        return found
 
     def _vector(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a quantity as a contiguous vector of shape (unit,) in the dtype of the run."""
