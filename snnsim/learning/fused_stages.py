@@ -14,6 +14,7 @@ from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.context import Context
 from snnsim.nn.delays import Linear
+from snnsim.nn.memory import buffers
 from snnsim.nn.model import Block, SpikingModel
 from snnsim.nn.neurons import IF, LI, LIF
 
@@ -73,9 +74,10 @@ class FusedStages:
             row[[kernels.N_IN, kernels.N_OUT]] = n_in, n_out
             weight = connection.weight.detach().to(dtype).contiguous()
             self._point(index, kernels.WEIGHT, weight.numpy())
-            self._point(index, kernels.BY_SOURCE, weight.t().contiguous().numpy())
+            by_source = buffers.take((n_in, n_out), dtype)
+            self._point(index, kernels.BY_SOURCE, by_source.copy_(weight.t()).numpy())
             self._point(index, kernels.V, np.zeros((batch, n_out), dtype=kind))
-            self._point(index, kernels.COLUMN, np.empty((rows, n_in), dtype=np.uint16))
+            self._point(index, kernels.COLUMN, buffers.take((rows, n_in), torch.int16).numpy())  # read as unsigned
             self._point(index, kernels.MANY, np.empty(rows, dtype=np.int32))
             self.gradients.append(torch.zeros(n_in, n_out, dtype=dtype) if learn else torch.zeros(0, dtype=dtype))
             self._point(index, kernels.GRADIENT, self.gradients[-1].numpy())
@@ -88,7 +90,7 @@ class FusedStages:
             row[kernels.RESET_ZERO] = prepared.rule.reset_zero
             row[kernels.SURROGATE] = prepared.rule.surrogate.code
             self.numbers[index] = surrogate_numbers(row[kernels.SURROGATE], prepared.rule.surrogate.parameters, kind)
-            self._point(index, kernels.SLOPE, np.empty((rows, n_out) if learn else (0, n_out), dtype=kind))
+            self._point(index, kernels.SLOPE, buffers.take((rows if learn else 0, n_out), dtype).numpy())
             factors = None
             if layer.dropout is not None:
                 factors = layer.dropout.factors(context, torch.empty(1, batch, n_out, dtype=dtype))
