@@ -39,14 +39,15 @@ def tempotron_peak_reference(
 ) -> tuple[float, float, float]:
     """Return the highest potential in ``0 .. end``, its time, and the first time at which V is theta (inf: none).
 
-    Candidates are 0, events, the end, and between two events the zero of V'. With ``shunt`` events at or after the
+    Candidates are the events after the first, the end, and between two events the zero of V'. Without events the peak is
+    0, at time 0. With ``shunt`` events at or after the
     first crossing are taken away and the peak is sought again.
     """
     keep = times < end
     times, weights = times[keep], weights[keep]
 
     def candidates() -> Floats:
-        found = [0.0, *times, end]
+        found = [*np.unique(times)[1:], end]
         borders = [*np.unique(times), end]
         for left, right in zip(borders[:-1], borders[1:], strict=True):
             past = times <= left
@@ -58,12 +59,14 @@ def tempotron_peak_reference(
                     found.append(float(zero))
         return np.unique(found)
 
+    if not times.size:
+        return 0.0, 0.0, np.inf
     moments = candidates()
     values = potential_reference(moments, times, weights, tau, tau_s)
     above = np.flatnonzero(values >= theta)
     spike = np.inf
     if above.size:
-        low, high = float(moments[above[0] - 1]), float(moments[above[0]])
+        low, high = float(moments[above[0] - 1] if above[0] else times[0]), float(moments[above[0]])
         for _ in range(200):
             middle = 0.5 * (low + high)
             if float(potential_reference(middle, times, weights, tau, tau_s)) < theta:

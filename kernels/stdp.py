@@ -66,9 +66,10 @@ class RuleNumbers(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _passed(weight, count, n, source, layer, seed, sample, step):  # type: ignore[no-untyped-def]
-    """Return what ``count`` coincident events of one source add to a neuron: one draw for all of them."""
-    if layer.release[n] >= 1.0 and layer.low == layer.high:
-        return count * (weight * layer.low)
+    """Return what ``count`` coincident events of one source add to a neuron: one draw for all of them.
+
+    Where nothing is random (release 1, low equal to high) this is ``count * (weight * low)`` whatever is drawn.
+    """
     x0, x1, x2, x3 = philox_words(sample, step, n, source, seed, RELEASE)
     unit = 1.0 / 9007199254740992.0
     u = (np.float64(x0 >> np.uint64(5)) * 67108864.0 + np.float64(x1 >> np.uint64(6))) * unit
@@ -109,9 +110,13 @@ def stdp_sample(  # type: ignore[no-untyped-def]
     o1, o2 = np.zeros(n), np.zeros(n)
     v, total, held = np.zeros(n), np.zeros(n), np.zeros(n, np.int64)
     fired, before = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    low, high = rule.w_min, rule.w_max
     later = fading.shape[0] > 0
     if later:
         eligibility[:] = 0.0
+    sure = layer.low == layer.high
+    for j in range(n):
+        sure = sure and layer.release[j] >= 1.0
     for k in range(begin.shape[0] - 1):
         if learn:
             for s in range(n_sources):
@@ -131,18 +136,22 @@ def stdp_sample(  # type: ignore[no-untyped-def]
             s, c = source[e], count[e]
             if learn:
                 size = c * (rule.a2_minus + rule.a3_minus * r2[s])
-                for j in range(n):
-                    change = size * o1[j]
-                    if rule.multiplicative:
-                        change *= weight[s, j] - rule.w_min
-                    if later:
-                        eligibility[s, j] -= change * fading[k]
-                    else:
-                        weight[s, j] = min(max(weight[s, j] - change, rule.w_min), rule.w_max)
+                if later:
+                    for j in range(n):
+                        factor = weight[s, j] - low if rule.multiplicative else 1.0
+                        eligibility[s, j] -= size * o1[j] * factor * fading[k]
+                else:
+                    for j in range(n):
+                        factor = weight[s, j] - low if rule.multiplicative else 1.0
+                        weight[s, j] = min(max(weight[s, j] - size * o1[j] * factor, low), high)
                 r1[s] = 1.0 if rule.nearest else r1[s] + c
                 r2[s] = 1.0 if rule.nearest else r2[s] + c
-            for j in range(n):
-                total[j] += _passed(weight[s, j], c, j, s, layer, seed, sample, k)
+            if sure:
+                for j in range(n):
+                    total[j] += c * (weight[s, j] * layer.low)
+            else:
+                for j in range(n):
+                    total[j] += _passed(weight[s, j], c, j, s, layer, seed, sample, k)
         room = n if layer.winners == 0 else layer.winners
         able = 0
         for j in range(n):
@@ -173,13 +182,11 @@ def stdp_sample(  # type: ignore[no-untyped-def]
             if learn:
                 size = rule.a2_plus + rule.a3_plus * o2[j]
                 for s in range(n_sources):
-                    change = size * r1[s]
-                    if rule.multiplicative:
-                        change *= rule.w_max - weight[s, j]
+                    factor = high - weight[s, j] if rule.multiplicative else 1.0
                     if later:
-                        eligibility[s, j] += change * fading[k]
+                        eligibility[s, j] += size * r1[s] * factor * fading[k]
                     else:
-                        weight[s, j] = min(max(weight[s, j] + change, rule.w_min), rule.w_max)
+                        weight[s, j] = min(max(weight[s, j] + size * r1[s] * factor, low), high)
                 o1[j] = 1.0 if rule.nearest else o1[j] + 1.0
                 o2[j] = 1.0 if rule.nearest else o2[j] + 1.0
 

@@ -59,7 +59,10 @@ def _crossing(a, b, tau, tau_s, level, high):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def tempotron_peak(times, units, first, last, end, weight, tau, tau_s, theta, shunt):  # type: ignore[no-untyped-def]
-    """Find the peak of the potential of one neuron in one sample.
+    """Find the peak of the potential of one neuron in one sample, after its first event.
+
+    Before and at its first event V is 0 whatever the weights are; that would hide the peak of a neuron that is only
+    pushed down, which could then never learn. Without events the peak is 0, at time 0.
 
     Args:
         times: Seconds of all events, float64.
@@ -79,7 +82,7 @@ def tempotron_peak(times, units, first, last, end, weight, tau, tau_s, theta, sh
     """
     gain = peak_gain(tau, tau_s)[0]
     a = b = now = 0.0
-    best, when, used, spike = 0.0, 0.0, first, math.inf
+    best, when, used, spike = -math.inf, 0.0, first, math.inf
     j = first
     while True:
         stop = end
@@ -95,10 +98,10 @@ def tempotron_peak(times, units, first, last, end, weight, tau, tau_s, theta, sh
             if shunt:
                 at = min(top, end - now)
                 return gain * (a * math.exp(-at / tau) - b * math.exp(-at / tau_s)), now + at, j, spike
-        if value > best:
+        if value > best and j > first:
             best, when, used = value, now + at, j
         if j >= last or times[j] >= end:
-            return best, when, used, spike
+            return (best, when, used, spike) if j > first else (0.0, 0.0, first, spike)
         slow, fast = math.exp(-length / tau), math.exp(-length / tau_s)
         a, b, now = a * slow, b * fast, stop
         while j < last and times[j] == now:

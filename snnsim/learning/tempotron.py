@@ -211,7 +211,8 @@ class Tempotron:
     def peaks(self, events: Events, *, threads: int | None = None) -> tuple[Floats, Floats, Floats]:
         """Return highest potential, its time and the first crossing of the threshold (inf: none).
 
-        Each is float64 of shape (sample, neuron), times in seconds. The potential is at least 0, its value at time 0.
+        Each is float64 of shape (sample, neuron), times in seconds. The peak is sought after the first event, so it is
+        below 0 where all that arrives pushes down; without events it is 0, at time 0.
         """
         times, units, offsets, end = self._arrays(events)
         out = np.zeros((len(events), self.weight.shape[0], 3))
