@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,14 +35,14 @@ def first_crossing_reference(arrive: Floats, weight: Floats, tau: float, theta: 
 
     borders = [*np.unique(arrive), end]
     moments = list(borders)
-    for left, right in zip(borders[:-1], borders[1:], strict=True):
+    for left, right in pairwise(borders):
         past = arrive <= left
         part = weight[past] * np.exp((arrive[past] - left) / tau)
         p, q = float(part.sum()), float((part * (left - arrive[past]) / tau).sum())
         if p != 0 and 0 < tau * (1 - q / p) < right - left:
             moments.append(left + tau * (1 - q / p))
     moments.sort()
-    for low, high in zip(moments[:-1], moments[1:], strict=True):
+    for low, high in pairwise(moments):
         if u(low) < theta <= u(high):
             for _ in range(200):
                 middle = 0.5 * (low + high)

@@ -65,7 +65,7 @@ def stdp_reference(
         total = np.zeros(n)
         for i in np.flatnonzero(spikes[k - 1]) if k and layer.inhibition else ():
             total[np.arange(n) != i] -= layer.inhibition
-        for s in np.flatnonzero(counts[k]):
+        for s in np.flatnonzero(counts[k]).tolist():
             c = float(counts[k, s])
             r2 = _sum(arrived[s], k, rule.decay_x, rule.nearest)
             for j in range(n):
@@ -74,8 +74,8 @@ def stdp_reference(
             arrived[s].append((k, c))
             passed = c * (weight[s] * layer.low)
             if np.any(layer.release < 1) or layer.low != layer.high:
-                words = philox_reference((sample, k, np.arange(n), int(s)), (seed, 41))
-                u = uniform_reference(seed, 41, sample, k, np.arange(n), int(s))
+                words = philox_reference((sample, k, np.arange(n), s), (seed, 41))
+                u = uniform_reference(seed, 41, sample, k, np.arange(n), s)
                 high, low = (words[2] >> np.uint64(5)).astype(float), (words[3] >> np.uint64(6)).astype(float)
                 q = layer.low + (layer.high - layer.low) * ((high * 2.0**26 + low) * 2.0**-53)
                 passed = np.where(u < layer.release, c * (weight[s] * q), 0.0)
@@ -92,7 +92,7 @@ def stdp_reference(
             ranked = [j for j in np.argsort(-(v - layer.theta), kind="stable") if fired[j]]
             fired[ranked[layer.winners :]] = False
         spikes[k] = fired
-        for j in np.flatnonzero(fired):
+        for j in np.flatnonzero(fired).tolist():
             v[j] = v[j] - layer.amount[j] if layer.subtract else layer.v_reset[j]
             held[j] = layer.ref_steps[j]
             o2 = _sum(own[j], k, rule.decay_y, rule.nearest)

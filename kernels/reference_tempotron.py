@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -39,9 +41,8 @@ def tempotron_peak_reference(
 ) -> tuple[float, float, float]:
     """Return the highest potential in ``0 .. end``, its time, and the first time at which V is theta (inf: none).
 
-    Candidates are the events after the first, the end, and between two events the zero of V'. Without events the peak is
-    0, at time 0. With ``shunt`` events at or after the
-    first crossing are taken away and the peak is sought again.
+    Candidates are the events after the first, the end, and between two events the zero of V'. Without events the peak
+    is 0, at time 0. With ``shunt`` events at or after the first crossing are taken away and the peak is sought again.
     """
     keep = times < end
     times, weights = times[keep], weights[keep]
@@ -49,7 +50,7 @@ def tempotron_peak_reference(
     def candidates() -> Floats:
         found = [*np.unique(times)[1:], end]
         borders = [*np.unique(times), end]
-        for left, right in zip(borders[:-1], borders[1:], strict=True):
+        for left, right in pairwise(borders):
             past = times <= left
             a = float((weights[past] * np.exp((times[past] - left) / tau)).sum())
             b = float((weights[past] * np.exp((times[past] - left) / tau_s)).sum())

@@ -1,8 +1,8 @@
 """SpikeProp: times of first spikes in a network of one hidden layer, and their exact gradient.
 
-A neuron's potential is a sum of alpha functions, ``u(t) = sum w eps(t - arrival)``, ``eps(s) = s / tau exp(1 - s / tau)``.
-Between arrivals it has one extremum at most, so its first crossing is found without a time step. Bohte, Kok and La Poutre
-(2002), "Error-backpropagation in temporally encoded networks of spiking neurons".
+A neuron's potential is a sum of alpha functions, ``u(t) = sum w eps(t - arrival)`` with
+``eps(s) = s / tau exp(1 - s / tau)``. Between arrivals it has one extremum at most, so its first crossing is found
+without a time step. Bohte, Kok and La Poutre (2002), "Error-backpropagation in temporally encoded networks of spiking neurons".
 ``kernels/reference_spikeprop.py`` is the definition.
 """
 

@@ -85,10 +85,10 @@ def stdp_sample(  # type: ignore[no-untyped-def]
 ):
     """Run one sample from rest.
 
-    In a step, in this order: traces decay; each source that is active, in ascending order, first changes its synapses by
-    the spikes of their neurons in earlier steps, then acts with the new weights, then raises its traces; neurons move and
-    fire; each neuron that fires changes its synapses by all that has arrived, in this step too, then raises its
-    traces. So a pair at distance 0 counts as source before neuron.
+    In a step, in this order: traces decay; each source that is active, in ascending order, first changes its synapses
+    by the spikes of their neurons in earlier steps, then raises its traces and acts with the new weights; neurons
+    move and fire; each neuron that fires changes its synapses by all that has arrived, in this step too, then raises
+    its traces. So a pair at distance 0 counts as source before neuron.
 
     Args:
         begin: First entry of each step, int64 (step + 1,).
@@ -166,13 +166,15 @@ def stdp_sample(  # type: ignore[no-untyped-def]
             else:
                 fired[j] = v[j] >= layer.theta[j]
             able += fired[j]
-        while able > room:  # the lowest above its threshold, the last among equals, gives way
-            worst = -1
+        if able > room:  # the highest above their thresholds, the first among equals, fire; 2 marks them
+            for _ in range(room):
+                best = -1
+                for j in range(n):
+                    if fired[j] == 1 and (best < 0 or v[j] - layer.theta[j] > v[best] - layer.theta[best]):
+                        best = j
+                fired[best] = 2
             for j in range(n):
-                if fired[j] and (worst < 0 or v[j] - layer.theta[j] <= v[worst] - layer.theta[worst]):
-                    worst = j
-            fired[worst] = 0
-            able -= 1
+                fired[j] = fired[j] == 2
         for j in range(n):
             before[j] = spikes[k, j] = fired[j]
             if not fired[j]:

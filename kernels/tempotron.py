@@ -1,8 +1,8 @@
 """The Tempotron in continuous time: peak of the potential, its derivatives, and learning by error.
 
-Between two events the potential of a neuron is ``V(s) = V0 (a e^(-s/tau) - b e^(-s/tau_s))``, with one extremum at most,
-so its peak and its first crossing of the threshold are found exactly, interval by interval. Guetig and Sompolinsky
-(2006), "The tempotron: a neuron that learns spike timing-based decisions", equations 1 to 3.
+Between two events the potential of a neuron is ``V(s) = V0 (a e^(-s/tau) - b e^(-s/tau_s))``, with one extremum at
+most, so its peak and its first crossing of the threshold are found exactly, interval by interval. Guetig and
+Sompolinsky (2006), "The tempotron: a neuron that learns spike timing-based decisions", equations 1 to 3.
 ``kernels/reference_tempotron.py`` is the definition.
 """
 
@@ -142,7 +142,7 @@ def tempotron_derivatives(times, units, first, used, when, weight, tau, tau_s, b
 
 @njit(cache=True, nogil=True)
 def tempotron_peaks(n0, n1, times, units, offsets, end, weight, tau, tau_s, theta, shunt, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (sample, neuron, 3) with potential at the peak, its time and first crossing, for neurons n0 to n1."""
+    """Fill ``out`` (sample, neuron, 3) with peak, its time and first crossing, for neurons n0 to n1."""
     for n in range(n0, n1):
         for i in range(offsets.shape[0] - 1):
             best, when, _, spike = tempotron_peak(
@@ -200,9 +200,7 @@ def tempotron_train(  # type: ignore[no-untyped-def]
                 sign = -1.0
             errors += 1
             by_weight[:] = 0.0
-            d_tau, d_tau_s = tempotron_derivatives(
-                times, units, offsets[i], used, when, w, tau[n], tau_s[n], by_weight
-            )
+            d_tau, d_tau_s = tempotron_derivatives(times, units, offsets[i], used, when, w, tau[n], tau_s[n], by_weight)
             for j in range(w.shape[0]):
                 change[j] = sign * rate * by_weight[j] + momentum * change[j]
                 w[j] += change[j]

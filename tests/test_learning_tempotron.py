@@ -18,7 +18,9 @@ from snnsim.learning.tempotron import Tempotron
 TAU, TAU_S = 0.015, 0.00375
 
 
-def samples(n: int, units: int, seed: int, classes: int = 2, events: int | None = None, duration: float = 0.1) -> Events:
+def samples(
+    n: int, units: int, seed: int, classes: int = 2, events: int | None = None, duration: float = 0.1
+) -> Events:
     """Samples of random times, one event a unit unless a number of events is given; some events coincide."""
     rng = np.random.default_rng(seed)
     m = units if events is None else events

@@ -188,10 +188,9 @@ class SpikeProp:
             if errors[-1] <= stop_at:
                 break
             scale = self.rate / self.tau**2
-            silent = np.isinf(out).astype(np.float64)
-            awake = np.isfinite(hidden).astype(np.float64)
-            up1 = np.isinf(hidden).all(axis=0).astype(np.float64)[:, None, None]
-            up2 = ((silent.T @ awake) > 0).astype(np.float64)[:, :, None]
+            up1 = np.asarray(np.isinf(hidden).all(axis=0))[:, None, None]
+            lost = np.isinf(out)[:, :, None] & np.isfinite(hidden)[:, None, :]
+            up2 = np.asarray(lost.any(axis=0))[:, :, None]
             for layer, gradient, up, last in zip((self.hidden, self.output), (g1, g2), (up1, up2), (0, 1), strict=True):
                 change = self._change[last] = self.momentum * self._change[last] - scale * gradient
                 layer += change + self.revive * up
@@ -209,7 +208,7 @@ class SpikeProp:
 
     def predict(self, events: Events, *, threads: int | None = None) -> Ints:
         """Return the output that fires first, int64, (sample,); 0 if none does."""
-        return np.argmin(self.times(events, threads=threads)[1], axis=1).astype(np.int64)
+        return np.asarray(np.argmin(self.times(events, threads=threads)[1], axis=1), dtype=np.int64)
 
     def score(self, events: Events, *, threads: int | None = None) -> float:
         """Return the share of samples whose class fires first."""
@@ -240,9 +239,9 @@ class SpikeProp:
     def network(self, dt: float = 0.001) -> Network:
         """Return a network of :class:`snnsim.neurons.CubaLIF` with equal time constants, one projection a delay.
 
-        Its potential is ``w e t / tau exp(-t / tau)``, the alpha function above, if weights are ``e w``. A refractory time
-        as long as ``end`` leaves one spike a neuron. Inputs must have one event a unit, and samples must last until
-        ``end`` for the same spikes on the event engine in continuous time.
+        Its potential is ``w e t / tau exp(-t / tau)``, the alpha function above, if weights are ``e w``. A refractory
+        time as long as ``end`` leaves one spike a neuron. Inputs must have one event a unit, and samples must last
+        until ``end`` for the same spikes on the event engine in continuous time.
 
         Args:
             dt: Time step of the network, for engines on a grid, seconds.

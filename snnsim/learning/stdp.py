@@ -80,15 +80,15 @@ class STDP:
 
     def numbers(self, dt: float) -> RuleNumbers:
         """Return the numbers per step of ``dt`` seconds."""
-        decays = (math.exp(-dt / tau) for tau in (self.tau_plus, self.tau_minus, self.tau_x, self.tau_y))
+        plus, minus, x, y = (math.exp(-dt / tau) for tau in (self.tau_plus, self.tau_minus, self.tau_x, self.tau_y))
         sizes = (self.a_plus, self.a_minus, self.a3_plus, self.a3_minus)
         kinds = (int(self.bound == "multiplicative"), int(self.pairing == "nearest"))
-        return RuleNumbers(*decays, *sizes, self.w_min, self.w_max, *kinds)
+        return RuleNumbers(plus, minus, x, y, *sizes, self.w_min, self.w_max, *kinds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reward:
-    """Reward-modulated STDP: changes go into an eligibility, which a reward at the end of the sample turns into weights.
+    """Reward-modulated STDP: changes go into an eligibility, which a reward after the sample turns into weights.
 
     ``tau de/dt = -e``, plus what :class:`STDP` would change (its multiplicative factors use the weights before the
     sample); then ``w += rate (reward - mean) e``. Izhikevich (2007), "Solving the distal reward problem through linkage
@@ -186,7 +186,7 @@ class Chance:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < number("Chance", "release", self.release, 0.0, 1.0):
+        if not number("Chance", "release", self.release, 0.0, 1.0) > 0:
             raise InputError(f"Chance: release: expected above 0, up to 1, got {self.release}")
         number("Chance", "low", self.low)
         number("Chance", "high", self.high, self.low)

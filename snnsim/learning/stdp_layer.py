@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ class _Grid(NamedTuple):
     begin: Ints
     entry: Ints
     source: Ints
-    count: Floats
+    counts: Floats
 
 
 class STDPLayer:
@@ -99,7 +100,9 @@ class STDPLayer:
         self.rule, self.dt = rule, check_dt(dt)
         self.neuron = LIF() if neuron is None else neuron
         if type(self.neuron) is not LIF:
-            raise InputError(f"STDPLayer: neuron: expected LIF, got {type(self.neuron).__name__}; see chance= for noise")
+            raise InputError(
+                f"STDPLayer: neuron: expected LIF, got {type(self.neuron).__name__}; see chance= for noise"
+            )
         self.chance = Chance() if chance is None else chance
         self.reward, self.teacher, self.homeostasis = reward, teacher, homeostasis
         self.winners = 0 if winners is None else int(number("STDPLayer", "winners", winners, 1, self.n_units))
@@ -107,7 +110,9 @@ class STDPLayer:
         self.bounds = WeightBounds(w_min=rule.w_min, w_max=rule.w_max, normalise=normalise, total=total)
         self.seed = int(number("STDPLayer", "seed", seed, 0, 2**32 - 1))
         if teacher is not None and teacher.n_classes > self.n_units:
-            raise InputError(f"STDPLayer: teacher: {teacher.n_classes} classes need as many neurons, got {self.n_units}")
+            raise InputError(
+                f"STDPLayer: teacher: {teacher.n_classes} classes need as many neurons, got {self.n_units}"
+            )
         step = self.neuron.step(self.n_units, self.dt)
         self._step = step
         self.beta: Floats = step.beta.copy()
@@ -229,7 +234,7 @@ class STDPLayer:
                 part = slice(int(grid.entry[i]), int(grid.entry[i + 1]))
                 label = int(events.labels[i])
                 stdp_sample(
-                    *(grid.begin[a + i : b + i + 1], grid.source[part], grid.count[part], self._weight, kept, fading),
+                    *(grid.begin[a + i : b + i + 1], grid.source[part], grid.counts[part], self._weight, kept, fading),
                     *(self._teaching(label), self._layer(), rule, True, seed, int(events.sample_ids[i]), spikes),
                 )
                 counts = spikes.sum(axis=0, dtype=np.int64)
@@ -286,7 +291,7 @@ class STDPLayer:
         """
         first, spikes = self._run(events, threads)
         times, units = [], []
-        for a, b in zip(first[:-1], first[1:], strict=True):
+        for a, b in pairwise(first.tolist()):
             k, unit = np.nonzero(spikes[a:b])
             times.append(k * self.dt)
             units.append(unit)
@@ -303,7 +308,7 @@ class STDPLayer:
     def rates(self, events: Events, *, threads: int | None = None) -> Floats:
         """Return spikes a second of each neuron without learning, float64, (sample, neuron)."""
         first, spikes = self._run(events, threads)
-        counts = [spikes[a:b].sum(axis=0, dtype=np.int64) for a, b in zip(first[:-1], first[1:], strict=True)]
+        counts = [spikes[a:b].sum(axis=0, dtype=np.int64) for a, b in pairwise(first.tolist())]
         return np.asarray(np.reshape(counts, (-1, self.n_units)) / np.maximum(events.duration, 1e-300)[:, None])
 
     def assign(self, events: Events, *, threads: int | None = None) -> Ints:
@@ -323,11 +328,11 @@ class STDPLayer:
             InputError: No neuron has a class: there was neither a teacher nor :meth:`assign`.
         """
         if self.unit_class is None:
-            raise InputError("STDPLayer.predict: neurons have no classes yet; call assign(events) with labelled samples")
+            raise InputError("STDPLayer.predict: neurons have no classes yet; call assign(events) with labels")
         rates = self.rates(events, threads=threads)
         owned = [rates[:, self.unit_class == c] for c in range(int(self.unit_class.max()) + 1)]
         means = [part.mean(axis=1) if part.shape[1] else np.full(len(rates), -1.0) for part in owned]
-        return np.argmax(means, axis=0).astype(np.int64)
+        return np.asarray(np.argmax(means, axis=0), dtype=np.int64)
 
     def score(self, events: Events, *, threads: int | None = None) -> float:
         """Return the share of samples whose class is right."""

@@ -61,8 +61,8 @@ class Tempotron:
 
         V(t) = sum_i w_i sum_{t_i < t} K(t - t_i),   K(t) = V0 (exp(-t / tau_mem) - exp(-t / tau_syn)),   max K = 1
 
-    A neuron fires if V reaches its threshold; with ``shunt`` events after that have no effect. A neuron that should have
-    fired and did not gets ``w_i += rate sum_{t_i < t_max} K(t_max - t_i)``, one that fired and should not loses as
+    A neuron fires if V reaches its threshold; with ``shunt`` events after that have no effect. A neuron that should
+    have fired and did not gets ``w_i += rate sum_{t_i < t_max} K(t_max - t_i)``, one that fired and should not loses as
     much; t_max is the time of the highest V. Nothing changes where there is no error. Peaks and crossings are exact:
     there is no time step. Guetig and Sompolinsky (2006), "The tempotron: a neuron that learns spike timing-based
     decisions"; with two classes one neuron, which fires for class 1, with more one neuron a class, each learning its
@@ -235,7 +235,7 @@ class Tempotron:
         if self.decision == "first":
             first = np.argmin(spike, axis=1)
             best = np.where(spike.min(axis=1) < math.inf, first, best)
-        return best.astype(np.int64)
+        return np.asarray(best, dtype=np.int64)
 
     def score(self, events: Events, *, threads: int | None = None) -> float:
         """Return the share of samples whose class is right."""
