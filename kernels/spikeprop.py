@@ -2,7 +2,8 @@
 
 A neuron's potential is a sum of alpha functions, ``u(t) = sum w eps(t - arrival)`` with
 ``eps(s) = s / tau exp(1 - s / tau)``. Between arrivals it has one extremum at most, so its first crossing is found
-without a time step. Bohte, Kok and La Poutre (2002), "Error-backpropagation in temporally encoded networks of spiking neurons".
+without a time step. Bohte, Kok and La Poutre (2002), "Error-backpropagation in temporally encoded networks of spiking
+neurons".
 ``kernels/reference_spikeprop.py`` is the definition.
 """
 

@@ -101,7 +101,7 @@ class Tempotron:
 
     >>> events = Events.from_lists([[0.001, 0.002], [0.001, 0.012]], [[0, 1], [0, 1]], 2, labels=[1, 0], duration=0.03)
     >>> rule = Tempotron(2, rate=0.05, w_start=0.3)
-    >>> rule.fit(events, epochs=50)[-1], rule.score(events)
+    >>> int(rule.fit(events, epochs=50)[-1]), rule.score(events)
     (0, 1.0)
     """
 
