@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"events", "kernels"},
     "recipes": set(),
     "nn": {"kernels", "neurons", "network", "recipes"},
-    "learning": {"nn", "kernels"},
+    "learning": {"nn", "kernels", "network", "neurons", "events"},
     "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "bench": {
@@ -64,6 +64,9 @@ HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or writte
 THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
 TORCH_ROOMS = {"nn", "learning", "training", "bench"}
 TORCH_FILES = {"nir_judge.py"}  # runs other people's programs, imported when a file is checked
+LOCAL_RULES = {  # learning rules on spikes alone
+    ROOT / "snnsim" / "learning" / f"{name}.py" for name in ("local", "spikeprop", "stdp", "stdp_layer", "tempotron")
+}
 NEVER = {"pickle", "torchvision", "torchaudio", "kernels", "datasets", "dill", "joblib", "cloudpickle"}
 
 
@@ -140,6 +143,9 @@ def test_libraries_stay_in_their_rooms(path: Path) -> None:
         assert foreign <= ({"numpy", "h5py"} if path.name in HDF5_FILES else {"numpy"})
     if room in THIRD_PARTY:
         assert foreign <= THIRD_PARTY[room]
+    if path in LOCAL_RULES:
+        assert not foreign & {"torch"}
+        assert not {room_of(name) for name in imports(path) if name.startswith("snnsim")} & {"nn", "training"}
     if room not in TORCH_ROOMS | {"cli"} and path.name not in TORCH_FILES:
         assert "torch" not in foreign
 

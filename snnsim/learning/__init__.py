@@ -13,20 +13,34 @@ EventProp   the whole gradient, in continuous time        spikes that appear or 
 =========== ============================================= ================================== ===========================
 
 ``docs/learning.md`` says what each costs and how near it comes to BPTT.
+
+Rules that need no torch, on spikes alone: :class:`Tempotron`, :class:`STDPLayer` (with :class:`STDP`) and
+:class:`SpikeProp`; ``docs/local-rules.md``. A name is imported from its module when it is first used, so that these
+three do not load torch.
 """
 
-from snnsim.learning.bptt import BPTT
-from snnsim.learning.diagnostics import gradient_cosine
-from snnsim.learning.eprop import EProp
-from snnsim.learning.eventprop import EventProp, continuous_output, continuous_trains
-from snnsim.learning.losses import Loss
-from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
-from snnsim.learning.ottt import OTTT
-from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
-from snnsim.learning.rtrl import RTRL
-from snnsim.learning.rules import make_rule
-from snnsim.learning.sltt import SLTT, SLTTK
-from snnsim.learning.trace_loss import TraceLoss
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snnsim.learning.bptt import BPTT
+    from snnsim.learning.diagnostics import gradient_cosine
+    from snnsim.learning.eprop import EProp
+    from snnsim.learning.eventprop import EventProp, continuous_output, continuous_trains
+    from snnsim.learning.losses import Loss
+    from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
+    from snnsim.learning.ottt import OTTT
+    from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
+    from snnsim.learning.rtrl import RTRL
+    from snnsim.learning.rules import make_rule
+    from snnsim.learning.sltt import SLTT, SLTTK
+    from snnsim.learning.spikeprop import SpikeProp
+    from snnsim.learning.stdp import STDP
+    from snnsim.learning.stdp_layer import STDPLayer
+    from snnsim.learning.tempotron import Tempotron
+    from snnsim.learning.trace_loss import TraceLoss
 
 __all__ = [
     "BPTT",
@@ -34,13 +48,17 @@ __all__ = [
     "RTRL",
     "SLTT",
     "SLTTK",
+    "STDP",
     "EProp",
     "EventProp",
     "Loss",
     "MemoryEstimate",
     "Outcome",
     "Rule",
+    "STDPLayer",
+    "SpikeProp",
     "Stream",
+    "Tempotron",
     "TensorStream",
     "TraceLoss",
     "continuous_output",
@@ -49,3 +67,36 @@ __all__ = [
     "gradient_cosine",
     "make_rule",
 ]
+
+_HOME = {
+    "BPTT": "bptt",
+    "EProp": "eprop",
+    "EventProp": "eventprop",
+    "Loss": "losses",
+    "MemoryEstimate": "memory_estimate",
+    "OTTT": "ottt",
+    "Outcome": "protocol",
+    "RTRL": "rtrl",
+    "Rule": "protocol",
+    "SLTT": "sltt",
+    "SLTTK": "sltt",
+    "STDP": "stdp",
+    "STDPLayer": "stdp_layer",
+    "SpikeProp": "spikeprop",
+    "Stream": "protocol",
+    "Tempotron": "tempotron",
+    "TensorStream": "protocol",
+    "TraceLoss": "trace_loss",
+    "continuous_output": "eventprop",
+    "continuous_trains": "eventprop",
+    "estimate_memory": "memory_estimate",
+    "gradient_cosine": "diagnostics",
+    "make_rule": "rules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from its module when it is first used, so that rules without torch do not load it."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"snnsim.learning.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,232 @@
+"""A layer of neurons whose synapses learn by spike timing, on a time grid, one sample at a time.
+
+Pairs and triplets of spikes (Pfister and Gerstner 2006, "Triplets of spikes in a model of spike timing-dependent
+plasticity", equations 2 and 3) change weights at once or an eligibility. The order inside a step is written at
+:func:`stdp_sample`; ``kernels/reference_stdp.py`` is the definition.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from snnsim.kernels.philox import philox_words, uniform_scalar
+
+__all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "stdp_run", "stdp_sample"]
+
+RELEASE = 41  # Stream.RELEASE, projection 0
+FIRING = 44  # stream of random firing: (sample, step, unit, 0)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class LayerNumbers(NamedTuple):
+    """N neurons: arrays of shape (N,), but for the last five.
+
+    ``subtract`` is 1 where reset subtracts ``amount``, 0 where v becomes ``v_reset``. ``winners`` is how many neurons
+    may fire in a step (0: all), ``inhibition`` what a spike takes from all others in the next step.
+    """
+
+    beta: Floats
+    drive: Floats
+    theta: Floats
+    v_reset: Floats
+    amount: Floats
+    ref_steps: Ints
+    release: Floats
+    low: float
+    high: float
+    temperature: float
+    subtract: int
+    winners: int
+    inhibition: float
+
+
+class RuleNumbers(NamedTuple):
+    """Decays of the traces a step, sizes of pairs and triplets, limits; flags are 0 or 1."""
+
+    decay_plus: float
+    decay_minus: float
+    decay_x: float
+    decay_y: float
+    a2_plus: float
+    a2_minus: float
+    a3_plus: float
+    a3_minus: float
+    w_min: float
+    w_max: float
+    multiplicative: int
+    nearest: int
+
+
+@njit(cache=True, nogil=True)
+def _passed(weight, count, n, source, layer, seed, sample, step):  # type: ignore[no-untyped-def]
+    """Return what ``count`` coincident events of one source add to a neuron: one draw for all of them.
+
+    Where nothing is random (release 1, low equal to high) this is ``count * (weight * low)`` whatever is drawn.
+    """
+    x0, x1, x2, x3 = philox_words(sample, step, n, source, seed, RELEASE)
+    unit = 1.0 / 9007199254740992.0
+    u = (np.float64(x0 >> np.uint64(5)) * 67108864.0 + np.float64(x1 >> np.uint64(6))) * unit
+    if u >= layer.release[n]:
+        return 0.0
+    u = (np.float64(x2 >> np.uint64(5)) * 67108864.0 + np.float64(x3 >> np.uint64(6))) * unit
+    return count * (weight * (layer.low + (layer.high - layer.low) * u))
+
+
+@njit(cache=True, nogil=True)
+def stdp_sample(  # type: ignore[no-untyped-def]
+    begin, source, count, weight, eligibility, fading, teacher, layer, rule, learn, seed, sample, spikes
+):
+    """Run one sample from rest.
+
+    In a step, in this order: traces decay; each source that is active, in ascending order, first changes its synapses
+    by the spikes of their neurons in earlier steps, then raises its traces and acts with the new weights; neurons
+    move and fire; each neuron that fires changes its synapses by all that has arrived, in this step too, then raises
+    its traces. So a pair at distance 0 counts as source before neuron.
+
+    Args:
+        begin: First entry of each step, int64 (step + 1,).
+        source: Sources that are active, ascending in a step, int64.
+        count: Their coincident events, float64.
+        weight: (source, neuron), changed in place unless ``fading`` has entries.
+        eligibility: (source, neuron), set to 0 and filled if ``fading`` has entries.
+        fading: What is left at the end of the sample of a change in each step; empty: weights change at once.
+        teacher: Added to the drive of each neuron in each step.
+        layer: :class:`LayerNumbers`.
+        rule: :class:`RuleNumbers`.
+        learn: Whether synapses change.
+        seed: Of release and firing.
+        sample: Id of the sample.
+        spikes: uint8 (step, neuron), filled.
+    """
+    n_sources, n = weight.shape
+    r1, r2 = np.zeros(n_sources), np.zeros(n_sources)
+    o1, o2 = np.zeros(n), np.zeros(n)
+    v, total, held = np.zeros(n), np.zeros(n), np.zeros(n, np.int64)
+    fired, before = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    low, high = rule.w_min, rule.w_max
+    later = fading.shape[0] > 0
+    if later:
+        eligibility[:] = 0.0
+    sure = layer.low == layer.high
+    for j in range(n):
+        sure = sure and layer.release[j] >= 1.0
+    for k in range(begin.shape[0] - 1):
+        if learn:
+            for s in range(n_sources):
+                r1[s] *= rule.decay_plus
+                r2[s] *= rule.decay_x
+            for j in range(n):
+                o1[j] *= rule.decay_minus
+                o2[j] *= rule.decay_y
+        total[:] = 0.0
+        if layer.inhibition != 0.0:
+            for i in range(n):
+                if before[i]:
+                    for j in range(n):
+                        if j != i:
+                            total[j] -= layer.inhibition
+        for e in range(begin[k], begin[k + 1]):
+            s, c = source[e], count[e]
+            if learn:
+                size = c * (rule.a2_minus + rule.a3_minus * r2[s])
+                if later:
+                    for j in range(n):
+                        factor = weight[s, j] - low if rule.multiplicative else 1.0
+                        eligibility[s, j] -= size * o1[j] * factor * fading[k]
+                else:
+                    for j in range(n):
+                        factor = weight[s, j] - low if rule.multiplicative else 1.0
+                        weight[s, j] = min(max(weight[s, j] - size * o1[j] * factor, low), high)
+                r1[s] = 1.0 if rule.nearest else r1[s] + c
+                r2[s] = 1.0 if rule.nearest else r2[s] + c
+            if sure:
+                for j in range(n):
+                    total[j] += c * (weight[s, j] * layer.low)
+            else:
+                for j in range(n):
+                    total[j] += _passed(weight[s, j], c, j, s, layer, seed, sample, k)
+        room = n if layer.winners == 0 else layer.winners
+        able = 0
+        for j in range(n):
+            fired[j] = 0
+            if held[j] > 0:
+                held[j] -= 1
+                continue
+            v[j] = (layer.beta[j] * v[j] + (layer.drive[j] + teacher[j])) + total[j]
+            if layer.temperature > 0.0:
+                chance = 1.0 / (1.0 + math.exp(-(v[j] - layer.theta[j]) / layer.temperature))
+                fired[j] = uniform_scalar(seed, FIRING, sample, k, j, 0) < chance
+            else:
+                fired[j] = v[j] >= layer.theta[j]
+            able += fired[j]
+        if able > room:  # the highest above their thresholds, the first among equals, fire; 2 marks them
+            for _ in range(room):
+                best = -1
+                for j in range(n):
+                    if fired[j] == 1 and (best < 0 or v[j] - layer.theta[j] > v[best] - layer.theta[best]):
+                        best = j
+                fired[best] = 2
+            for j in range(n):
+                fired[j] = fired[j] == 2
+        for j in range(n):
+            before[j] = spikes[k, j] = fired[j]
+            if not fired[j]:
+                continue
+            v[j] = v[j] - layer.amount[j] if layer.subtract else layer.v_reset[j]
+            held[j] = layer.ref_steps[j]
+            if learn:
+                size = rule.a2_plus + rule.a3_plus * o2[j]
+                for s in range(n_sources):
+                    factor = high - weight[s, j] if rule.multiplicative else 1.0
+                    if later:
+                        eligibility[s, j] += size * r1[s] * factor * fading[k]
+                    else:
+                        weight[s, j] = min(max(weight[s, j] + size * r1[s] * factor, low), high)
+                o1[j] = 1.0 if rule.nearest else o1[j] + 1.0
+                o2[j] = 1.0 if rule.nearest else o2[j] + 1.0
+
+
+@njit(cache=True, nogil=True)
+def stdp_run(i0, i1, first, begin, entry, source, count, weight, layer, rule, seed, ids, spikes):  # type: ignore[no-untyped-def]
+    """Run samples i0 to i1 without learning.
+
+    Args:
+        i0: First sample.
+        i1: The sample after the last.
+        first: First step of each sample in ``spikes``, int64 (sample + 1,).
+        begin: First entry of each step inside its sample, one more a sample than steps.
+        entry: First entry of each sample.
+        source: Sources of all samples.
+        count: Coincident events of all samples.
+        weight: (source, neuron).
+        layer: As in :func:`stdp_sample`.
+        rule: As there.
+        seed: As there.
+        ids: Ids of the samples.
+        spikes: uint8 (all steps, neuron), filled.
+    """
+    none, fading, teacher = np.zeros((0, 0)), np.zeros(0), np.zeros(weight.shape[1])
+    for i in range(i0, i1):
+        a, b = first[i], first[i + 1]
+        stdp_sample(
+            begin[a + i : b + i + 1],
+            source[entry[i] : entry[i + 1]],
+            count[entry[i] : entry[i + 1]],
+            weight,
+            none,
+            fading,
+            teacher,
+            layer,
+            rule,
+            False,
+            seed,
+            ids[i],
+            spikes[a:b],
+        )
