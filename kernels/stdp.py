@@ -16,7 +16,7 @@ from numba import njit
 
 from snnsim.kernels.philox import philox_words, uniform_scalar
 
-__all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "stdp_run", "stdp_sample"]
+__all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "passed_on", "stdp_run", "stdp_sample"]
 
 RELEASE = 41  # Stream.RELEASE, projection 0
 FIRING = 44  # stream of random firing: (sample, step, unit, 0)
@@ -65,7 +65,7 @@ class RuleNumbers(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _passed(weight, count, n, source, layer, seed, sample, step):  # type: ignore[no-untyped-def]
+def passed_on(weight, count, n, source, layer, seed, sample, step):  # type: ignore[no-untyped-def]
     """Return what ``count`` coincident events of one source add to a neuron: one draw for all of them.
 
     Where nothing is random (release 1, low equal to high) this is ``count * (weight * low)`` whatever is drawn.
@@ -151,7 +151,7 @@ def stdp_sample(  # type: ignore[no-untyped-def]
                     total[j] += c * (weight[s, j] * layer.low)
             else:
                 for j in range(n):
-                    total[j] += _passed(weight[s, j], c, j, s, layer, seed, sample, k)
+                    total[j] += passed_on(weight[s, j], c, j, s, layer, seed, sample, k)
         room = n if layer.winners == 0 else layer.winners
         able = 0
         for j in range(n):

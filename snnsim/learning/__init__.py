@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from snnsim.learning.stdp import STDP
     from snnsim.learning.stdp_layer import STDPLayer
     from snnsim.learning.tempotron import Tempotron
+    from snnsim.learning.tempotron_layer import TempotronLayer
     from snnsim.learning.trace_loss import TraceLoss
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "SpikeProp",
     "Stream",
     "Tempotron",
+    "TempotronLayer",
     "TensorStream",
     "TraceLoss",
     "continuous_output",
@@ -85,6 +87,7 @@ _HOME = {
     "SpikeProp": "spikeprop",
     "Stream": "protocol",
     "Tempotron": "tempotron",
+    "TempotronLayer": "tempotron_layer",
     "TensorStream": "protocol",
     "TraceLoss": "trace_loss",
     "continuous_output": "eventprop",

@@ -1,0 +1,104 @@
+"""Tempotron learning of neurons on a time grid: where the potential without reset peaks, and its derivatives there.
+
+Gutig and Sompolinsky 2006 with the exponential kernel of a LIF with delta synapses in place of their double
+exponential, and with synapses that may release at random; ``kernels/reference_tempotron_layer.py`` is the definition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from snnsim.kernels.stdp import passed_on
+
+__all__ = ["peak_gradient", "peaks"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def peaks(begin, source, count, weight, layer, seed, sample, v_max, k_max):  # type: ignore[no-untyped-def]
+    """Find the highest potential of each neuron in a sample that it passes without reset, and its first step.
+
+    Steps before the first event do not count: a neuron that is only inhibited would peak there and never learn.
+
+    ``v[k] = (beta v[k - 1] + drive) + arrivals``, from rest, with the draws of :func:`snnsim.kernels.stdp.stdp_sample`.
+
+    Args:
+        begin: First entry of each step, int64 (step + 1,).
+        source: Sources that are active, ascending in a step, int64.
+        count: Their coincident events, float64.
+        weight: (source, neuron).
+        layer: :class:`snnsim.kernels.stdp.LayerNumbers`.
+        seed: Of the release.
+        sample: Id of the sample.
+        v_max: (neuron,), filled; minus infinity where there is no event.
+        k_max: Steps, int64 (neuron,), filled; -1 where there is none.
+    """
+    n = weight.shape[1]
+    v, total = np.zeros(n), np.zeros(n)
+    v_max[:] = -np.inf
+    k_max[:] = -1
+    for k in range(begin.shape[0] - 1):
+        total[:] = 0.0
+        for e in range(begin[k], begin[k + 1]):
+            s = source[e]
+            for j in range(n):
+                total[j] += passed_on(weight[s, j], count[e], j, s, layer, seed, sample, k)
+        for j in range(n):
+            v[j] = (layer.beta[j] * v[j] + layer.drive[j]) + total[j]
+            if begin[k + 1] > 0 and v[j] > v_max[j]:
+                v_max[j], k_max[j] = v[j], k
+
+
+@njit(cache=True, nogil=True)
+def peak_gradient(begin, source, count, weight, layer, seed, sample, k_max, sign, by_weight, by_beta, by_release):  # type: ignore[no-untyped-def]
+    """Write the derivatives of each neuron's potential in step ``k_max``, times ``sign``; 0 where that is 0.
+
+    ``dv/dw = sum beta^(k_max - k) phi q c`` over the arrivals up to ``k_max``, ``dv/dbeta = sum (k_max - k)
+    beta^(k_max - k - 1) (drive + arrivals[k])``, and ``dv/drelease`` of the mean over release,
+    ``sum beta^(k_max - k) (phi q c w) / release``.
+
+    Args:
+        begin: As in :func:`peaks`, like the following.
+        source: Sources.
+        count: Coincident events.
+        weight: (source, neuron).
+        layer: Numbers of the neurons.
+        seed: Of the release.
+        sample: Id of the sample.
+        k_max: Steps.
+        sign: float64 (neuron,).
+        by_weight: (source, neuron), filled.
+        by_beta: (neuron,), filled.
+        by_release: (neuron,), filled.
+    """
+    n = weight.shape[1]
+    by_weight[:] = 0.0
+    by_beta[:] = 0.0
+    by_release[:] = 0.0
+    total, v, slope = np.zeros(n), np.zeros(n), np.zeros(n)
+    last = -1
+    for j in range(n):
+        if sign[j] != 0.0:
+            last = max(last, k_max[j])
+    for k in range(last + 1):
+        total[:] = 0.0
+        for e in range(begin[k], begin[k + 1]):
+            s = source[e]
+            for j in range(n):
+                if sign[j] == 0.0 or k > k_max[j]:
+                    continue
+                passed = passed_on(1.0, count[e], j, s, layer, seed, sample, k)
+                fade = layer.beta[j] ** (k_max[j] - k)
+                by_weight[s, j] += sign[j] * fade * passed
+                by_release[j] += sign[j] * fade * passed * weight[s, j] / layer.release[j]
+                total[j] += passed * weight[s, j]
+        for j in range(n):
+            if sign[j] != 0.0 and k <= k_max[j]:
+                slope[j] = layer.beta[j] * slope[j] + v[j]
+                v[j] = (layer.beta[j] * v[j] + layer.drive[j]) + total[j]
+    for j in range(n):
+        by_beta[j] = sign[j] * slope[j]
