@@ -16,7 +16,7 @@ from numba import njit
 
 from snnsim.kernels.philox import philox_words, uniform_scalar
 
-__all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "passed_on", "stdp_run", "stdp_sample"]
+__all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "certain", "passed_on", "stdp_run", "stdp_sample"]
 
 RELEASE = 41  # Stream.RELEASE, projection 0
 FIRING = 44  # stream of random firing: (sample, step, unit, 0)
@@ -62,6 +62,15 @@ class RuleNumbers(NamedTuple):
     w_max: float
     multiplicative: int
     nearest: int
+
+
+@njit(cache=True, nogil=True)
+def certain(layer):  # type: ignore[no-untyped-def]
+    """Return whether no synapse draws anything."""
+    sure = layer.low == layer.high
+    for j in range(layer.release.shape[0]):
+        sure = sure and layer.release[j] >= 1.0
+    return sure
 
 
 @njit(cache=True, nogil=True)
@@ -114,9 +123,7 @@ def stdp_sample(  # type: ignore[no-untyped-def]
     later = fading.shape[0] > 0
     if later:
         eligibility[:] = 0.0
-    sure = layer.low == layer.high
-    for j in range(n):
-        sure = sure and layer.release[j] >= 1.0
+    sure = certain(layer)
     for k in range(begin.shape[0] - 1):
         if learn:
             for s in range(n_sources):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.stdp import passed_on
+from snnsim.kernels.stdp import certain, passed_on
 
 __all__ = ["peak_gradient", "peaks"]
 
@@ -39,14 +39,19 @@ def peaks(begin, source, count, weight, layer, seed, sample, v_max, k_max):  # t
     """
     n = weight.shape[1]
     v, total = np.zeros(n), np.zeros(n)
+    sure = certain(layer)
     v_max[:] = -np.inf
     k_max[:] = -1
     for k in range(begin.shape[0] - 1):
         total[:] = 0.0
         for e in range(begin[k], begin[k + 1]):
             s = source[e]
-            for j in range(n):
-                total[j] += passed_on(weight[s, j], count[e], j, s, layer, seed, sample, k)
+            if sure:
+                for j in range(n):
+                    total[j] += count[e] * (weight[s, j] * layer.low)
+            else:
+                for j in range(n):
+                    total[j] += passed_on(weight[s, j], count[e], j, s, layer, seed, sample, k)
         for j in range(n):
             v[j] = (layer.beta[j] * v[j] + layer.drive[j]) + total[j]
             if begin[k + 1] > 0 and v[j] > v_max[j]:
@@ -79,26 +84,28 @@ def peak_gradient(begin, source, count, weight, layer, seed, sample, k_max, sign
     by_weight[:] = 0.0
     by_beta[:] = 0.0
     by_release[:] = 0.0
-    total, v, slope = np.zeros(n), np.zeros(n), np.zeros(n)
+    total, fade, before = np.zeros(n), np.zeros(n), np.zeros(n)
     last = -1
     for j in range(n):
         if sign[j] != 0.0:
             last = max(last, k_max[j])
-    for k in range(last + 1):
-        total[:] = 0.0
+    sure = certain(layer)
+    for k in range(last, -1, -1):  # fade is beta^(k_max - k), before the power below that
+        for j in range(n):
+            total[j] = 0.0
+            if k == k_max[j]:
+                fade[j], before[j] = 1.0, 0.0
+            elif k < k_max[j]:
+                before[j], fade[j] = fade[j], fade[j] * layer.beta[j]
         for e in range(begin[k], begin[k + 1]):
             s = source[e]
             for j in range(n):
-                if sign[j] == 0.0 or k > k_max[j]:
+                if sign[j] == 0.0 or fade[j] + before[j] == 0.0:
                     continue
-                passed = passed_on(1.0, count[e], j, s, layer, seed, sample, k)
-                fade = layer.beta[j] ** (k_max[j] - k)
-                by_weight[s, j] += sign[j] * fade * passed
-                by_release[j] += sign[j] * fade * passed * weight[s, j] / layer.release[j]
+                passed = count[e] * layer.low if sure else passed_on(1.0, count[e], j, s, layer, seed, sample, k)
+                by_weight[s, j] += sign[j] * fade[j] * passed
                 total[j] += passed * weight[s, j]
         for j in range(n):
             if sign[j] != 0.0 and k <= k_max[j]:
-                slope[j] = layer.beta[j] * slope[j] + v[j]
-                v[j] = (layer.beta[j] * v[j] + layer.drive[j]) + total[j]
-    for j in range(n):
-        by_beta[j] = sign[j] * slope[j]
+                by_beta[j] += sign[j] * ((k_max[j] - k) * before[j]) * (layer.drive[j] + total[j])
+                by_release[j] += sign[j] * fade[j] * total[j] / layer.release[j]
