@@ -20,55 +20,10 @@ from snnsim.engines import Result, simulate
 from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.files import write_text
+from snnsim.html_page import figure_html, number_text, page_html, table_html
 from snnsim.network import Network
 
 __all__ = ["Story", "build_page", "write_report"]
-
-STYLE = """
-:root { color-scheme: light dark; --page: #ffffff; --ink: #1d2125; --muted: #6b737b; --line: #d9dee3;
-  --card: #f5f7f9; --good: #0a7d4f; --bad: #b3401a; --link: #0a5ea8; }
-@media (prefers-color-scheme: dark) { :root { --page: #14181c; --ink: #e4e8ec; --muted: #97a1ab;
-  --line: #323a42; --card: #1c2228; --good: #4fd19b; --bad: #ff9468; --link: #7dbdf5;
-  --plot-blue: #4ea6e0; --plot-vermillion: #f5833c; --plot-green: #37c99a; --plot-purple: #e2a0c6;
-  --plot-orange: #f2b93b; --plot-sky: #8fd0f7; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-header, main, footer { max-width: 62rem; margin: 0 auto; padding: 0 1.25rem; }
-header { padding-top: 2.2rem; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .35rem; }
-h2 { font-size: 1.22rem; margin: 2.6rem 0 .4rem; padding-top: .7rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
-p { margin: .4rem 0 .8rem; max-width: 46rem; }
-.lead { font-size: 1.05rem; }
-.muted, figcaption, caption { color: var(--muted); font-size: .9rem; }
-nav a { color: var(--link); margin-right: .9rem; text-decoration: none; white-space: nowrap; }
-nav a:hover { text-decoration: underline; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .7rem;
-  margin: 1.2rem 0; padding: 0; list-style: none; }
-.tiles li { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .65rem .85rem; }
-.tiles b { display: block; font-size: 1.4rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.tiles span { display: block; color: var(--muted); font-size: .84rem; line-height: 1.35; margin-top: .15rem; }
-.good { color: var(--good); } .bad { color: var(--bad); }
-figure { margin: 1rem 0 1.4rem; overflow-x: auto; }
-figure svg { max-width: 100%; height: auto; display: block; }
-figcaption { margin-top: .3rem; max-width: 46rem; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem; }
-table { border-collapse: collapse; font-size: .94rem; margin: .8rem 0 1.2rem; max-width: 100%;
-  font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .3rem; }
-th, td { padding: .28rem .9rem .28rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; padding-right: 1.2rem; }
-thead th { color: var(--muted); font-weight: 600; font-size: .86rem; }
-tbody th { font-weight: 500; }
-code, pre { font: .86rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .8rem;
-  overflow-x: auto; }
-details > summary { cursor: pointer; color: var(--link); margin: .5rem 0; }
-footer { color: var(--muted); font-size: .85rem; padding: 2.5rem 1.25rem 3rem; }
-@media print { nav { display: none; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
-"""
 
 
 @dataclass(frozen=True)
@@ -102,36 +57,6 @@ class Story:
     files: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     split: str = "test samples"
-
-
-def _number(value: Any) -> str:
-    """A number as people read it: thousands apart, four significant digits for fractions."""
-    if value is None:
-        return "not known"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)):
-        return f"{int(value):,}"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:,.0f}" if abs(float(value)) >= 1e4 else f"{value:.4g}"
-    return str(value)
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[Any]], numbers: bool = True) -> str:
-    """An HTML table whose first column names the row."""
-    kind = ' class="number"' if numbers else ""
-    titles = "".join(f'<th scope="col"{kind if place else ""}>{escape(text)}</th>' for place, text in enumerate(head))
-    body = []
-    for row in rows:
-        cells = "".join(f"<td{kind}>{escape(_number(value))}</td>" for value in row[1:])
-        body.append(f'<tr><th scope="row">{escape(str(row[0]))}</th>{cells}</tr>')
-    top = f"<thead><tr>{titles}</tr></thead>" if head else ""
-    return f"<table><caption>{escape(caption)}</caption>{top}<tbody>{''.join(body)}</tbody></table>"
-
-
-def _figure(figure: Any, name: str, description: str) -> str:
-    drawing = plots.to_svg(figure, name, description)
-    return f"<figure>{drawing}<figcaption>{escape(description)}</figcaption></figure>"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -213,8 +138,8 @@ def _tiles(run: _Run, story: Story) -> str:
     if story.proof:
         mismatches = story.proof.get("mismatches")
         compared = story.proof.get("compared")
-        text = f"differing spikes of {_number(compared)} compared, exported file"
-        tiles.append((_number(mismatches), text, "bad" if mismatches else "good"))
+        text = f"differing spikes of {number_text(compared)} compared, exported file"
+        tiles.append((number_text(mismatches), text, "bad" if mismatches else "good"))
     items = "".join(
         f'<li><b class="{kind}">{escape(big)}</b><span>{escape(small)}</span></li>' for big, small, kind in tiles
     )
@@ -227,14 +152,14 @@ def _learning(run: _Run, story: Story) -> str:
         return "<p>No learning curves: this page was made from a network without a training run.</p>"
     chance = 1.0 / run.result.logits.shape[1] if run.result.logits is not None else None
     text = "Loss and accuracy after each epoch. Epochs are never chosen on the test set."
-    parts = [_figure(plots.learning_curves(loss, accuracy, chance=chance), "learning", text)]
+    parts = [figure_html(plots.learning_curves(loss, accuracy, chance=chance), "learning", text)]
     if story.result:
         head = ("how the epoch was chosen", "epoch", "test accuracy", "validation accuracy")
         rows = []
         for label, values in story.result.items():
             shares = [values.get(key) for key in ("test_accuracy", "valid_accuracy")]
             rows.append((label, values.get("epoch"), *("" if share is None else f"{share:.2%}" for share in shares)))
-        parts.append(_table("Result of the run", head, rows))
+        parts.append(table_html("Result of the run", head, rows))
     return "".join(parts)
 
 
@@ -259,7 +184,7 @@ def _one_sample(run: _Run, index: int, name: str, heading: str) -> str:
         prediction=prediction,
         trace_label="readout potential",
     )
-    return f"<div><h3>{escape(heading)}</h3>{_figure(drawing, name, text)}</div>"
+    return f"<div><h3>{escape(heading)}</h3>{figure_html(drawing, name, text)}</div>"
 
 
 def _samples(run: _Run) -> str:
@@ -298,7 +223,7 @@ def _membranes(run: _Run) -> str:
         threshold=threshold,
         name=population.name,
     )
-    return _figure(drawing, "membranes", text)
+    return figure_html(drawing, "membranes", text)
 
 
 def _confusion(run: _Run) -> str:
@@ -311,7 +236,7 @@ def _confusion(run: _Run) -> str:
     matrix = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(matrix, (run.events.labels[known], run.result.predictions[known]), 1)
     text = "Rows: what was said. Columns: what the network heard."
-    return _figure(plots.confusion(matrix, run.events.class_names), "confusion", text)
+    return figure_html(plots.confusion(matrix, run.events.class_names), "confusion", text)
 
 
 def _delays(run: _Run, story: Story) -> str:
@@ -319,9 +244,9 @@ def _delays(run: _Run, story: Story) -> str:
         return "<p>This network has no delays.</p>"
     compared = "before (line) and after training (filled)" if story.before is not None else "of the network"
     text = f"Number of synapses with each delay, {compared}. One step is {run.network.dt * 1e3:g} ms."
-    parts = [_figure(plots.delay_histogram(run.network, story.before), "delays", text)]
+    parts = [figure_html(plots.delay_histogram(run.network, story.before), "delays", text)]
     text = "Left: the delay of every synapse, faint where the weight is small. Right: weights against delays."
-    return "".join([*parts, _figure(plots.delay_map(run.network), "map", text)])
+    return "".join([*parts, figure_html(plots.delay_map(run.network), "map", text)])
 
 
 def _moved(story: Story) -> str:
@@ -329,7 +254,7 @@ def _moved(story: Story) -> str:
         return "<p>What training moved is not known: this page was made from a network without a training run.</p>"
     first, *head = ("layer and quantity", "numbers", "before: mean (sd)", "after: mean (sd)", "mean change", "largest")
     rows = [(f"{layer}: {quantity}", *values) for layer, quantity, *values in story.moved]
-    return _table("Everything that learned, before the first update and afterwards", (first, *head), rows)
+    return table_html("Everything that learned, before the first update and afterwards", (first, *head), rows)
 
 
 def _activity(run: _Run) -> str:
@@ -348,8 +273,8 @@ def _activity(run: _Run) -> str:
             (population.name, population.size, fired.n_events / n, float(rates[population.name].mean()), silent)
         )
     operations = run.result.operations
-    figure = _figure(plots.rates(rates), "rates", "Mean rate of every neuron over all samples.") if rates else ""
-    layers = _table("Layers", ("layer", "neurons", "spikes a sample", "mean rate (Hz)", "silent neurons"), rows)
+    figure = figure_html(plots.rates(rates), "rates", "Mean rate of every neuron over all samples.") if rates else ""
+    layers = table_html("Layers", ("layer", "neurons", "spikes a sample", "mean rate (Hz)", "silent neurons"), rows)
     totals = [
         ("synaptic operations, effective", operations.synaptic_operations, operations.synaptic_operations / n),
         ("synaptic operations, dense", operations.dense, operations.dense / n),
@@ -359,7 +284,7 @@ def _activity(run: _Run) -> str:
         "Effective: one operation for each spike that reaches an existing synapse. Dense: the same network on "
         "hardware that multiplies every weight at every step."
     )
-    counted = _table(f"Operations over {len(run.events):,} samples", ("", "total", "a sample"), totals)
+    counted = table_html(f"Operations over {len(run.events):,} samples", ("", "total", "a sample"), totals)
     return f"{figure}{layers}{counted}<p class='muted'>{text}</p>"
 
 
@@ -372,7 +297,7 @@ def _proof(story: Story) -> str:
         )
     else:
         mismatches = story.proof.get("mismatches")
-        verdict = "no spike differs" if mismatches == 0 else f"{_number(mismatches)} spikes differ"
+        verdict = "no spike differs" if mismatches == 0 else f"{number_text(mismatches)} spikes differ"
         if mismatches == 0 and story.proof.get("holds") is False:
             verdict += ", but the proof does not count (see below)"
         kind = "bad" if mismatches or story.proof.get("holds") is False else "good"
@@ -387,17 +312,17 @@ def _proof(story: Story) -> str:
             layers.append((item.get("population"), item.get("compared"), item.get("spikes"), found))
         if layers:
             titles = ("layer", "neuron-steps compared", "spikes", "differences")
-            parts.append(_table("Comparison, layer by layer", titles, layers))
+            parts.append(table_html("Comparison, layer by layer", titles, layers))
         planted = [
             (item.get("what"), item.get("mismatches"), "caught" if item.get("caught") else "NOT caught")
             for item in story.proof.get("mutations", ())
         ]
         if planted:
             columns = ("error planted on purpose", "differences", "")
-            parts.append(_table("The same comparison must notice an error", columns, planted))
+            parts.append(table_html("The same comparison must notice an error", columns, planted))
         listed = {"layers", "mutations", "remarks", "schema", "mismatches", "compared"}
         rows = [(key.replace("_", " "), value) for key, value in _flat(story.proof) if key not in listed]
-        parts.append(_table("Circumstances", ("", "value"), rows, numbers=False))
+        parts.append(table_html("Circumstances", ("", "value"), rows, numbers=False))
         parts += [f"<p class='muted'>{escape(str(text))}</p>" for text in story.proof.get("remarks", ())]
     if story.changes:
         items = "".join(f"<li>{escape(text)}</li>" for text in story.changes)
@@ -409,11 +334,11 @@ def _manifest(run: _Run, story: Story) -> str:
     parts = []
     rows: list[tuple[str, Any]] = [("network digest", run.network.digest()), ("events digest", run.events.digest())]
     rows += _flat(story.manifest)
-    parts.append(_table("Manifest", ("", "value"), rows, numbers=False))
+    parts.append(table_html("Manifest", ("", "value"), rows, numbers=False))
     if story.seconds:
-        parts.append(_table("Wall time", ("stage", "seconds"), list(story.seconds.items())))
+        parts.append(table_html("Wall time", ("stage", "seconds"), list(story.seconds.items())))
     if story.files:
-        parts.append(_table("Files", ("file", "bytes"), list(story.files.items())))
+        parts.append(table_html("Files", ("file", "bytes"), list(story.files.items())))
     for title, values in (("Recipe as it ran", story.recipe), ("What freezing did", run.network.notes)):
         if values:
             text = escape(json.dumps(values, indent=1, sort_keys=True, default=str))
@@ -448,25 +373,16 @@ def build_page(network: Network, events: Events, story: Story | None = None, *, 
         ("proof", "Export proof", _proof(story)),
         ("manifest", "Manifest", _manifest(run, story)),
     ]
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
-    body = "".join(
-        f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(title)}</h2>{content}</section>'
-        for name, title, content in sections
-    )
     named = [(item.name, item.size) for item in network.inputs] + [(item.name, item.size) for item in network.order()]
     layers = ", ".join(f"{name} {size}" for name, size in named)
     step, longest = network.dt * 1e3, network.max_delay_steps() * network.dt * 1e3
     lead = f"{layers}; one step is {step:g} ms, the longest delay {longest:g} ms."
     version = story.manifest.get("snnsim") or story.manifest.get("versions", {}).get("snnsim", "")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(story.title)}</title><link rel='icon' href='data:,'><style>{STYLE}</style></head><body>"
-        f'<header><h1>{escape(story.title)}</h1><p class="lead">{escape(lead)}</p>'
-        f'<nav aria-label="Sections">{links}</nav>{_tiles(run, story)}</header>'
-        f"<main>{body}</main><footer>Made by snnsim {escape(str(version))}. Every number on this page comes from "
-        "the run folder or from a simulation made while the page was written.</footer></body></html>\n"
+    footer = (
+        f"Made by snnsim {version}. Every number on this page comes from the run folder or from a simulation made "
+        "while the page was written."
     )
+    return page_html(story.title, lead, sections, top=_tiles(run, story), footer=footer)
 
 
 def write_report(

@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 SAME_ROOM = {
+    "html_page": "report",
     "neuron_base": "neurons",
     "neurons_recovery": "neurons",
     "neurons_synaptic": "neurons",
