@@ -15,6 +15,7 @@ SAYS = {
     "brunel_regimes.py": ["SR       synchronous regular", "AI       asynchronous irregular"],
     "microcircuit.py": ["7717 neurons, 298", "L23E", "L6I"],
     "encode_audio.py": ["of 200 channels"],
+    "complexity.py": ["lzc   accuracy 1.0000 on 400 samples", "Markov(alpha=0.05, beta=0.05)"],
     "online_gradients.py": ["rtrl, one layer                                         1.000  1.000  1.000  1.000"],
 }
 
