@@ -1,7 +1,7 @@
 """Sources of spike trains with known statistics: Poisson, Bernoulli, two-state Markov, gamma renewal.
 
 Every number is Philox4x32-10 keyed by (sample, step or draw, unit), so a sample does not depend on how many are made.
-:func:`make_sources` makes labelled sets: classes of equal rate that differ in structure, or classes that differ in rate.
+:func:`make_sources` makes labelled sets: classes of equal rate that differ in structure, or that differ in rate.
 """
 
 from __future__ import annotations
@@ -89,10 +89,17 @@ class Markov:
     def steps(self, seed: int, sample: int, n_steps: int, n_units: int, dt: float) -> Binary:
         """Return spikes, shape (n_steps, n_units)."""
         u = _uniform_steps(seed, sample, n_steps, n_units)
-        out = np.zeros(u.shape, dtype=np.bool_)
-        for k in range(n_steps):
-            chance = self.density(dt) if k == 0 else np.where(out[k - 1], 1 - self.beta, self.alpha)
-            out[k] = u[k] < chance
+        low, high = min(self.alpha, 1 - self.beta), max(self.alpha, 1 - self.beta)
+        # below low a spike and from high on none, whatever came before; between, the state stays, or changes each step
+        told = (u < low) | (u >= high)
+        told[0] = True
+        spikes = u < low
+        spikes[0] = u[0] < self.density(dt)
+        step = np.arange(n_steps)[:, None]
+        last = np.maximum.accumulate(np.where(told, step, 0), axis=0)
+        out = np.take_along_axis(spikes, last, axis=0)
+        if self.alpha > 1 - self.beta:
+            out ^= ((step - last) & 1).astype(np.bool_)
         return out
 
 
@@ -120,7 +127,7 @@ class Poisson:
 
     def chances(self, n_steps: int, dt: float) -> Float64:
         """Return the probability of a spike outside dead time in each step, shape (n_steps,)."""
-        times = (np.arange(n_steps) + 0.5) * dt
+        times: Float64 = np.asarray((np.arange(n_steps) + 0.5) * dt, dtype=np.float64)
         rates = np.asarray(self.rate(times) if callable(self.rate) else self.rate, dtype=np.float64)
         rates = np.broadcast_to(rates, (n_steps,))
         if n_steps and not (np.isfinite(rates).all() and rates.min() >= 0):
@@ -252,7 +259,7 @@ def draw(
             units.append(np.repeat(np.arange(n_units, dtype=np.int32), [train.size for train in trains]))
         else:
             steps, unit = np.nonzero(source.steps(seed, first_sample + i, n_steps, n_units, dt))
-            times.append(steps * dt)
+            times.append(np.asarray(steps * dt, dtype=np.float64))
             units.append(unit.astype(np.int32))
     ids = first_sample + np.arange(n_samples, dtype=np.int64)
     return Events.from_lists(
@@ -306,7 +313,9 @@ def make_sources(
     if kind not in SETS:
         raise InputError(f"set of sources {kind!r} is not known; known sets: {', '.join(SETS)}")
     if not 1 <= n_train <= 1 << 24 or n_test < 1:
-        raise InputError(f"expected 1 to {1 << 24} training samples and at least 1 test sample, got {n_train}, {n_test}")
+        raise InputError(
+            f"expected 1 to {1 << 24} training samples and at least 1 test sample, got {n_train}, {n_test}"
+        )
     by_class = SETS[kind][1](check_dt(dt))
     parameters: dict[str, Any] = {
         "kind": kind,

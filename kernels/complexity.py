@@ -4,9 +4,9 @@ LZ76 needs, where a word starts, the longest match that starts earlier. Binary s
 word, and all places are sorted by the next few symbols, so many that about 16 places share them. A table of the first
 place of every short string answers for short matches; for longer ones the places with the same symbols lie side by
 side, and the longest match has the smallest exclusive or with the next 64 symbols. The candidates are counted: strings
-that use up a budget, which grows with their length only, and all larger alphabets take a suffix automaton (Blumer et al., 1985),
-which is linear for every input. LZ78 walks a tree of phrases. :mod:`snnsim.kernels.reference_complexity` is the
-definition.
+that use up a budget, which grows with their length only, and all larger alphabets take a suffix automaton (Blumer et
+al., 1985), which is linear for every input. LZ78 walks a tree of phrases. :mod:`snnsim.kernels.reference_complexity` is
+the definition.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def _sort_places(packed, n, depth):  # type: ignore[no-untyped-def]
     rough = np.empty(n, np.int32)
     free = edges[:-1].copy()
     for i in range(n):
-        part = np.int64(_window(packed, i) >> top)
-        rough[free[part]] = i
-        free[part] += 1
+        target = np.int64(_window(packed, i) >> top)
+        rough[free[target]] = i
+        free[target] += 1
     places = np.empty(n, np.int32)
     begins = np.empty((1 << depth) + 1, np.int32)
     inner = np.empty(1 << low, np.int64)
@@ -101,9 +101,9 @@ def _sort_places(packed, n, depth):  # type: ignore[no-untyped-def]
             total += inner[key]
             inner[key] = total - inner[key]
         for k in range(edges[part], edges[part + 1]):
-            key = np.int64((_window(packed, np.int64(rough[k])) >> rest) & mask)
-            places[inner[key]] = rough[k]
-            inner[key] += 1
+            slot = np.int64((_window(packed, np.int64(rough[k])) >> rest) & mask)
+            places[inner[slot]] = rough[k]
+            inner[slot] += 1
     begins[1 << depth] = n
     return places, begins
 

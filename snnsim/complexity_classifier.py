@@ -1,8 +1,8 @@
 """Lempel-Ziv features of spike trains and a classifier on them, which tells apart sources of equal rate.
 
-The pipeline (complexity of every output train, nearest class mean) follows Rudnicka, Szczepanski and Pregowska, "Learning
-Internal Biological Neuron Parameters and Complexity-Based Encoding for Improved SNN Performance", 2025, as far as its
-abstract tells; the details are this package's reconstruction.
+The pipeline (complexity of every output train, nearest class mean) follows Rudnicka, Szczepanski and Pregowska,
+"Learning Internal Biological Neuron Parameters and Complexity-Based Encoding for Improved SNN Performance", 2025, as
+far as its abstract tells; the details are this package's reconstruction.
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ class LZClassifier:
         if x.shape[1] != self._shift.size:
             raise InputError(f"predict: expected {self._shift.size} features as in training, got {x.shape[1]}")
         scores = (x - self._shift) / self._scale @ self._weight.T + self._bias
-        return self._classes[np.argmax(scores, axis=1)]
+        found: npt.NDArray[np.int64] = self._classes[np.argmax(scores, axis=1)]
+        return found
 
     def score(self, spikes: Events | npt.ArrayLike, labels: npt.ArrayLike | None = None) -> float:
         """Return the share of samples classified as labelled; ``labels`` default to those of the Events."""

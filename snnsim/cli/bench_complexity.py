@@ -18,7 +18,7 @@ def complexity(
     ] = 100_000,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time Lempel-Ziv word counts along the length, and against a plain quadratic scan, on one thread."""
+    """Time Lempel-Ziv word counts along the length and against a plain quadratic scan (processor time, one thread)."""
     from snnsim.bench.complexity import format_growth, measure_growth
 
     begin = time.perf_counter()

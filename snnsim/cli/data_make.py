@@ -35,7 +35,9 @@ def make(
             "(5), medium (20; test 10), large (60; test 20) [default: small].",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed: other clips of the same voices, other trains.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Another seed: other clips of the same voices, other trains.")
+    ] = 0,
     channels: Annotated[
         int | None, typer.Option("--channels", help="Places of the inner ear [default: 700], or trains a sample [1].")
     ] = None,
@@ -46,7 +48,9 @@ def make(
         str | None,
         typer.Option("--set", help="Sources: markov-bernoulli [default], markov-markov, structure or rates."),
     ] = None,
-    train: Annotated[int | None, typer.Option("--train", min=1, help="Sources: training samples [default: 400].")] = None,
+    train: Annotated[
+        int | None, typer.Option("--train", min=1, help="Sources: training samples [default: 400].")
+    ] = None,
     test: Annotated[int | None, typer.Option("--test", min=1, help="Sources: test samples [default: 400].")] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Sources: steps of 1 ms a sample [default: 1000].")
@@ -59,7 +63,7 @@ def make(
     only. Needs the extra "speech". Ctrl-C leaves what is done; the same command goes on from there, and does nothing
     where the folder holds the same set already. Size "builtin" makes the set that comes with snnsim.
 
-    Sources: labelled trains of Poisson, Bernoulli, Markov and gamma processes, with equal rates unless the set is "rates".
+    Sources: labelled trains of Poisson, Bernoulli, Markov and gamma processes, of equal rate but for the set "rates".
     """
     own = {"--set": which, "--train": train, "--test": test, "--steps": steps}
     foreign = {"--size": size, "--threads": threads} if kind is Kind.sources else own
