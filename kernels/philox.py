@@ -59,6 +59,7 @@ class Stream(IntEnum):
     SPEECH = 31  # (sample, 0, draw, 0)
     SLTT_STEPS = 23  # (batch, epoch, step, 0)
     TOY = 32  # (sample, step, unit, draw)
+    SOURCE = 33  # (sample, step or draw, unit, what): sources of spike trains; what = 9: fair symbol strings
     NOISE = 40  # (sample, step, unit, 0)
     RELEASE = 41  # (sample, step, unit, synapse): stochastic synapses
     POISSON = 43  # (sample, step // 4, unit, stimulus)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from snnsim.cli.bench_complexity import complexity
 from snnsim.cli.bench_options import Json, Names, Pythons, Rounds, Threads, interpreters
 from snnsim.cli.bench_sim import scaling, simulation
 from snnsim.cli.output import emit, note
@@ -25,6 +26,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True)
 app.command("sim", epilog="Example: snnsim bench sim cuba --threads 1")(simulation)
 app.command("scaling", epilog="Example: snnsim bench scaling neurons")(scaling)
+app.command("complexity", epilog="Example: snnsim bench complexity")(complexity)
 
 
 @app.command("data", epilog="Example: snnsim bench data")
