@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.engines import Dtype
+from snnsim.engines.stochastic import Releases, plain, releases
 from snnsim.errors import InputError
-from snnsim.kernels import clock_laws, clock_models, clock_rows, clock_tables
+from snnsim.kernels import clock_laws, clock_models, clock_rows, clock_tables, stochastic
 from snnsim.kernels.clock_sleep import DEEPEST
 from snnsim.network import Network, Projection, Sparse
 from snnsim.neurons import Neuron
@@ -55,6 +56,8 @@ class Path:
         row_delay: int64 ``(n_source,)``, -1 where a row is left out.
         shortest: The shortest delay in steps.
         longest: The longest one.
+        draws: What is drawn for its synapses, None if they release always.
+        words: Word of each synapse, uint32, with ``draws``.
     """
 
     source: int
@@ -68,12 +71,16 @@ class Path:
     row_delay: Integers
     shortest: int
     longest: int
+    draws: Releases | None = None
+    words: Array | None = None
 
 
 def _law(neuron: Neuron) -> int:
     """Return the law of a neuron without one of its own."""
     if hasattr(neuron, "tau_adapt"):
         return clock_laws.ADAPTIVE
+    if getattr(neuron, "noisy", False):
+        return stochastic.FIRES
     if neuron.receptors:
         return clock_laws.TWO_CURRENTS
     return clock_laws.CURRENT if neuron.current else clock_laws.MEMBRANE
@@ -127,6 +134,7 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
         step = item.neuron.step(item.size if own else 1, network.dt)
         law = _MODELS.get(item.neuron.kind, _law(item.neuron))
         rows = clock_models.MODEL_NUMBERS.get(law, clock_tables.NUMBERS[: clock_tables.CALM])
+        rows = stochastic.FIRES_NUMBERS if law == stochastic.FIRES else rows
         found: dict[str, Array] = {}
         for name in rows:
             names = _ELSEWHERE.get(name, (name,))
@@ -204,6 +212,42 @@ def _copied(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[s
                 row_delay=np.zeros(n_source, np.int64),
                 shortest=int(delays.min()),
                 longest=longest,
+            )
+        )
+    return paths
+
+
+def _drawn(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[str, int], draws: Releases) -> list[Path]:
+    """Return synapses that release at random as paths: each with its target, weight, delay and word."""
+    synapses = projection.synapses(dt)
+    n_source = projection.shape[1]
+    source = np.repeat(np.arange(n_source, dtype=np.int64), np.diff(synapses.indptr))
+    if synapses.delay_steps.max(initial=0) >= 2**16:
+        raise InputError(
+            f"projection {projection.name!r}: engine 'clock': a random synapse's delay of "
+            f"{synapses.delay_steps.max()} steps; expected at most {2**16 - 1}; use a larger dt"
+        )
+    paths = []
+    for now in (True, False):
+        mine = np.flatnonzero((synapses.delay_steps == 0) == now)
+        if not mine.size:
+            continue
+        mine = mine[np.lexsort((synapses.target[mine], source[mine]))]
+        delays = synapses.delay_steps[mine]
+        indptr = np.concatenate(([0], np.cumsum(np.bincount(source[mine], minlength=n_source)))).astype(np.int64)
+        paths.append(
+            Path(
+                **ends,
+                now=now,
+                indptr=indptr,
+                target=synapses.target[mine].astype(np.int32),
+                weight=synapses.weight[mine].astype(kind),
+                delay=delays.astype(np.uint16),
+                row_delay=np.zeros(n_source, np.int64),
+                shortest=int(delays.min()),
+                longest=int(delays.max()),
+                draws=draws,
+                words=draws.word[mine].astype(np.uint32),
             )
         )
     return paths
@@ -336,9 +380,12 @@ class Layout:
         return int(self.common["window"])
 
     def plan(
-        self, threads: int, noise: tuple[Integers, list[Array]] | None = None
+        self, threads: int, noise: tuple[Integers, list[Array]] | None = None, seed: int = 0
     ) -> tuple[clock_tables.Plan, list[Array]]:
-        """Return the network for so many threads a sample, and arrays to keep as long as it is used."""
+        """Return the network for so many threads a sample, and arrays to keep as long as it is used.
+
+        ``seed`` is that of all numbers drawn within the network.
+        """
         shares = np.minimum(-(-self.sizes // threads // SHARE) * SHARE, self.sizes) if threads > 1 else self.sizes
         own_edge = np.minimum(shares[:, None] * np.arange(threads + 1), self.sizes[:, None])
         own_edge[:, -1] = self.sizes
@@ -352,8 +399,15 @@ class Layout:
                     clock_rows.divide(path.indptr, path.target, own_edge[path.owner], edges)
             row[clock_rows.EDGES], row[clock_rows.ROW_EDGE] = threads + 1, edges.ctypes.data
             kept.append(edges)
+            if path.draws is not None and path.words is not None:
+                draws = path.draws
+                parts = [path.words, draws.release, draws.low, draws.span]
+                stream = stochastic.stream_of(stochastic.RELEASE, draws.number)
+                drawn = np.array([*(part.ctypes.data for part in parts), seed, stream], np.int64)
+                row[clock_rows.DRAWN] = drawn.ctypes.data
+                kept += [drawn, *parts]
         table, more = noise or (np.zeros((0, clock_tables.NOISE_COLUMNS), np.int64), [])
-        fields = {**self.common, "paths": paths, "own_edge": np.ascontiguousarray(own_edge), "noise": table}
+        fields = {**self.common, "paths": paths, "own_edge": np.ascontiguousarray(own_edge), "noise": table, "seed": seed}
         return clock_tables.Plan(**fields), kept + more
 
 
@@ -369,6 +423,8 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
         InputError: A delay is too long.
     """
     kind = np.dtype(dtype)
+    network = plain(network)
+    drawn = releases(network)
     populations, n_inputs = network.populations, len(network.inputs)
     place = {item.name: number for number, item in enumerate(populations)}
     order = np.array([place[item.name] for item in network.order()], np.int64)
@@ -385,12 +441,16 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
     )
     paths: list[Path] = []
     divisible = True
-    for projection in network.projections:
+    for number, projection in enumerate(network.projections):
         owner = place[projection.target]
         receptors = populations[owner].neuron.receptors
         port = int(first_port[owner]) + (receptors.index(projection.receptor) if receptors else 0)
         ends = {"source": source_place[projection.source], "owner": owner, "port": port}
-        for path in _paths(projection, network.dt, kind, ends):
+        if number in drawn:
+            own_paths = _drawn(projection, network.dt, kind, ends, drawn[number])
+        else:
+            own_paths = _paths(projection, network.dt, kind, ends)
+        for path in own_paths:
             paths.append(path)
             if path.now and path.source >= n_inputs:
                 divisible = False
