@@ -84,8 +84,8 @@ def stochastic_backward(  # type: ignore[no-untyped-def]
     """Go back over the samples ``start:stop``.
 
     A spike has the derivative ``p (1 - p) / temperature`` by the membrane, that of its probability (straight-through);
-    the surrogate's where the temperature is 0. With ``score`` spikes have none, and the logarithm of the probability of
-    what was drawn has ``(spike - p) / temperature``.
+    the surrogate's where the temperature is 0; with ``score`` it has none. The logarithm of the probability of what was
+    drawn has ``(spike - p) / temperature``.
 
     Args:
         dspikes: Gradient of the spikes, shape (time, batch, unit).
@@ -139,9 +139,9 @@ def stochastic_backward(  # type: ignore[no-untyped-def]
                     p = 1.0 / (1.0 + exponential(-x))
                     e = exponential(-abs(x))
                     slope = e / ((1.0 + e) * (1.0 + e)) / temperature
-                flow = np.float64(upstream) * slope
-                if score:
-                    flow = dlog[b] * (np.float64(z) - p) / temperature if noisy and temperature > 0 else 0.0
+                flow = 0.0 if score else np.float64(upstream) * slope
+                if noisy and temperature > 0:
+                    flow += dlog[b] * (np.float64(z) - p) / temperature
                 dh = dh + dspikes.dtype.type(flow)
                 rows[THETA, b, n] -= flow
                 rows[TEMPERATURE, b, n] -= flow * x

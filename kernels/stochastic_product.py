@@ -76,8 +76,8 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
 ):
     """Add up the gradients of weights, releases and amplitudes of the targets ``start:stop``.
 
-    A release has no derivative: its probability gets that of the mean, ``upstream c w E[q]``, or with ``score`` that of
-    the logarithm of the probability of what was drawn, ``dlog (phi - s) / (s (1 - s))``.
+    A release has no derivative: its probability gets that of the mean, ``upstream c w E[q]``, with ``score`` nothing in
+    its place; and that of the logarithm of the probability of what was drawn, ``dlog (phi - s) / (s (1 - s))``.
 
     Args:
         spikes: As in :func:`drawn_forward`, like the others that are there.
@@ -91,7 +91,7 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
         samples: Ids.
         first_step: Number of the first step.
         upstream: Gradient of the sums, shape (time, batch, n_out).
-        score: Whether releases get the derivative of the logarithm.
+        score: Whether to leave the derivative of the mean out.
         dlog: Gradient of the logarithm, float64, shape (batch,).
         dweight: Filled, shape (taps, n_in, n_out).
         dlaw: Filled with the gradients of release, low and span, float64, shape (3, n_out).
@@ -118,11 +118,10 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
                         flow = upstream[arrival, b, j] * count
                         full = np.float64(flow) * np.float64(weight[tap, i, j])
                         released = u < release[j]
-                        if score:
-                            share = release[j] * (1 - release[j])
-                            if share > 0:
-                                dlaw[0, j] += dlog[b] * ((1.0 if released else 0.0) - release[j]) / share
-                        else:
+                        share = release[j] * (1 - release[j])
+                        if share > 0:
+                            dlaw[0, j] += dlog[b] * ((1.0 if released else 0.0) - release[j]) / share
+                        if not score:
                             dlaw[0, j] += full * (low[j] + 0.5 * span[j])
                         if released:
                             dweight[tap, i, j] += flow * like(low[j] + span[j] * other, flow)

@@ -157,8 +157,8 @@ def drawn_product(
     ``y[t, j] = sum phi (c w) q`` over sources and taps, ``phi ~ Bernoulli(release)``, ``q = low + span u``. Gradients
     of weights, ``low`` and ``span`` are those of the sum as it was drawn; that of ``x`` too where x is not zero, with
     the mean ``release E[q]`` where it is and nothing was drawn. The gradient of ``release`` is that of the mean,
-    ``sum c w E[q]``, which is biased where what follows is not linear; with ``score`` it is that of ``log_prob``
-    instead, unbiased for ``loss * log_prob``, and x has no gradient.
+    ``sum c w E[q]``, which is biased where what follows is not linear, and that of ``log_prob``; with ``score`` only
+    the latter, unbiased for ``loss * log_prob``, and x has no gradient.
 
     Args:
         x: Counts, shape (time, batch, n_in), on the CPU.
@@ -168,7 +168,7 @@ def drawn_product(
         draws: Seed and samples.
         number: Place of the first tap's projection in the network.
         first_step: Number of the first step of x.
-        score: Which gradient of ``release``.
+        score: Leave the gradient of the mean out.
 
     Returns:
         Sums (time, batch, n_out), and ``log_prob``, zeros of shape (batch,) that carry its gradient.
