@@ -31,7 +31,9 @@ SOURCE, OWNER, PORT, NOW, N_SOURCE, N_SYNAPSES, EDGES = range(7)
 order of updating); the target population and its receptor; 1 if the synapses have delay 0; sources; synapses; threads
 plus one."""
 
-TARGET_KIND, TARGET, WEIGHT_KIND, WEIGHT, DELAY_KIND, DELAY, ROW_DELAY, ROW_EDGE, SHORTEST, LONGEST, DRAWN = range(7, 18)
+TARGET_KIND, TARGET, WEIGHT_KIND, WEIGHT, DELAY_KIND, DELAY, ROW_DELAY, ROW_EDGE, SHORTEST, LONGEST, DRAWN = range(
+    7, 18
+)
 PATH_COLUMNS = 18
 """How targets, weights and delays are stored and at which addresses; addresses of the delay of each row (int64, -1 for
 a row that is left out) and of where each thread's share of a row begins (int64 ``(n_source, threads + 1)``); shortest

@@ -2,7 +2,8 @@
 
 The law is that of :class:`snnsim.neurons_stochastic.MetaNeuron` after the sum of arrivals. Samples are shared out among
 threads; every number is computed by one thread in one order. Twin: the step-by-step form of
-:class:`snnsim.nn.meta.StochasticModule`, whose random firings are :func:`snnsim.kernels.reference_stochastic.fires_reference`.
+:class:`snnsim.nn.meta.StochasticModule`, with the firings of
+:func:`snnsim.kernels.reference_stochastic.fires_reference`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,23 @@ BETA, DRIVE, THETA, V_RESET, AMOUNT, TEMPERATURE = range(6)
 
 @njit(cache=True, nogil=True)
 def stochastic_forward(  # type: ignore[no-untyped-def]
-    current, numbers, wait_steps, reset_zero, noisy, seed, stream, samples, first_step, v, wait, spikes, h, free,
-    log_prob, start, stop
+    current,
+    numbers,
+    wait_steps,
+    reset_zero,
+    noisy,
+    seed,
+    stream,
+    samples,
+    first_step,
+    v,
+    wait,
+    spikes,
+    h,
+    free,
+    log_prob,
+    start,
+    stop,
 ):
     """Run the samples ``start:stop``.
 
@@ -78,8 +94,24 @@ def stochastic_forward(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def stochastic_backward(  # type: ignore[no-untyped-def]
-    dspikes, dlog, numbers, v_start, spikes, h, free, reset_zero, detach, noisy, score, code, coefficients, dv, dcurrent,
-    rows, start, stop
+    dspikes,
+    dlog,
+    numbers,
+    v_start,
+    spikes,
+    h,
+    free,
+    reset_zero,
+    detach,
+    noisy,
+    score,
+    code,
+    coefficients,
+    dv,
+    dcurrent,
+    rows,
+    start,
+    stop,
 ):
     """Go back over the samples ``start:stop``.
 

@@ -19,8 +19,8 @@ __all__ = [
     "Chance",
     "ReferenceSynapses",
     "drawn_sum",
-    "firing_probability",
     "fires_reference",
+    "firing_probability",
     "release_numbers",
     "synapse_words",
 ]

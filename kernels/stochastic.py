@@ -1,7 +1,7 @@
 """Synapses that release at random and noisy thresholds in the clock engine: what is drawn, and by which number.
 
-Every number is one block of Philox4x32-10. Of a release: key ``(seed, RELEASE | projection << 8)`` with the place of the
-projection in its network, counter ``(sample, step of emission, target, word)`` with
+Every number is one block of Philox4x32-10. Of a release: key ``(seed, RELEASE | projection << 8)`` with the place of
+the projection in its network, counter ``(sample, step of emission, target, word)`` with
 ``word = source + n_source * k``, where k counts the synapses between the same two units that come before it in stored
 order (0 where there are no parallel ones within the projection). Words 0 and 1 of the block make the number that
 decides about the release, words 2 and 3 that of the amplitude. Of a firing: key ``(seed, FIRING | population << 8)``,

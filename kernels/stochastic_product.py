@@ -71,8 +71,23 @@ def drawn_forward(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def drawn_weight_gradient(  # type: ignore[no-untyped-def]
-    spikes, weight, delay, release, low, span, seed, number, samples, first_step, upstream, score, dlog, dweight,
-    dlaw, start, stop
+    spikes,
+    weight,
+    delay,
+    release,
+    low,
+    span,
+    seed,
+    number,
+    samples,
+    first_step,
+    upstream,
+    score,
+    dlog,
+    dweight,
+    dlaw,
+    start,
+    stop,
 ):
     """Add up the gradients of weights, releases and amplitudes of the targets ``start:stop``.
 

@@ -85,7 +85,12 @@ def same(one, two):
 
 @pytest.mark.parametrize(
     ("dtype", "own", "reset"),
-    [("float64", True, "zero"), ("float64", False, "subtract"), ("float32", True, "subtract"), ("float32", False, "zero")],
+    [
+        ("float64", True, "zero"),
+        ("float64", False, "subtract"),
+        ("float32", True, "subtract"),
+        ("float32", False, "zero"),
+    ],
 )
 def test_clock_engine_is_the_definition(dtype, own, reset):
     rng = np.random.default_rng(3)
@@ -96,7 +101,8 @@ def test_clock_engine_is_the_definition(dtype, own, reset):
     options = {"record": ("a.v", "b.v"), "dtype": dtype, "seed": 5, "stimuli": stimuli}
     ours = simulate(network, events, engine="clock", threads=1, **options)
     defined = simulate(network, events, engine="reference", **options)
-    assert ours.spikes["a"].n_events > 100 and ours.spikes["b"].n_events > 100
+    assert ours.spikes["a"].n_events > 100
+    assert ours.spikes["b"].n_events > 100
     same(ours, defined)
     assert np.array_equal(ours.logits, defined.logits)
 
@@ -113,7 +119,8 @@ def test_numbers_are_the_words_of_one_block_and_firings_have_a_stream_of_their_o
     words = philox4x32((7, 30, 2, 11), key)
     assert first == uniform(*key, 7, 30, 2, 11)
     assert second == ((words[2] >> 5) * 2**26 + (words[3] >> 6)) / 2**53
-    assert len({int(stream) for stream in Stream}) == len(list(Stream)) and max(Stream) < 256
+    assert len({int(stream) for stream in Stream}) == len(list(Stream))
+    assert max(Stream) < 256
 
 
 def test_bits_do_not_depend_on_threads_batches_or_windows_and_a_run_may_go_on():
@@ -194,7 +201,9 @@ def test_mean_mode_is_lif_with_the_mean_of_a_release(engine):
         weight = item.weight
         if item.target == "a":
             values = weight.weight * meta.release[weight.target] if isinstance(weight, Sparse) else weight * gain
-            weight = Sparse(weight.indptr, weight.target, values, weight.shape) if isinstance(weight, Sparse) else values
+            weight = (
+                Sparse(weight.indptr, weight.target, values, weight.shape) if isinstance(weight, Sparse) else values
+            )
         projections.append(Projection(item.source, item.target, weight, item.delay))
     populations = (Population("a", 20, lif), *network.populations[1:])
     plain = network.replace(populations=populations, projections=tuple(projections))
@@ -257,7 +266,7 @@ def test_a_soft_threshold_fires_with_the_logistic_probability():
 
 def test_event_engine_in_continuous_time_refuses_draws_and_its_grid_has_them():
     network, events = make_pair()
-    with pytest.raises(InputError, match="'a': MetaNeuron draws random numbers.*engine='clock'"):
+    with pytest.raises(InputError, match=r"'a': MetaNeuron draws random numbers.*engine='clock'"):
         simulate(network, events, engine="event")
     same(simulate(network, events, seed=5), simulate(network, events, engine="event", resolution=DT, seed=5))
     mean = MetaNeuron(release=0.5, mode="mean")
@@ -272,12 +281,14 @@ def test_event_engine_in_continuous_time_refuses_draws_and_its_grid_has_them():
 def test_records_are_kept_in_files_and_hashes(tmp_path):
     network, _ = make_pair()
     back = Network.load(network.save(tmp_path / "net.snn.h5"))
-    assert back == network and back.digest() == network.digest()
+    assert back == network
+    assert back.digest() == network.digest()
     changed = network.populations[1].neuron.replace(mode="mean")
     populations = (network.populations[0], Population("b", 18, changed), network.populations[2])
     assert network.replace(populations=populations).digest() != network.digest()
     step = MetaNeuron.from_step(dt=DT, beta=0.9, drive_step=0.1, release=0.5)
-    assert step.step(2, DT).beta.tolist() == [0.9, 0.9] and LevyBaxter().step(2, DT).beta.tolist() == [0.0, 0.0]
+    assert step.step(2, DT).beta.tolist() == [0.9, 0.9]
+    assert LevyBaxter().step(2, DT).beta.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_without_chance_it_is_lif_bit_for_bit(reset, dtype):
         out.square().sum().backward()
         spikes.append((out.detach(), state.v, leaf.grad))
     assert spikes[0][0].sum() > 100
-    assert torch.equal(spikes[0][0], spikes[1][0]) and torch.equal(spikes[0][1], spikes[1][1])
+    assert torch.equal(spikes[0][0], spikes[1][0])
+    assert torch.equal(spikes[0][1], spikes[1][1])
     assert torch.allclose(spikes[0][2], spikes[1][2], rtol=1e-5 if dtype == torch.float32 else 1e-12)
 
 
@@ -290,7 +291,9 @@ def test_kernel_is_the_definition_step_by_step(mode, reset, estimator, detach, t
         leaf = current.clone().requires_grad_(True)
         spikes, state = run(leaf, None, context=context())
         spikes, state = run(leaf * 0.5, state, context=context())
-        (spikes.sum(dim=2).square().sum() + state.v.square().sum() + (state.log_prob * torch.arange(4)).sum()).backward()
+        (
+            spikes.sum(dim=2).square().sum() + state.v.square().sum() + (state.log_prob * torch.arange(4)).sum()
+        ).backward()
         grads = [p.grad.clone() for p in neuron.parameters() if p.grad is not None]
         results.append((spikes.detach(), state.v.detach(), state.refractory, leaf.grad, state.log_prob.detach(), grads))
     ours, defined = results
@@ -398,7 +401,11 @@ def test_levy_baxter_fires_as_often_as_the_closed_form_says():
 def test_learned_numbers_start_exactly_and_stay_in_range():
     neuron = make_neuron("stochastic", "zero")
     before = neuron.neuron()
-    plain = {"release": neuron._base("release"), "v_reset": neuron._base("v_reset"), "amplitude": neuron._base("amplitude")}
+    plain = {
+        "release": neuron._base("release"),
+        "v_reset": neuron._base("v_reset"),
+        "amplitude": neuron._base("amplitude"),
+    }
     for name, base in plain.items():
         assert np.array_equal(getattr(before, name), base.numpy()), name
     for sign in (1, -1):
@@ -406,8 +413,11 @@ def test_learned_numbers_start_exactly_and_stay_in_range():
             parameter.data.fill_(sign * 100.0)
         neuron.clamp_()
         record = neuron.neuron()
-        assert np.all(record.release > 0) and np.all(record.release <= 1) and np.all(record.amplitude <= 1)
-        assert np.all(record.v_reset < record.v_threshold) and np.all(record.temperature > 0)
+        assert np.all(record.release > 0)
+        assert np.all(record.release <= 1)
+        assert np.all(record.amplitude <= 1)
+        assert np.all(record.v_reset < record.v_threshold)
+        assert np.all(record.temperature > 0)
 
 
 def test_refusals_name_what_to_do():
@@ -431,8 +441,9 @@ def test_refusals_name_what_to_do():
         neuron.synapses(learned, torch.zeros(2, 4, 4), None, context())
     neuron.mode = "mean"
     assert neuron.synapses(learned, torch.zeros(2, 4, 4))[0].shape == (2, 4, 3)
+    blocks = [Block(Linear(3, 3), LIF(3, dt=DT), residual=True), Block(Linear(3, 3), MetaNeuron(3, dt=DT))]
+    readout = ReadoutBlock(Linear(3, 2), LI(2, dt=DT))
     with pytest.raises(InputError, match="residual"):
-        blocks = [Block(Linear(3, 3), LIF(3, dt=DT), residual=True), Block(Linear(3, 3), MetaNeuron(3, dt=DT))]
-        SpikingModel(blocks, ReadoutBlock(Linear(3, 2), LI(2, dt=DT)), dt=DT)
+        SpikingModel(blocks, readout, dt=DT)
     with pytest.raises(InputError, match="log_prob: expected the state of a model"):
         log_prob((None, ()))

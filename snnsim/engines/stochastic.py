@@ -1,4 +1,4 @@
-"""Neurons that draw random numbers, as engines see them: what has to be drawn, and what is a plain network after all."""
+"""Neurons that draw random numbers, as engines see them: what has to be drawn, and what is plain after all."""
 
 from __future__ import annotations
 

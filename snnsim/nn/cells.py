@@ -47,8 +47,8 @@ class Cell(MapLayer):
         units = shape[0] * shape[1] * shape[2]
         if getattr(neuron, "random_synapses", False):
             raise InputError(
-                f"Cell: {type(neuron).__name__} draws its synapses one by one, which a convolution does not have; use a "
-                "hidden layer of Linear, or other neurons"
+                f"Cell: {type(neuron).__name__} draws its synapses one by one, which a convolution does not have; "
+                "use a hidden layer of Linear, or other neurons"
             )
         size = int(cast(Any, neuron).size)
         if size != units:

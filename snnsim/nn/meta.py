@@ -1,4 +1,4 @@
-"""Trainable neurons that draw random numbers (torch): the MetaNeuron, and what it shares with :mod:`snnsim.nn.levy_baxter`.
+"""Trainable neurons that draw random numbers (torch): the MetaNeuron, and what all of them share.
 
 The laws are those of :mod:`snnsim.neurons_stochastic`. A block asks its neurons for the sums of their random synapses
 (:meth:`StochasticModule.synapses`) and hands them what comes of it. Two estimators of the gradient:
@@ -244,9 +244,7 @@ class StochasticModule(SpikingModule[StochasticState]):
             first_step=start.step,
         )
 
-    def advance(
-        self, current: Tensor, state: StochasticState, prepared: Prepared
-    ) -> tuple[Tensor, StochasticState]:
+    def advance(self, current: Tensor, state: StochasticState, prepared: Prepared) -> tuple[Tensor, StochasticState]:
         """Refuse: random neurons need a context, see :meth:`forward`."""
         raise InputError(f"{self.label}: runs by forward(current, state, context) only")
 

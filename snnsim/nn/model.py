@@ -305,8 +305,7 @@ def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module
     """Return the neurons of a recipe's ``[model.neuron]`` table."""
     surrogate = getattr(surrogates, spec.surrogate.name)(**spec.surrogate.arguments())
     if spec.kind == "levy-baxter":
-        names = ("v_threshold", "release", "drive_step", "mode")
-        values = {name: getattr(spec, name) for name in names}
+        values = {name: getattr(spec, name) for name in ("v_threshold", "release", "drive_step", "mode")}
         return LevyBaxter(size, dt=dt, surrogate=surrogate, learn=tuple(spec.learn), **values)
     common: dict[str, Any] = {
         "dt": dt,

@@ -29,7 +29,14 @@ Values = float | npt.ArrayLike
 Heterogeneous = Literal["gamma", "uniform", "lognormal"] | None
 Change = Literal["decay", "ratio", "distance", "gain", "logit", "below"]
 
-_SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "gain": "gain", "logit": "logit", "below": "log"}
+_SUFFIX: dict[str, str] = {
+    "decay": "log",
+    "ratio": "log",
+    "distance": "log",
+    "gain": "gain",
+    "logit": "logit",
+    "below": "log",
+}
 _LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "gain": 5.0, "logit": 8.0, "below": 3.0}
 
 

@@ -23,7 +23,7 @@ from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.reductions import add_bias
 
-__all__ = ["Draws", "SynapseState", "draws_of", "drawn_product", "random_current", "scaled_current"]
+__all__ = ["Draws", "SynapseState", "drawn_product", "draws_of", "random_current", "scaled_current"]
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,8 @@ def random_current(
     if x.device.type != "cpu":
         raise InputError(f"random synapses: expected tensors on the CPU, got {x.device}; use mode='mean' elsewhere")
     inner, step, before = (None, 0, None) if state is None else state
-    weight, history = connection.weight, 0
+    weight: Tensor = connection.weight
+    history = 0
     if isinstance(connection, DelayedLinear):
         if torch.is_grad_enabled() and connection.position.requires_grad and not connection.delays_fixed:
             raise InputError(

@@ -338,7 +338,7 @@ class ModelSpec(Spec):
             for key in ("conv", "recurrent", "residual"):
                 if getattr(self, key):
                     raise ValueError(
-                        f"neuron kind {self.neuron.kind!r} has no random synapses for {key!r}; remove it or use another kind"
+                        f"neuron kind {self.neuron.kind!r} has no random synapses for {key!r}; remove it or change kind"
                     )
         if self.initial.recurrent is not None and not self.recurrent:
             raise ValueError("initial.recurrent needs recurrent = true")
