@@ -36,7 +36,7 @@ from snnsim.kernels.clock_rows import LIVE, NOW, SLOTS
 from snnsim.kernels.clock_sleep import SLEEPERS, catch_up, fall_asleep, wake
 from snnsim.kernels.memory import array_at, loose, wait_for_all
 from snnsim.kernels.poisson import STEPS
-from snnsim.kernels.stochastic import FIRES, advance_noisy
+from snnsim.kernels.stochastic import FIRES, advance_noisy, chance
 
 __all__ = ["run_steps"]
 
@@ -296,8 +296,7 @@ def _step(  # type: ignore[no-untyped-def]
                             spike_start,
                             spike_unit,
                             t,
-                            sample_id,
-                            step,
+                            (plan.seed, sample_id, step),
                         )
             port = populations[p, tables.FIRST_PORT]
             last = populations[p, tables.LAST_PORT] - 1
@@ -322,7 +321,7 @@ def _step(  # type: ignore[no-untyped-def]
                     o = place_after(ports, head, port, shift, t) + low
                     other = place_after(ports, head, last, shift, t) + low
                     some = take_marks(dirty, ports, head, port, last, shift, t)
-                    if populations[p, tables.LAW] == FIRES:
+                    if chance(plan.seed, populations[p, tables.LAW] == FIRES):
                         total = advance_noisy(plan, sample, sample_id, p, low, high - low, o, step, spike_unit, total)
                     else:
                         total = _update(
@@ -462,8 +461,7 @@ def run_steps(  # type: ignore[no-untyped-def]
                         spike_start,
                         spike_unit,
                         t,
-                        sample_id,
-                        first_step + k,
+                        (plan.seed, sample_id, first_step + k),
                     )
         for port in range(ports.shape[0]):
             head[t, port] = (head[t, port] + length) % ports[port, SLOTS]

@@ -23,7 +23,7 @@ from snnsim.kernels.clock_rows import (
 )
 from snnsim.kernels.memory import array_at
 from snnsim.kernels.poisson import STEPS, add_counts, fill_counts
-from snnsim.kernels.stochastic import deliver_drawn
+from snnsim.kernels.stochastic import chance, deliver_drawn
 
 __all__ = ["add_noise", "mark", "place_after", "send", "slot_after", "take_marks"]
 
@@ -40,12 +40,14 @@ def mark(dirty, ports, port, now, shortest, longest):  # type: ignore[no-untyped
 
 @njit(inline="always")
 def send(  # type: ignore[no-untyped-def]
-    ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events, spike_start, spike_unit, t, sample_id, step
+    ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events, spike_start, spike_unit, t, who
 ):
     """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head.
 
-    ``step`` is the number of that step in the run; it and the sample's id are for synapses that release at random.
+    ``who`` is for synapses that release at random: the seed, the sample's id and the number of the step in the run.
     """
+    seed, sample_id, step = who
+
     event_start, event_unit, event_count, one = events
     p, number, source = paths[q, OWNER], paths[q, PORT], paths[q, SOURCE]
     low, high = own_edge[p, t], own_edge[p, t + 1]
@@ -58,7 +60,7 @@ def send(  # type: ignore[no-untyped-def]
         if first < last:
             mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
             port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
-            if paths[q, DRAWN]:
+            if chance(seed, paths[q, DRAWN] != 0):
                 deliver_drawn(ring, port, now, paths, q, event_unit, event_count, 1, first, last, t, sample_id, step)
             else:
                 deliver(ring, port, now, origins, paths, q, event_unit, event_count, 1, first, last, t, low, high)
@@ -69,7 +71,7 @@ def send(  # type: ignore[no-untyped-def]
         if first < last:
             mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
             port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
-            if paths[q, DRAWN]:
+            if chance(seed, paths[q, DRAWN] != 0):
                 deliver_drawn(ring, port, now, paths, q, spike_unit, one, 0, first, last, t, sample_id, step)
             else:
                 deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)

@@ -11,8 +11,11 @@ draw the same. Twin: :mod:`snnsim.kernels.reference_stochastic`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 from snnsim.kernels import clock_tables as tables
 from snnsim.kernels.clock_rows import (
@@ -40,10 +43,12 @@ __all__ = [
     "FIRING",
     "RELEASE",
     "advance_noisy",
+    "chance",
     "deliver_drawn",
     "fires",
     "pair_of",
     "stream_of",
+    "whole_seed",
 ]
 
 RELEASE, FIRING = int(Stream.RELEASE), int(Stream.FIRING)
@@ -83,6 +88,28 @@ def fires(v, theta, temperature, seed, stream, sample, step, unit):  # type: ign
     u, _ = pair_of(seed, stream, sample, step, unit, 0)
     x = (np.float64(v) - np.float64(theta)) / np.float64(temperature)
     return u < 1.0 / (1.0 + exponential(-x))
+
+
+def chance(seed: Any, flag: Any) -> Any:
+    """Return whether a flag is set; without a seed none is, and what would follow is not compiled in."""
+
+
+@overload(chance, inline="always")
+def _chance(seed, flag):  # type: ignore[no-untyped-def]
+    if seed == types.none:
+        return lambda seed, flag: False
+    return lambda seed, flag: flag
+
+
+def whole_seed(seed: Any) -> Any:
+    """Return the seed, 0 without one."""
+
+
+@overload(whole_seed, inline="always")
+def _whole_seed(seed):  # type: ignore[no-untyped-def]
+    if seed == types.none:
+        return lambda seed: 0
+    return lambda seed: seed
 
 
 @njit(cache=True, nogil=True)
@@ -147,6 +174,7 @@ def advance_noisy(plan, sample, sample_id, p, low, size, o, step, spikes, total)
         total: Where the next one goes.
     """
     populations, each, one = plan.populations, plan.each, plan.one
+    seed = whole_seed(plan.seed)
     values, ring, release = sample.values, sample.ring, sample.release
     a = np.uint64(populations[p, tables.OFFSET] + low)
     own = populations[p, tables.FLAGS] & tables.OWN != 0
@@ -166,7 +194,7 @@ def advance_noisy(plan, sample, sample_id, p, low, size, o, step, spikes, total)
             beta, drive, theta = one[p, BETA], one[p, DRIVE], one[p, THRESHOLD]
             temperature = one[p, TEMPERATURE]
         v = (beta * values[m] + drive) + arrived
-        if fires(v, theta, temperature, plan.seed, stream, sample_id, step, low + np.int64(j)):
+        if fires(v, theta, temperature, seed, stream, sample_id, step, low + np.int64(j)):
             if zero:
                 v = each[V_RESET, place] if own else one[p, V_RESET]
             else:

@@ -181,6 +181,12 @@ class Layout:
         return int(self.common["ports"][:, clock_rows.LIVE].max())
 
     @property
+    def random(self) -> bool:
+        """Whether numbers are drawn within the network: synapses that release at random, or noisy thresholds."""
+        laws = self.common["populations"][:, clock_tables.LAW]
+        return any(isinstance(path, DrawnPath) for path in self.paths) or bool((laws == stochastic.FIRES).any())
+
+    @property
     def window(self) -> int:
         """Most steps in which no neuron feels another's spike."""
         return int(self.common["window"])
@@ -215,7 +221,7 @@ class Layout:
             "paths": paths,
             "own_edge": np.ascontiguousarray(own_edge),
             "noise": table,
-            "seed": seed,
+            "seed": seed if self.random else None,
         }
         return clock_tables.Plan(**fields), kept + more
 
