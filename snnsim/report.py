@@ -82,6 +82,7 @@ class Story:
         metrics: One mapping an epoch; keys as in ``metrics.jsonl``.
         result: Label (how the epoch was chosen) to ``epoch``, ``test_accuracy`` and ``valid_accuracy``.
         before: The network before training, for the delay pictures.
+        moved: Rows of what training moved: layer, quantity, how many, before, after, mean and largest change.
         proof: The export proof as plain values, see :mod:`snnsim.export.proof`.
         changes: What an exporter changed, one sentence each.
         files: Files that belong to the run, name to size in bytes.
@@ -95,6 +96,7 @@ class Story:
     metrics: Sequence[Mapping[str, Any]] = ()
     result: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     before: Network | None = None
+    moved: Sequence[Sequence[str]] = ()
     proof: Mapping[str, Any] | None = None
     changes: Sequence[str] = ()
     files: Mapping[str, int] = field(default_factory=dict)
@@ -322,6 +324,14 @@ def _delays(run: _Run, story: Story) -> str:
     return "".join([*parts, _figure(plots.delay_map(run.network), "map", text)])
 
 
+def _moved(story: Story) -> str:
+    if not story.moved:
+        return "<p>What training moved is not known: this page was made from a network without a training run.</p>"
+    first, *head = ("layer and quantity", "numbers", "before: mean (sd)", "after: mean (sd)", "mean change", "largest")
+    rows = [(f"{layer}: {quantity}", *values) for layer, quantity, *values in story.moved]
+    return _table("Everything that learned, before the first update and afterwards", (first, *head), rows)
+
+
 def _activity(run: _Run) -> str:
     seconds = run.seconds_of_signal
     n = max(len(run.events), 1)
@@ -432,6 +442,7 @@ def build_page(network: Network, events: Events, story: Story | None = None, *, 
         ("learning", "Learning", _learning(run, story)),
         ("samples", "Two samples, layer by layer", _samples(run) + _membranes(run)),
         ("classes", "Confusion matrix", _confusion(run)),
+        ("moved", "What training moved", _moved(story)),
         ("delay", "Delays", _delays(run, story)),
         ("activity", "Spikes and operations", _activity(run)),
         ("proof", "Export proof", _proof(story)),

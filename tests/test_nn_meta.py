@@ -425,7 +425,7 @@ def test_refusals_name_what_to_do():
         MetaNeuron(3, dt=DT, learn=("release",))
     with pytest.raises(InputError, match="must start above 0"):
         MetaNeuron(3, dt=DT, learn=("temperature",))
-    with pytest.raises(InputError, match="'v_reset' has no effect"):
+    with pytest.raises(InputError, match="v_reset does nothing with reset 'subtract'"):
         MetaNeuron(3, dt=DT, reset="subtract", learn=("v_reset",))
     with pytest.raises(InputError, match="mode: expected one of"):
         MetaNeuron(3, dt=DT, mode="median")

@@ -25,23 +25,24 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-5}
 
 def make(kind: str, **options: Any) -> Any:
     common: dict[str, Any] = {"dt": 0.001, **options}
+    ends = ("v_threshold", "v_reset") if options.get("reset", "zero") == "zero" else ("v_threshold",)
     if kind == "lif":
-        return LIF(UNITS, tau_mem=TAU, v_threshold=THETA, learn=("tau_mem", "v_threshold"), **common)
+        return LIF(UNITS, tau_mem=TAU, v_threshold=THETA, learn=("tau_mem", *ends), **common)
     if kind == "lif scalar":
-        return LIF(UNITS, tau_mem=0.01, learn=("tau_mem", "v_threshold"), **common)
+        return LIF(UNITS, tau_mem=0.01, learn=("tau_mem", *ends), **common)
     if kind == "if":
-        return IF(UNITS, v_threshold=THETA, learn=("v_threshold",), **common)
+        return IF(UNITS, v_threshold=THETA, learn=ends, **common)
     if kind == "cuba":
         return CubaLIF(
             UNITS,
             tau_mem=TAU,
             tau_syn=TAU[::-1],
             v_threshold=THETA,
-            learn=("tau_mem", "tau_syn", "v_threshold"),
+            learn=("tau_mem", "tau_syn", *ends),
             **common,
         )
     adapt = {"tau_mem": TAU, "v_threshold": THETA, "adapt_spike": 0.2}
-    learn = ("tau_mem", "tau_adapt", "adapt_v", "adapt_spike", "v_threshold")
+    learn = ("tau_mem", "tau_adapt", "adapt_v", "adapt_spike", *ends)
     if kind == "adlif":
         return AdaptiveLIF(UNITS, adapt_v=np.linspace(0, 0.1, UNITS), learn=learn, **adapt, **common)
     assert kind == "alif"
@@ -298,6 +299,23 @@ def test_learned_time_constant_starts_at_the_fixed_one_bit_for_bit() -> None:
     learned(x.abs() * 0.2)[0].sum().backward()
     assert learned.tau_mem_log.grad.item() > 0
     assert learned.tau_mem_log.shape == ()
+
+
+def test_learned_reset_values_keep_their_bits_at_the_start_and_their_distance_to_the_threshold() -> None:
+    start = np.array([0.1, -0.7, 0.3])
+    module = LIF(3, dt=0.001, v_reset=start, v_threshold=np.array([1.0, 1.1, 0.9]), learn=("v_threshold", "v_reset"))
+    assert np.array_equal(module.neuron().v_reset, start)
+    with torch.no_grad():
+        module.v_threshold_log.fill_(-1.0)
+        module.v_reset_log.copy_(torch.tensor([0.0, 0.5, -2.0]))
+    record, values = module.neuron(), module.learned_values()
+    assert np.all(record.v_reset < record.v_threshold)
+    gap = (np.array([1.0, 1.1, 0.9]) - start) * np.exp([0.0, 0.5, -2.0])
+    np.testing.assert_allclose(record.v_threshold - record.v_reset, gap, rtol=1e-7)
+    assert set(values) == {"v_threshold", "v_reset"}
+    assert np.array_equal(values["v_reset"], record.v_reset)
+    with pytest.raises(InputError, match="v_reset does nothing with reset 'subtract'; use reset 'zero'"):
+        LIF(3, dt=0.001, reset="subtract", learn="v_reset")
 
 
 def test_learned_values_stay_valid_however_far_they_are_pushed() -> None:

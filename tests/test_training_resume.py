@@ -15,7 +15,14 @@ import pytest
 from snnsim.errors import InputError, SnnsimFileError
 
 WORKER = Path(__file__).with_name("training_worker.py")
-COMPARED = ("metrics.jsonl", "last.safetensors", "best.safetensors", "last.snn.h5", "best.snn.h5")
+COMPARED = (
+    "metrics.jsonl",
+    "initial.safetensors",
+    "last.safetensors",
+    "best.safetensors",
+    "last.snn.h5",
+    "best.snn.h5",
+)
 
 
 def start(out: Path, plan: dict[str, float], threads: int = 1) -> subprocess.Popen[bytes]:
@@ -52,9 +59,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_killed_four_times_ends_in_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+def test_killed_five_times_ends_in_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    for plan in ({"torn": 1}, {"batch": 3}, {"torn": 3}, {"replace": 4}):
+    for plan in ({"torn": 1}, {"torn": 2}, {"batch": 3}, {"torn": 3}, {"replace": 4}):
         code, errors = run(out, plan)
         assert code == -9, errors
     code, errors = run(out, {})

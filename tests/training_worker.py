@@ -78,7 +78,7 @@ def main(out: str, plan: dict[str, int]) -> None:
         data: bytes = save(tensors)
         if torn():
             folder = Path(out) / "checkpoints"
-            folder.mkdir(exist_ok=True)
+            folder = folder if folder.is_dir() else Path(out)
             with open(folder / "half.safetensors.part", "wb") as stream:
                 stream.write(data[: len(data) // 2])
                 stream.flush()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json as json_module
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-__all__ = ["KEYS", "emit", "note", "plain", "progress_bar"]
+__all__ = ["KEYS", "columns", "emit", "note", "plain", "progress_bar"]
 
 KEYS = (
     "accuracy",
@@ -63,6 +63,19 @@ def emit(result: Mapping[str, Any], json: bool = False, text: str = "") -> None:
         lines = [(key.replace("_", " "), plain(value)) for key, value in result.items() if value is not None]
         text = "\n".join(f"{key}: {value}" for key, value in lines)
     typer.echo(text)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of text as lines with aligned columns, words on the left and all that follows them on the right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    left = [not any(row[k][:1].isdigit() for row in rows) for k in range(len(widths))]
+    return [
+        "  ".join(
+            cell.ljust(width) if words else cell.rjust(width)
+            for cell, width, words in zip(row, widths, left, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def note(text: str) -> None:

@@ -32,13 +32,10 @@ def _read_proof(path: Path) -> dict[str, Any]:
 
 
 def _untrained(run: Run) -> Network:
-    """The run's network before the first update: built from the same seed and frozen."""
+    """The run's network before the first update, frozen."""
     from snnsim.nn.freeze import freeze
-    from snnsim.nn.model import build_model
 
-    sizes = int(run.manifest["n_inputs"]), run.n_classes
-    model = build_model(run.recipe.model, *sizes, run.recipe.data.dt, int(run.manifest["seed"]))
-    return freeze(model.eval())
+    return freeze(run.model("initial"), round_delays=run.recipe.train.learning != "eventprop")
 
 
 def report_run(
@@ -63,6 +60,7 @@ def report_run(
         seconds: Wall time by stage.
     """
     from snnsim.report import Story, write_report
+    from snnsim.training.moved import format_moved
     from snnsim.training.prepare import pool_units, prepare_split
 
     chosen: Any = which or run.default
@@ -80,6 +78,7 @@ def report_run(
         metrics=run.metrics,
         result=(run.result or {}).get("results", {}),
         before=_untrained(run),
+        moved=format_moved(run.moved(chosen)),
         proof=proof,
         changes=changes or [],
         files={item.name: item.stat().st_size for item in sorted(run.path.iterdir()) if item.is_file()},

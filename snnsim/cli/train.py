@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snnsim.cli.output import emit, note
+from snnsim.cli.output import columns, emit, note
 
 __all__ = ["train"]
 
@@ -41,9 +41,10 @@ def train(
 
     dataset = open_dataset(data)
 
-    from snnsim.training import TrainingInterrupted
+    from snnsim.training import TrainingInterrupted, load_run
     from snnsim.training import train as run_training
     from snnsim.training.display import Display, TensorBoardLog, chain
+    from snnsim.training.moved import HEAD, format_moved
 
     display = Display(quiet=quiet)
     callback: Any = chain(display, TensorBoardLog(folder / "tensorboard")) if tensorboard else display
@@ -65,6 +66,8 @@ def train(
             if values.get(key) is not None:
                 parts.append(f"{name} {100 * values[key]:.2f} %")
         lines.append(f"{label}: " + ", ".join(parts))
+    moved = load_run(folder).moved()
+    lines += columns([HEAD, *format_moved(moved)])
     lines.append(f"test set used {result.test_run_count} time(s); run folder {folder}")
     emit(
         {
@@ -79,6 +82,7 @@ def train(
             "split": "test" if on_test else "valid",
             "results": facts["results"],
             "test_run_count": result.test_run_count,
+            "moved": [item.to_dict() for item in moved],
         },
         json,
         "\n".join(lines),

@@ -386,10 +386,6 @@ class MetaNeuron(StochasticModule):
             detach_reset=detach_reset,
             learn=names,
         )
-        if "v_reset" in names:
-            if reset != "zero":
-                raise InputError(f"{self.label}: learn: 'v_reset' has no effect with reset={reset!r}; leave it out")
-            self._change("v_reset", "below")
         self._add("release", release, "logit" if "release" in names else None)
         self._add("amplitude", amplitude, "logit" if "amplitude" in names else None)
         self._add("temperature", temperature, "ratio" if "temperature" in names else None)

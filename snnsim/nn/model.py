@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -304,13 +305,17 @@ def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generato
 def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
     """Return the neurons of a recipe's ``[model.neuron]`` table."""
     surrogate = getattr(surrogates, spec.surrogate.name)(**spec.surrogate.arguments())
+
+    def value(name: str, number: float) -> Any:
+        return np.full(size, number) if name in spec.learn and spec.learn_per == "neuron" else number
+
     if spec.kind == "levy-baxter":
-        values = {name: getattr(spec, name) for name in ("v_threshold", "release", "drive_step", "mode")}
-        return LevyBaxter(size, dt=dt, surrogate=surrogate, learn=tuple(spec.learn), **values)
+        values = {name: value(name, getattr(spec, name)) for name in ("v_threshold", "release", "drive_step")}
+        return LevyBaxter(size, dt=dt, surrogate=surrogate, mode=spec.mode, learn=tuple(spec.learn), **values)
     common: dict[str, Any] = {
         "dt": dt,
-        "v_threshold": spec.v_threshold,
-        "v_reset": spec.v_reset,
+        "v_threshold": value("v_threshold", spec.v_threshold),
+        "v_reset": value("v_reset", spec.v_reset),
         "reset": spec.reset,
         "t_ref": spec.t_ref,
         "surrogate": surrogate,
@@ -320,22 +325,22 @@ def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module
         "seed": seed,
     }
     if spec.tau_law == "euler":
-        common["beta"] = spec.beta(dt)
+        common["beta"] = value("tau_mem", spec.beta(dt))
     else:
-        common["tau_mem"] = spec.tau_mem
+        common["tau_mem"] = spec.tau_mem if spec.heterogeneous else value("tau_mem", spec.tau_mem)
     if spec.kind == "lif":
         return LIF(size, **common)
     if spec.kind == "meta":
-        names = ("release", "amplitude", "temperature", "drive_step", "mode")
-        return MetaNeuron(size, **common, **{name: getattr(spec, name) for name in names})
+        names = ("release", "amplitude", "temperature", "drive_step")
+        return MetaNeuron(size, mode=spec.mode, **common, **{name: value(name, getattr(spec, name)) for name in names})
     if spec.kind == "cubalif":
-        return CubaLIF(size, tau_syn=spec.tau_syn, **common)
+        return CubaLIF(size, tau_syn=spec.tau_syn if spec.heterogeneous else value("tau_syn", spec.tau_syn), **common)
     return AdaptiveLIF(
         size,
-        tau_adapt=spec.tau_adapt,
-        adapt_v=spec.adapt_v,
-        adapt_spike=spec.adapt_spike,
-        adapt_threshold=spec.adapt_threshold,
+        tau_adapt=spec.tau_adapt if spec.heterogeneous else value("tau_adapt", spec.tau_adapt),
+        adapt_v=value("adapt_v", spec.adapt_v),
+        adapt_spike=value("adapt_spike", spec.adapt_spike),
+        adapt_threshold=value("adapt_threshold", spec.adapt_threshold),
         **common,
     )
 
@@ -344,9 +349,13 @@ def build_readout(spec: ReadoutSpec, connection: Connection, dt: float) -> Reado
     """Return the output layer of a recipe's ``[model.readout]`` table behind a connection."""
     membrane: dict[str, Any] = {"beta": spec.beta(dt)} if spec.tau_law == "euler" else {"tau_mem": spec.tau_mem}
     size = connection.n_out
-    output: LI | CubaLI = LI(size, dt=dt, **membrane)
+    membrane = {name: np.full(size, value) for name, value in membrane.items()} if "tau_mem" in spec.learn else membrane
+    output: LI | CubaLI
     if spec.neuron == "cubali":
-        output = CubaLI(size, dt=dt, tau_syn=spec.tau_syn, **membrane)
+        tau_syn = np.full(size, spec.tau_syn) if "tau_syn" in spec.learn else spec.tau_syn
+        output = CubaLI(size, dt=dt, tau_syn=tau_syn, learn=tuple(spec.learn), **membrane)
+    else:
+        output = LI(size, dt=dt, learn=tuple(spec.learn), **membrane)
     return ReadoutBlock(connection, output, reduce=spec.reduce, skip_steps=spec.skip_steps)
 
 
@@ -391,6 +400,11 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
     readout = build_readout(spec.readout, connection, dt)
     model = SpikingModel(blocks, readout, dt=dt, tail_steps=spec.tail(dt))
     _draw_weights(model, spec, generator)
+    if not spec.connection.learn_weight:
+        for block in blocks:
+            for name, parameter in block.named_parameters():
+                if name in ("connection.weight", "neuron.recurrent_weight"):
+                    parameter.requires_grad_(False)
     return model
 
 

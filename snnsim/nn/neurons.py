@@ -69,7 +69,8 @@ class LIF(SpikingModule[LIFState]):
 
     Parameters are scalars or arrays of shape (unit,); a learned scalar is one number for the layer, a learned
     array one number a neuron. Time constants are learned as ``log(tau / tau_0)``, thresholds as the logarithm
-    of their distance to ``v_reset``, so both stay valid; at the start the values are exactly the given ones
+    of their distance to ``v_reset``, reset values as that of their distance to the threshold (where both are
+    learned, the threshold moves both), so all stay valid; at the start the values are exactly the given ones
     (PLIF of Fang et al. 2021 with another parametrisation).
 
     Args:
@@ -84,7 +85,7 @@ class LIF(SpikingModule[LIFState]):
         t_ref: Refractory period in seconds, rounded to steps.
         surrogate: Stand-in for the derivative of the spike.
         detach_reset: Whether the reset passes no gradient.
-        learn: Names among ``"tau_mem"`` and ``"v_threshold"``.
+        learn: Names among ``"tau_mem"``, ``"v_threshold"`` and, with reset ``"zero"``, ``"v_reset"``.
         heterogeneous: Draw the time constants by neuron around the given mean: ``"gamma"`` (shape 3, Perez-Nieves et
             al. 2021), ``"uniform"`` (0.5 to 1.5 times) or ``"lognormal"`` (sigma 0.5).
         seed: Seed of these draws.
@@ -95,7 +96,7 @@ class LIF(SpikingModule[LIFState]):
 
     kind = "LIF"
     dynamics = dynamics.LIF
-    learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "v_threshold")
+    learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "v_threshold", "v_reset")
 
     def __init__(
         self,
@@ -192,7 +193,7 @@ class IF(LIF):
     """
 
     kind = "IF"
-    learnable: ClassVar[tuple[str, ...]] = ("v_threshold",)
+    learnable: ClassVar[tuple[str, ...]] = ("v_threshold", "v_reset")
 
     def __init__(
         self,

@@ -59,7 +59,8 @@ class AdaptiveLIF(SpikingModule[AdaptiveLIFState]):
         surrogate: Stand-in for the derivative of the spike.
         detach_reset: Whether the reset of ``v`` passes no gradient.
         learn: Names among ``"tau_mem"``, ``"tau_adapt"``, ``"adapt_v"``, ``"adapt_spike"``,
-            ``"adapt_threshold"`` and ``"v_threshold"``. Couplings are learned as relative changes.
+            ``"adapt_threshold"``, ``"v_threshold"`` and, with reset ``"zero"``, ``"v_reset"``. Couplings are learned as
+            relative changes.
         heterogeneous: Draw both time constants by neuron.
         seed: Seed of these draws.
     """
@@ -73,6 +74,7 @@ class AdaptiveLIF(SpikingModule[AdaptiveLIFState]):
         "adapt_spike",
         "adapt_threshold",
         "v_threshold",
+        "v_reset",
     )
 
     def __init__(

@@ -136,14 +136,14 @@ class CubaLIF(_Current, SpikingModule[CubaLIFState]):
         t_ref: Refractory period in seconds.
         surrogate: Stand-in for the derivative of the spike.
         detach_reset: Whether the reset passes no gradient.
-        learn: Names among ``"tau_mem"``, ``"tau_syn"`` and ``"v_threshold"``.
+        learn: Names among ``"tau_mem"``, ``"tau_syn"``, ``"v_threshold"`` and, with reset ``"zero"``, ``"v_reset"``.
         heterogeneous: Draw both time constants by neuron.
         seed: Seed of these draws.
     """
 
     kind = "CubaLIF"
     dynamics = dynamics.CUBA
-    learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn", "v_threshold")
+    learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn", "v_threshold", "v_reset")
 
     def __init__(
         self,

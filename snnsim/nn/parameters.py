@@ -3,8 +3,8 @@
 Every quantity has a base value in float64. Its bits are kept in an int64 buffer, so that neither ``.float()``
 nor ``.double()`` changes them. A learned quantity adds one torch parameter that starts at 0 and moves the
 base: the logarithm of a ratio (time constants, positive factors) or of the distance to the reset value
-(thresholds), the logit (probabilities), or a relative change (couplings; absolute where the base is 0). At 0 the
-base value comes back bit for bit.
+(thresholds; reset values by their distance to the threshold), the logit (probabilities), or a relative change
+(couplings; absolute where the base is 0). At 0 the base value comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -21,23 +21,18 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.grid import check_dt, decay
 from snnsim.kernels import dynamics
+from snnsim.neuron_base import tau_of
 from snnsim.neurons import Neuron
 
 __all__ = ["Heterogeneous", "NeuronModule", "Values", "draw_time_constants"]
 
 Values = float | npt.ArrayLike
 Heterogeneous = Literal["gamma", "uniform", "lognormal"] | None
-Change = Literal["decay", "ratio", "distance", "gain", "logit", "below"]
+Change = Literal["decay", "ratio", "distance", "below", "gain", "logit"]
 
-_SUFFIX: dict[str, str] = {
-    "decay": "log",
-    "ratio": "log",
-    "distance": "log",
-    "gain": "gain",
-    "logit": "logit",
-    "below": "log",
-}
-_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "gain": 5.0, "logit": 8.0, "below": 3.0}
+_SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "below": "log", "gain": "gain"}
+_SUFFIX["logit"] = "logit"
+_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "below": 3.0, "gain": 5.0, "logit": 8.0}
 
 
 def draw_time_constants(
@@ -114,12 +109,8 @@ class NeuronModule(nn.Module, ABC):
         """Register a quantity; ``change`` says how its learned offset acts, None keeps it fixed."""
         array = self._array(name, value)
         self.register_buffer(f"{name}_bits", torch.from_numpy(array.reshape(-1).view(np.int64)).reshape(array.shape))
-        if change is not None:
-            self._change(name, change, parameter)
-
-    def _change(self, name: str, change: Change, parameter: str | None = None) -> None:
-        """Let a quantity be learned; ``change`` says how its offset acts."""
-        array = self._base(name).numpy()
+        if change is None:
+            return
         shown = parameter or name
         if change == "logit" and (np.any(array <= 0) or np.any(array >= 1)):
             raise InputError(f"{self.label}: {shown}: a learned value must start inside (0, 1), got {array}")
@@ -178,12 +169,12 @@ class NeuronModule(nn.Module, ABC):
             return base * torch.exp(offset)
         if change == "distance":
             return base + (base - self._base("v_reset")) * torch.expm1(offset)
+        if change == "below":  # the distance to the threshold is the first one times exp(offset), wherever that moves
+            top = self._base("v_threshold")
+            return (base + (self._value("v_threshold") - top)) - (top - base) * torch.expm1(offset)
         if change == "logit":
             grown = torch.expm1(offset)  # logit(value) = logit(base) + offset, base itself at 0
             return base + base * (1 - base) * grown / (1 + base * grown)
-        if change == "below":  # as far below the threshold as at first, times exp(offset)
-            first, now = self._base("v_threshold"), self._value("v_threshold")
-            return (base - (first - base) * torch.expm1(offset)) + (now - first)
         return torch.where(base == 0, offset, base * (1 + offset))
 
     @torch.no_grad()
@@ -196,6 +187,14 @@ class NeuronModule(nn.Module, ABC):
         """Return a quantity as a float or a float64 array, for records."""
         array = self._value(name).detach().cpu().numpy()
         return float(array) if array.ndim == 0 else array.copy()
+
+    def learned_values(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return what is learned by name, as it stands now: shape () or (unit,), time constants in seconds."""
+        found = {}
+        for name, (change, shown) in self._changes.items():
+            value = np.asarray(self._number(name), dtype=np.float64)
+            found[shown] = np.asarray(tau_of(value, self.dt), dtype=np.float64) if change == "decay" else value
+        return found
 
     def _vector(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a quantity as a contiguous vector of shape (unit,) in the dtype of the run."""

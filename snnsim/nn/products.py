@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from snnsim.kernels import event_product as events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.matrix import matrix_product
+from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
 from snnsim.nn.memory import buffers
 
 __all__ = ["event_row_product", "event_weight_gradient", "product", "row_product"]
@@ -65,19 +67,42 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
+def _spike_bits(x: Tensor) -> tuple[Tensor | None, float]:
+    """Return spikes as bits with the value of a spike; None if ``x`` holds other numbers or lies elsewhere."""
+    if x.device.type != "cpu" or not x.is_contiguous() or not x.numel():
+        return None, 0.0
+    one = float(x.max()) or float(x.min()) or 1.0
+    words = pack_spikes(x.numpy().reshape(-1), one, torch.get_num_threads())
+    return None if words is None else torch.from_numpy(words.view(np.int64)), one
+
+
 class _RowProduct(torch.autograd.Function):
+    """Keeps the spikes of a layer before it as bits; data, which the caller holds anyway, are kept as they are."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.shape = tuple(x.shape)
+        bits, ctx.one = _spike_bits(x.detach()) if all(ctx.needs_input_grad) else (None, 0.0)
+        ctx.packed = bits is not None
+        kept = (x if ctx.needs_input_grad[1] else None) if bits is None else bits
+        ctx.save_for_backward(kept, weight)
         return product(x, weight.T)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        x, weight = ctx.saved_tensors
+        kept, weight = ctx.saved_tensors
         (upstream,) = gradients
+        dweight = None
+        if ctx.needs_input_grad[1]:
+            x = kept
+            if ctx.packed:
+                x = buffers.take(ctx.shape, weight.dtype)
+                words = kept.numpy().view(np.uint64)
+                unpack_spikes(words, ctx.one, x.numpy().reshape(-1), torch.get_num_threads())
+            dweight = product(upstream.T, x)
+            del x
         dx = product(upstream, weight) if ctx.needs_input_grad[0] else None
-        dweight = product(upstream.T, x) if ctx.needs_input_grad[1] else None
         return dx, dweight
 
 

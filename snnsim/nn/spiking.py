@@ -148,7 +148,9 @@ class SpikingModule(NeuronModule, Generic[State]):
         self.reset = "zero" if reset == "zero" else "subtract"
         self.surrogate = surrogate
         self.detach_reset = bool(detach_reset)
-        self._add("v_reset", v_reset)
+        if "v_reset" in learn and reset == "subtract":
+            raise InputError(f"{self.label}: learn: v_reset does nothing with reset 'subtract'; use reset 'zero'")
+        self._add("v_reset", v_reset, "below" if "v_reset" in learn else None)
         self._add("v_threshold", v_threshold, "distance" if "v_threshold" in learn else None)
         self.own_reset_amount = reset_amount is not None
         if reset_amount is not None:

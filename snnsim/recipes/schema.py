@@ -94,9 +94,10 @@ Learned = Literal[
     "tau_syn",
     "tau_adapt",
     "v_threshold",
+    "v_reset",
     "adapt_v",
     "adapt_spike",
-    "v_reset",
+    "adapt_threshold",
     "release",
     "amplitude",
     "temperature",
@@ -134,6 +135,8 @@ class NeuronSpec(Spec):
         drive_step: Added to the membrane every step.
         mode: ``stochastic`` draws random numbers, in training and in evaluation; ``mean`` computes with expectations.
         learn: Parameters that are trained (group ``neuron``).
+        learn_per: Whether a trained parameter is one number a ``layer`` (where the initial values are equal), or one a
+            ``neuron``.
         heterogeneous: Distribution of initial time constants over the neurons, or none.
     """
 
@@ -156,6 +159,7 @@ class NeuronSpec(Spec):
     drive_step: float = 0.0
     mode: Literal["stochastic", "mean"] = "stochastic"
     learn: list[Learned] = Field(default_factory=list)
+    learn_per: Literal["layer", "neuron"] = "layer"
     heterogeneous: Literal["gamma", "uniform"] | None = None
     surrogate: SurrogateSpec = SurrogateSpec(name="ATan", alpha=5.0)
 
@@ -177,8 +181,12 @@ class NeuronSpec(Spec):
         wrong = sorted((given | set(self.learn)) & (special - allowed[self.kind]))
         if wrong:
             raise ValueError(f"neuron kind {self.kind!r} has no {wrong[0]!r}; remove it or change kind")
-        if "v_reset" in self.learn and self.kind != "meta":
-            raise ValueError(f"neuron kind {self.kind!r} does not learn v_reset; remove it or use kind 'meta'")
+        if len(set(self.learn)) != len(self.learn):
+            raise ValueError("learn names a parameter twice")
+        if "v_reset" in self.learn and self.reset == "subtract":
+            raise ValueError("learn: v_reset does nothing with reset 'subtract'; use reset 'zero'")
+        if self.learn_per == "neuron" and not self.learn:
+            raise ValueError("learn_per: expected parameters in learn that it could be for, got none")
         if self.reset == "zero" and self.v_reset >= self.v_threshold:
             raise ValueError("v_reset must lie below v_threshold")
         if self.kind == "alif" and self.adapt_threshold == 0:
@@ -199,6 +207,8 @@ class ConnectionSpec(Spec):
         taps: Delayed taps a synapse (the papers' kernel count, KC).
         version: Interpolation of a tap: ``gauss``, ``max``, ``v1`` or ``v0``.
         per: Whether a delay belongs to a ``synapse``, an ``axon`` (source) or a ``dendrite`` (target).
+        learn_weight: False keeps the initial weights of the hidden layers, recurrent ones too; those of the readout
+            always learn.
         learn_delay: False keeps the initial delays, rounded, as fixed random delays.
         delay_init: ``uniform`` over the window, ``normal`` around its middle, or ``zero`` delay.
         sigma_init: First spread of a tap, steps; none means half the window.
@@ -213,6 +223,7 @@ class ConnectionSpec(Spec):
     taps: int = Field(default=1, ge=1)
     version: Literal["gauss", "max", "v1", "v0"] = "gauss"
     per: Literal["synapse", "axon", "dendrite"] = "synapse"
+    learn_weight: bool = True
     learn_delay: bool = True
     delay_init: Literal["uniform", "normal", "zero"] = "uniform"
     sigma_init: float | None = Field(default=None, ge=0)
@@ -242,6 +253,7 @@ class ReadoutSpec(Spec):
         tau_mem: Membrane time constant, seconds.
         tau_law: As for hidden neurons.
         tau_syn: Synaptic time constant of ``cubali``, seconds.
+        learn: Time constants that are trained, one number a class (group ``neuron``).
         reduce: ``sum_softmax`` (sum over time of the softmax), ``mean``, ``max`` or ``last``.
         skip_steps: First steps left out of the reduction.
     """
@@ -251,8 +263,15 @@ class ReadoutSpec(Spec):
     tau_mem: float = Field(default=0.02, gt=0)
     tau_law: Literal["exact", "euler"] = "exact"
     tau_syn: float = Field(default=0.005, gt=0)
+    learn: list[Literal["tau_mem", "tau_syn"]] = Field(default_factory=list)
     reduce: Literal["sum_softmax", "mean", "max", "last"] = "sum_softmax"
     skip_steps: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> ReadoutSpec:
+        if "tau_syn" in self.learn and self.neuron == "li":
+            raise ValueError("readout neuron 'li' has no 'tau_syn' to learn; remove it or use 'cubali'")
+        return self
 
     def beta(self, dt: float) -> float:
         """Return the membrane decay per step of ``dt`` seconds."""

@@ -116,7 +116,7 @@ def _train(
     trainer.initialise()
     if world.leads and not resumed:
         trainer.check_rule()
-        folder.create(recipe, _manifest(trainer, best_test))
+        folder.create(recipe, _manifest(trainer, best_test), dict(trainer.model.state_dict()))
     world.wait()
     if not world.leads:
         tell = _silent

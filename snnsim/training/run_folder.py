@@ -5,6 +5,7 @@ manifest.json      seed, versions, digest and split of the data, sizes, every lo
 metrics.jsonl      one line an epoch, deterministic values only
 timing.jsonl       one line an epoch, times
 checkpoints/       the newest complete checkpoint (safetensors + JSON)
+initial.safetensors  weights before the first update
 best.safetensors   weights of the best validation epoch, with best.json
 last.safetensors   weights of the last epoch
 best.snn.h5        the same two, frozen
@@ -19,14 +20,19 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from snnsim.errors import InputError, SnnsimFileError
 from snnsim.files import write_json
 from snnsim.recipes import Recipe, load_recipe
+from snnsim.training.checkpoint import save_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["RunFolder", "versions"]
 
@@ -83,13 +89,13 @@ class RunFolder:
         if not self.exists():
             raise SnnsimFileError(self.path, "", "expected a run folder with manifest.json; was the run started here?")
 
-    def create(self, recipe: Recipe, manifest: dict[str, Any]) -> None:
-        """Make the folder; the manifest is written last and makes it a run.
+    def create(self, recipe: Recipe, manifest: dict[str, Any], initial: Mapping[str, Tensor]) -> None:
+        """Make the folder, with the weights before the first update; the manifest is written last and makes it a run.
 
         Raises:
             SnnsimFileError: The folder is in use, or cannot be written.
         """
-        known = {"recipe.json", ".lock"}
+        known = {"recipe.json", "initial.safetensors", ".lock"}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             present = {item.name for item in self.path.iterdir() if not item.name.endswith(".part")}
@@ -100,6 +106,7 @@ class RunFolder:
                 self.path, "", "the folder is not empty; choose another --out, or --resume to continue a run"
             )
         write_json(self.path / "recipe.json", recipe.to_dict())
+        save_tensors(self.path / "initial.safetensors", initial)
         write_json(self.path / "manifest.json", manifest)
 
     def lock(self) -> None:

@@ -11,6 +11,7 @@ from snnsim.nn.model import build_model
 from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import load_tensors, newest_checkpoint
+from snnsim.training.moved import Moved, what_moved
 from snnsim.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "load_run"]
 
 Which = Literal["best", "last"]
+Weights = Literal["best", "last", "initial"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ class Run:
         """The labelled accuracies, or None if the run is not finished."""
         return self.folder.result()
 
-    def model(self, which: Which | None = None) -> TrainedModel:
+    def model(self, which: Weights | None = None) -> TrainedModel:
         """Rebuild the trained model, in evaluation mode.
 
         Args:
-            which: ``best`` or ``last``; the last of a stopped run is its newest checkpoint.
+            which: ``best``, ``last`` or ``initial`` (before the first update); the last of a stopped run is its newest
+                checkpoint.
 
         Raises:
             SnnsimFileError: Those weights are not there or damaged.
@@ -88,7 +91,8 @@ class Run:
         else:
             checkpoint = newest_checkpoint(self.folder.checkpoints) if which == "last" else None
             if checkpoint is None:
-                hint = "the run had no validation set" if which == "best" else "the run has no checkpoint yet"
+                hints = {"best": "the run had no validation set", "initial": "was it removed?"}
+                hint = hints.get(which, "the run has no checkpoint yet")
                 raise SnnsimFileError(path, "", f"is not there; {hint}")
             tensors = {name[6:]: value for name, value in checkpoint.tensors.items() if name.startswith("model/")}
         try:
@@ -97,6 +101,10 @@ class Run:
             first = str(error).splitlines()[1:2] or [str(error)]
             raise SnnsimFileError(path, "", f"does not fit the recipe beside it ({first[0].strip()})") from error
         return model.eval()
+
+    def moved(self, which: Which | None = None) -> list[Moved]:
+        """Return what training moved, from the initial weights to ``best`` or ``last``."""
+        return what_moved(self.model("initial"), self.model(which))
 
     def network(self, which: Which | None = None) -> Network:
         """Return the frozen network: the stored one, or the model frozen now (a stopped run, a convolutional model)."""
