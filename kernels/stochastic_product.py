@@ -16,7 +16,7 @@ from snnsim.kernels.stochastic import RELEASE, pair_of
 
 __all__ = ["TARGETS", "drawn_forward", "drawn_input_gradient", "drawn_weight_gradient"]
 
-TARGETS = 16
+TARGETS = 32
 """Targets in a piece of work of the gradients: whole cache lines."""
 
 
@@ -70,10 +70,20 @@ def drawn_forward(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _draw(release, seed, stream, sample, step, source, start, stop, kept, others):  # type: ignore[no-untyped-def]
+    """Write which of a source's synapses to ``start:stop`` released, 0 or 1, and the draws of their amplitudes."""
+    for n in range(stop - start):
+        u, other = pair_of(seed, stream, sample, step, start + n, source)
+        kept[n] = 1.0 if u < release[start + n] else 0.0
+        others[n] = other
+
+
+@njit(cache=True, nogil=True)
 def drawn_weight_gradient(  # type: ignore[no-untyped-def]
     spikes,
     weight,
     delay,
+    delayed,
     release,
     low,
     span,
@@ -98,6 +108,7 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
         spikes: As in :func:`drawn_forward`, like the others that are there.
         weight: Shape (taps, n_in, n_out).
         delay: Same shape.
+        delayed: Whether any delay is not 0.
         release: Shape (n_out,).
         low: Shape (n_out,).
         span: Shape (n_out,).
@@ -117,6 +128,12 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
     taps = weight.shape[0]
     dweight[:, :, start:stop] = 0
     dlaw[:, start:stop] = 0
+    size = stop - start
+    mean, log, kept, others = np.zeros(size), np.zeros(size), np.empty(size), np.empty(size)
+    for n in range(size):
+        s = release[start + n]
+        mean[n] = 0.0 if score else low[start + n] + 0.5 * span[start + n]
+        log[n] = 1.0 / (s * (1.0 - s)) if 0.0 < s < 1.0 else 0.0
     for b in range(batch):
         for step in range(n_steps):
             for tap in range(taps):
@@ -125,28 +142,38 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
                     count = spikes[step, b, i]
                     if count == 0:
                         continue
-                    for j in range(start, stop):
-                        arrival = step + delay[tap, i, j]
-                        if arrival >= n_steps:
-                            continue
-                        u, other = pair_of(seed, stream, samples[b], first_step + step, j, i)
+                    _draw(release, seed, stream, samples[b], first_step + step, i, start, stop, kept, others)
+                    for n in range(size):  # no branch: what does not count is multiplied by 0
+                        j = start + n
+                        arrival = step + delay[tap, i, j] if delayed else step
+                        there = 1.0 if arrival < n_steps else 0.0
+                        arrival = min(arrival, n_steps - 1) if delayed else step
+                        phi, other = there * kept[n], others[n]
                         flow = upstream[arrival, b, j] * count
                         full = np.float64(flow) * np.float64(weight[tap, i, j])
-                        released = u < release[j]
-                        share = release[j] * (1 - release[j])
-                        if share > 0:
-                            dlaw[0, j] += dlog[b] * ((1.0 if released else 0.0) - release[j]) / share
-                        if not score:
-                            dlaw[0, j] += full * (low[j] + 0.5 * span[j])
-                        if released:
-                            dweight[tap, i, j] += flow * like(low[j] + span[j] * other, flow)
-                            dlaw[1, j] += full
-                            dlaw[2, j] += full * other
+                        dlaw[0, j] += there * (full * mean[n]) + dlog[b] * ((phi - there * release[j]) * log[n])
+                        dweight[tap, i, j] += flow * like(phi * (low[j] + span[j] * other), flow)
+                        dlaw[1, j] += full * phi
+                        dlaw[2, j] += full * phi * other
 
 
 @njit(cache=True, nogil=True)
 def drawn_input_gradient(  # type: ignore[no-untyped-def]
-    spikes, weight, delay, release, low, span, seed, number, samples, first_step, upstream, dspikes, start, stop
+    spikes,
+    weight,
+    delay,
+    delayed,
+    release,
+    low,
+    span,
+    seed,
+    number,
+    samples,
+    first_step,
+    upstream,
+    dspikes,
+    start,
+    stop,
 ):
     """Compute the gradients of the inputs of the samples ``start:stop``.
 
@@ -157,6 +184,8 @@ def drawn_input_gradient(  # type: ignore[no-untyped-def]
         spikes: As in :func:`drawn_weight_gradient`, like the others.
         weight: Shape (taps, n_in, n_out).
         delay: Same shape.
+        delayed: Whether any delay is not 0. If none is, the gradients of inputs that are zero are left as they are: a
+            product of matrices has put them there.
         release: Shape (n_out,).
         low: Shape (n_out,).
         span: Shape (n_out,).
@@ -171,21 +200,27 @@ def drawn_input_gradient(  # type: ignore[no-untyped-def]
     """
     n_steps, _, n_in = spikes.shape
     taps, _, n_out = weight.shape
+    terms, kept, others = np.empty(n_out, weight.dtype), np.empty(n_out), np.empty(n_out)
     for b in range(start, stop):
         for step in range(n_steps):
             for i in range(n_in):
                 drawn = spikes[step, b, i] != 0
+                if not drawn and not delayed:
+                    continue
                 total = weight.dtype.type(0)
                 for tap in range(taps):
                     stream = RELEASE | (number + tap) << 8
+                    if drawn:
+                        _draw(release, seed, stream, samples[b], first_step + step, i, 0, n_out, kept, others)
                     for j in range(n_out):
-                        arrival = step + delay[tap, i, j]
-                        if arrival >= n_steps:
-                            continue
-                        factor = release[j] * (low[j] + 0.5 * span[j])
-                        if drawn:
-                            u, other = pair_of(seed, stream, samples[b], first_step + step, j, i)
-                            factor = low[j] + span[j] * other if u < release[j] else 0.0
+                        arrival = step + delay[tap, i, j] if delayed else step
+                        there = 1.0 if arrival < n_steps else 0.0
+                        arrival = min(arrival, n_steps - 1) if delayed else step
                         flow = upstream[arrival, b, j] * weight[tap, i, j]
-                        total += flow * like(factor, flow)
+                        if drawn:
+                            terms[j] = flow * like(there * kept[j] * (low[j] + span[j] * others[j]), flow)
+                        else:
+                            terms[j] = flow * like(there * release[j] * (low[j] + 0.5 * span[j]), flow)
+                    for j in range(n_out):
+                        total += terms[j]
                 dspikes[step, b, i] = total

@@ -21,6 +21,7 @@ from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.philox import Stream, philox4x32
 from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.products import product
 from snnsim.nn.reductions import add_bias
 
 __all__ = ["Draws", "SynapseState", "drawn_product", "draws_of", "random_current", "scaled_current"]
@@ -113,19 +114,24 @@ class _Drawn(torch.autograd.Function):
         packed, steps, law = _packed(weight, delays, (release, low, span))
         source, upstream = x.detach().contiguous().numpy(), gradients[0].contiguous().numpy()
         dlog = gradients[1].contiguous().numpy()
+        delayed = bool(steps.any())
         threads = torch.get_num_threads()
         key = (draws.seed, number, draws.samples, first_step)
         dx = dweight = None
         laws: list[Tensor | None] = [None, None, None]
         if any(ctx.needs_input_grad[1:5]):
             by_tap, by_law = np.empty_like(packed), np.empty((3, weight.shape[0]))
-            arguments = (source, packed, steps, *law, *key, upstream, score, dlog, by_tap, by_law)
+            arguments = (source, packed, steps, delayed, *law, *key, upstream, score, dlog, by_tap, by_law)
             run_ranges(kernels.drawn_weight_gradient, arguments, weight.shape[0], threads, kernels.TARGETS)
             dweight = torch.from_numpy(by_tap).permute(2, 1, 0).contiguous()
             laws = [torch.from_numpy(row.copy()) for row in by_law]
         if ctx.needs_input_grad[0] and not score:
             dx = torch.empty_like(x)
-            arguments = (source, packed, steps, *law, *key, upstream, dx.numpy())
+            if not delayed:
+                gain = torch.from_numpy(law[0] * (law[1] + 0.5 * law[2])).to(weight.dtype)
+                scaled = weight.detach().sum(dim=2) * gain[:, None]
+                dx = product(gradients[0].flatten(0, 1), scaled).view(x.shape).clone()
+            arguments = (source, packed, steps, delayed, *law, *key, upstream, dx.numpy())
             run_ranges(kernels.drawn_input_gradient, arguments, x.shape[1], threads, 1)
         return dx, dweight, *laws, None, None, None, None, None
 
