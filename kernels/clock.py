@@ -36,6 +36,7 @@ from snnsim.kernels.clock_rows import LIVE, NOW, SLOTS
 from snnsim.kernels.clock_sleep import SLEEPERS, catch_up, fall_asleep, wake
 from snnsim.kernels.memory import array_at, loose, wait_for_all
 from snnsim.kernels.poisson import STEPS
+from snnsim.kernels.stochastic import FIRES, advance_noisy, chance
 
 __all__ = ["run_steps"]
 
@@ -295,6 +296,7 @@ def _step(  # type: ignore[no-untyped-def]
                             spike_start,
                             spike_unit,
                             t,
+                            (plan.seed, sample_id, step),
                         )
             port = populations[p, tables.FIRST_PORT]
             last = populations[p, tables.LAST_PORT] - 1
@@ -318,10 +320,14 @@ def _step(  # type: ignore[no-untyped-def]
                 if active:
                     o = place_after(ports, head, port, shift, t) + low
                     other = place_after(ports, head, last, shift, t) + low
-                    total = _update(
-                        *(populations, one, each, refractory, sample, p, n_neurons, low, high - low, o, other),
-                        *(not late, take_marks(dirty, ports, head, port, last, shift, t), step, spike_unit, t, total),
-                    )
+                    some = take_marks(dirty, ports, head, port, last, shift, t)
+                    if chance(plan.seed, populations[p, tables.LAW] == FIRES):
+                        total = advance_noisy(plan, sample, sample_id, p, low, high - low, o, step, spike_unit, total)
+                    else:
+                        total = _update(
+                            *(populations, one, each, refractory, sample, p, n_neurons, low, high - low, o, other),
+                            *(not late, some, step, spike_unit, t, total),
+                        )
                 spike_start[t, k * n_populations + rank + 1] = total
             if late == (stage == 0) or (active and not late):
                 continue  # currents wait for stage 1; the others have taken what arrived
@@ -375,7 +381,7 @@ def run_steps(  # type: ignore[no-untyped-def]
     plan = tables.Plan(
         *(loose(plan.order), loose(plan.populations), loose(plan.ports), loose(plan.paths), loose(plan.into)),
         *(loose(plan.into_start), loose(plan.own_edge), loose(plan.one), loose(plan.each), loose(plan.refractory)),
-        *(plan.window, loose(plan.noise)),
+        *(plan.window, loose(plan.noise), plan.seed),
     )
     sample = tables.Sample(
         *(
@@ -441,7 +447,21 @@ def run_steps(  # type: ignore[no-untyped-def]
                 if not paths[q, NOW]:
                     k = begin + j
                     send(
-                        ring, ports, paths, own_edge, head, dirty, origins, q, k, j, events, spike_start, spike_unit, t
+                        ring,
+                        ports,
+                        paths,
+                        own_edge,
+                        head,
+                        dirty,
+                        origins,
+                        q,
+                        k,
+                        j,
+                        events,
+                        spike_start,
+                        spike_unit,
+                        t,
+                        (plan.seed, sample_id, first_step + k),
                     )
         for port in range(ports.shape[0]):
             head[t, port] = (head[t, port] + length) % ports[port, SLOTS]

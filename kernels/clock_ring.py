@@ -8,6 +8,7 @@ from numba import njit
 from snnsim.kernels import clock_tables as tables
 from snnsim.kernels.clock_rows import (
     DIRTY,
+    DRAWN,
     LIVE,
     LONGEST,
     OWNER,
@@ -22,6 +23,7 @@ from snnsim.kernels.clock_rows import (
 )
 from snnsim.kernels.memory import array_at
 from snnsim.kernels.poisson import STEPS, add_counts, fill_counts
+from snnsim.kernels.stochastic import chance, deliver_drawn
 
 __all__ = ["add_noise", "mark", "place_after", "send", "slot_after", "take_marks"]
 
@@ -37,8 +39,15 @@ def mark(dirty, ports, port, now, shortest, longest):  # type: ignore[no-untyped
 
 
 @njit(inline="always")
-def send(ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events, spike_start, spike_unit, t):  # type: ignore[no-untyped-def]
-    """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head."""
+def send(  # type: ignore[no-untyped-def]
+    ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events, spike_start, spike_unit, t, who
+):
+    """Deliver what the source of path ``q`` emitted in step ``k`` of the call, ``shift`` slots after the head.
+
+    ``who`` is for synapses that release at random: the seed, the sample's id and the number of the step in the run.
+    """
+    seed, sample_id, step = who
+
     event_start, event_unit, event_count, one = events
     p, number, source = paths[q, OWNER], paths[q, PORT], paths[q, SOURCE]
     low, high = own_edge[p, t], own_edge[p, t + 1]
@@ -51,7 +60,10 @@ def send(ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events
         if first < last:
             mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
             port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
-            deliver(ring, port, now, origins, paths, q, event_unit, event_count, 1, first, last, t, low, high)
+            if chance(seed, paths[q, DRAWN] != 0):
+                deliver_drawn(ring, port, now, paths, q, event_unit, event_count, 1, first, last, t, sample_id, step)
+            else:
+                deliver(ring, port, now, origins, paths, q, event_unit, event_count, 1, first, last, t, low, high)
         return
     place = k * own_edge.shape[0] + source - n_inputs
     for other in range(spike_start.shape[0]):
@@ -59,7 +71,10 @@ def send(ring, ports, paths, own_edge, head, dirty, origins, q, k, shift, events
         if first < last:
             mark(dirty, ports, number, now, paths[q, SHORTEST], paths[q, LONGEST])
             port = (ports[number, PORT_SIZE], ports[number, RING], ports[number, SLOTS], ports[number, LIVE])
-            deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)
+            if chance(seed, paths[q, DRAWN] != 0):
+                deliver_drawn(ring, port, now, paths, q, spike_unit, one, 0, first, last, t, sample_id, step)
+            else:
+                deliver(ring, port, now, origins, paths, q, spike_unit, one, 0, first, last, t, low, high)
 
 
 @njit(cache=True, nogil=True)

@@ -18,7 +18,7 @@ from snnsim.kernels.memory import array_at, fetch
 __all__ = [
     *("DIRTY", "LIVE", "LONGEST", "PORT_COLUMNS", "PORT_SIZE", "SHORTEST", "RING", "SLOTS"),
     *("DELAY", "DELAY_KIND", "EDGES", "NOW", "N_SOURCE", "N_SYNAPSES", "OWNER", "PATH_COLUMNS", "PORT", "ROW_DELAY"),
-    *("ROW_EDGE", "SOURCE", "TARGET", "TARGET_KIND", "WEIGHT", "WEIGHT_KIND"),
+    *("DRAWN", "ROW_EDGE", "SOURCE", "TARGET", "TARGET_KIND", "WEIGHT", "WEIGHT_KIND"),
     *("DELAYS", "DENSE", "TARGETS", "WEIGHTS", "deliver", "divide", "slot_of"),
 ]
 
@@ -31,12 +31,13 @@ SOURCE, OWNER, PORT, NOW, N_SOURCE, N_SYNAPSES, EDGES = range(7)
 order of updating); the target population and its receptor; 1 if the synapses have delay 0; sources; synapses; threads
 plus one."""
 
-TARGET_KIND, TARGET, WEIGHT_KIND, WEIGHT, DELAY_KIND, DELAY, ROW_DELAY, ROW_EDGE, SHORTEST, LONGEST, PATH_COLUMNS = (
-    range(7, 18)
+TARGET_KIND, TARGET, WEIGHT_KIND, WEIGHT, DELAY_KIND, DELAY, ROW_DELAY, ROW_EDGE, SHORTEST, LONGEST, DRAWN = range(
+    7, 18
 )
+PATH_COLUMNS = 18
 """How targets, weights and delays are stored and at which addresses; addresses of the delay of each row (int64, -1 for
 a row that is left out) and of where each thread's share of a row begins (int64 ``(n_source, threads + 1)``); shortest
-and longest delay."""
+and longest delay; 0, or where :mod:`snnsim.kernels.stochastic` finds what it draws."""
 
 DENSE = 2
 """In place of a kind of targets: every row holds a weight for each target in turn."""

@@ -121,6 +121,7 @@ class Plan(NamedTuple):
         refractory: Their refractory steps, int64 ``(neurons,)``.
         window: Most steps in which no neuron feels another's spike.
         noise: Poisson stimuli, int64 ``(., NOISE_COLUMNS)``.
+        seed: Of what is drawn at random within the network; None if nothing is, for which kernels are compiled apart.
     """
 
     order: Ints
@@ -135,6 +136,7 @@ class Plan(NamedTuple):
     refractory: Ints
     window: int
     noise: Ints
+    seed: int | None
 
 
 class Sample(NamedTuple):

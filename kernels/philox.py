@@ -61,7 +61,9 @@ class Stream(IntEnum):
     TOY = 32  # (sample, step, unit, draw)
     SOURCE = 33  # (sample, step or draw, unit, what): sources of spike trains; what = 9: fair symbol strings
     NOISE = 40  # (sample, step, unit, 0)
-    RELEASE = 41  # (sample, step, unit, synapse): stochastic synapses
+    RELEASE = 41  # (sample, step of emission, target, synapse): stochastic synapses; the projection is in the key
+    FIRING = 44  # (sample, step, unit, 0): noisy thresholds; the population is in the key
+    RUN_SEED = 45  # (epoch, 0, 0, 0): the seed of an epoch's releases and firings
     POISSON = 43  # (sample, step // 4, unit, stimulus)
     PRUNING = 42  # (sample, step, unit, synapse)
     CONNECT_ROW = 60  # (source, draw or four draws, attempt, projection): gaps or targets of a source

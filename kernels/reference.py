@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.kernels.reference_models import JUMPS, MODELS
+from snnsim.kernels.reference_stochastic import Chance
 
 __all__ = ["ReferenceNoise", "ReferencePopulation", "ReferenceProjection", "ReferenceRun", "simulate_reference"]
 
@@ -101,6 +102,7 @@ def simulate_reference(
     initial: Sequence[dict[str, Array]] | None = None,
     noise: Sequence[ReferenceNoise] = (),
     drives: Sequence[tuple[int, dict[int, Array]]] = (),
+    chance: Chance | None = None,
 ) -> ReferenceRun:
     """Run one sample from rest, or from given values one step before step 0.
 
@@ -114,6 +116,7 @@ def simulate_reference(
         initial: Variables of each population one step before step 0; none means rest.
         noise: Stimuli; what they add is the last term of a sum, in their order.
         drives: From which step on which population has which drive per step.
+        chance: What is drawn within the network; none means nothing.
 
     Returns:
         Spikes and, at the end of every step, the variables of each population.
@@ -140,6 +143,8 @@ def simulate_reference(
                     term = kind(counts[unit]) * item.weight[synapse].astype(dtype)
                     arrival = (item.target, item.receptor, k + int(item.delay_steps[synapse]))
                     target_unit = int(item.target_unit[synapse])
+                    if chance is not None:
+                        term = chance.term(number, k, int(synapse), target_unit, term)
                     pending.setdefault(arrival, []).append((k, number, unit, int(synapse), target_unit, term))
 
     def arrivals(place: int, k: int, receptor: str = "") -> Array:
@@ -189,7 +194,10 @@ def simulate_reference(
                 theta = item.v_threshold
                 if item.adaptive:
                     theta = np.where(on_threshold, theta + item.adapt_threshold * now["w"], theta)
-                spikes = free & ((v > theta) if item.strict else (v >= theta))
+                if chance is not None and place in chance.noisy:
+                    spikes = free & chance.fires(place, item, v, k)
+                else:
+                    spikes = free & ((v > theta) if item.strict else (v >= theta))
                 after = item.v_reset if item.reset_zero else v - item.reset_amount
                 v = np.where(spikes, after, v)
                 left[place] = np.where(spikes, item.refractory_steps, left[place])

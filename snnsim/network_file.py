@@ -121,7 +121,7 @@ class _NetworkReader:
             inner = f"{where}parameters."
             if name == "strict":
                 parameters[name] = self.get(values, name, bool, inner)
-            elif name == "reset":
+            elif name in ("reset", "mode"):
                 parameters[name] = self.get(values, name, str, inner)
             elif values[name] is None and known[name].default is None:
                 parameters[name] = None

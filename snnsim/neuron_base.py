@@ -71,7 +71,7 @@ def vector(value: Parameter, size: int) -> Array:
     return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float64), (size,)))
 
 
-_WORDS = ("reset", "strict", "dt")
+_WORDS = ("reset", "strict", "mode", "dt")
 _PER_STEP = (
     *("beta", "alpha", "kappa", "adapt_decay", "drive_step", "drive_syn_step", "drive_syn_to_v"),
     *("alpha_exc", "alpha_inh", "kappa_exc", "kappa_inh"),

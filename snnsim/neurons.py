@@ -25,6 +25,7 @@ import numpy as np
 from snnsim.grid import kappa as kappa_of
 from snnsim.neuron_base import Array, Neuron, Parameter, Reset, StepParameters, per_second, tau_of
 from snnsim.neurons_recovery import AdEx, Izhikevich
+from snnsim.neurons_stochastic import LevyBaxter, MetaNeuron
 from snnsim.neurons_synaptic import AlphaCurrentLIF, ConductanceLIF, ExpCurrentLIF
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "CubaLIF",
     "ExpCurrentLIF",
     "Izhikevich",
+    "LevyBaxter",
+    "MetaNeuron",
     "Neuron",
     "Parameter",
     "Reset",
@@ -261,6 +264,7 @@ class AdaptiveLIF(Neuron):
 _RECORDS: tuple[type[Neuron], ...] = (
     *(IF, LIF, LI, CubaLIF, CubaLI, AdaptiveLIF),
     *(ExpCurrentLIF, AlphaCurrentLIF, ConductanceLIF, AdEx, Izhikevich),
+    *(MetaNeuron, LevyBaxter),
 )
 
 NEURONS: dict[str, type[Neuron]] = {record.kind: record for record in _RECORDS}

@@ -52,6 +52,7 @@ SAME_ROOM = {
     "neuron_base": "neurons",
     "neurons_recovery": "neurons",
     "neurons_synaptic": "neurons",
+    "neurons_stochastic": "neurons",
     "network_file": "network",  # saving and loading, imported when used
     "network_checks": "network",
     "network_sparse": "network",

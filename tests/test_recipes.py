@@ -12,6 +12,7 @@ from snnsim.errors import InputError, SnnsimError, SnnsimFileError
 from snnsim.recipes import apply_changes, list_recipes, load_recipe, recipe_from_dict
 
 NAMES = [
+    "digits-meta",
     "digits-resnet",
     "digits-vgg",
     "gsc-dcls",

@@ -74,6 +74,9 @@ def simulate(
     ] = None,
     dtype: Annotated[Precision, typer.Option("--dtype", help="float64 is the parity mode.")] = Precision.float64,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads [default: all].")] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of neurons that draw random numbers.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Write the spikes to this .h5 file.")] = None,
     stream: Annotated[
         str | None,
@@ -115,7 +118,7 @@ def simulate(
         chosen = chosen.subset(range(min(samples, len(chosen))))
     note(f"running {len(chosen)} samples on engine {engine}, {dtype.value} ...")
     begin = time.perf_counter()
-    options: dict[str, Any] = {"dtype": dtype.value, "threads": threads, "tail_steps": tail}
+    options: dict[str, Any] = {"dtype": dtype.value, "threads": threads, "tail_steps": tail, "seed": seed}
     total = int(chosen.n_steps(network.dt).sum()) + tail * len(chosen)
     with progress_bar(total, "steps") as advance:
         result = run_network(network, chosen, engine=engine, progress=advance, **options)

@@ -111,7 +111,7 @@ class ClockRunner:
         network = spread(self.network, inputs.stimuli)
         if network is not self.network or (self.sleepy and record):
             layout = make_layout(network, self.dtype, _awake(network, record) if self.sleepy else None)
-        plan, kept = layout.plan(inner, noise_table(network, inputs.stimuli, inputs.seed, self.dtype))
+        plan, kept = layout.plan(inner, noise_table(network, inputs.stimuli, inputs.seed, self.dtype), inputs.seed)
         common = make_common(self.network, layout, plan, inner, self.dtype, record)
 
         def work(chunk: range) -> list[SampleRun]:

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.engines import Dtype
-from snnsim.errors import InputError
-from snnsim.kernels import clock_laws, clock_models, clock_rows, clock_tables
+from snnsim.engines.clock_paths import DrawnPath, Path, path_table, paths_of
+from snnsim.engines.stochastic import plain, releases
+from snnsim.kernels import clock_laws, clock_models, clock_rows, clock_tables, stochastic
 from snnsim.kernels.clock_sleep import DEEPEST
-from snnsim.network import Network, Projection, Sparse
+from snnsim.network import Network
 from snnsim.neurons import Neuron
 
 __all__ = ["Layout", "make_layout"]
 
 MAX_RISE = 100_000  # steps in which a postsynaptic potential must have its peak
 MAX_WINDOW = 64  # steps; longer windows gain nothing and their rings leave the cache
-UNIFORM_DENSITY = 0.5  # share of existing weights from which a row is added as a whole
 SHARE = 16  # neurons; threads own whole cache lines
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -39,41 +39,12 @@ _MODELS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Path:
-    """A projection, or its synapses with or without delay, as rows.
-
-    Attributes:
-        source: Place of the source, see :class:`snnsim.kernels.clock_tables.Plan`.
-        owner: Place of the target population.
-        port: Place of the receptor.
-        now: Whether the synapses have delay 0.
-        indptr: int64 ``(n_source + 1,)``; of a dense path, None.
-        target: uint16 or int32, ascending in each row; None for a dense path.
-        weight: One number a synapse, or one of all synapses in the dtype of the run, shape ``()``.
-        delay: uint8 or uint16, one a synapse, or None.
-        row_delay: int64 ``(n_source,)``, -1 where a row is left out.
-        shortest: The shortest delay in steps.
-        longest: The longest one.
-    """
-
-    source: int
-    owner: int
-    port: int
-    now: bool
-    indptr: Integers | None
-    target: Array | None
-    weight: Array
-    delay: Array | None
-    row_delay: Integers
-    shortest: int
-    longest: int
-
-
 def _law(neuron: Neuron) -> int:
     """Return the law of a neuron without one of its own."""
     if hasattr(neuron, "tau_adapt"):
         return clock_laws.ADAPTIVE
+    if getattr(neuron, "noisy", False):
+        return stochastic.FIRES
     if neuron.receptors:
         return clock_laws.TWO_CURRENTS
     return clock_laws.CURRENT if neuron.current else clock_laws.MEMBRANE
@@ -127,6 +98,7 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
         step = item.neuron.step(item.size if own else 1, network.dt)
         law = _MODELS.get(item.neuron.kind, _law(item.neuron))
         rows = clock_models.MODEL_NUMBERS.get(law, clock_tables.NUMBERS[: clock_tables.CALM])
+        rows = stochastic.FIRES_NUMBERS if law == stochastic.FIRES else rows
         found: dict[str, Array] = {}
         for name in rows:
             names = _ELSEWHERE.get(name, (name,))
@@ -169,128 +141,6 @@ def _populations(network: Network, dtype: Dtype, awake: frozenset[str] | None) -
     }
 
 
-def _narrow(values: Array, most: int) -> Array:
-    """Return whole numbers up to ``most`` in the narrowest type the kernel reads."""
-    return values.astype(np.uint8 if most < 2**8 else np.uint16)
-
-
-def _copied(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[str, int]) -> list[Path]:
-    """Return the synapses without and with delay as paths, each copied in the order the kernel needs."""
-    size, n_source = projection.shape
-    synapses = projection.synapses(dt)
-    source = np.repeat(np.arange(n_source, dtype=np.int64), np.diff(synapses.indptr))
-    paths = []
-    for now in (True, False):
-        mine = np.flatnonzero((synapses.delay_steps == 0) == now)
-        if not mine.size:
-            continue
-        mine = mine[np.lexsort((synapses.target[mine], source[mine]))]
-        delays = synapses.delay_steps[mine]
-        longest = int(delays.max())
-        if longest >= 2**16:
-            raise InputError(
-                f"projection {projection.name!r}: engine 'clock': a synapse's own delay of {longest} steps; expected "
-                f"at most {2**16 - 1}; use one delay a source, or a larger dt"
-            )
-        indptr = np.concatenate(([0], np.cumsum(np.bincount(source[mine], minlength=n_source)))).astype(np.int64)
-        paths.append(
-            Path(
-                **ends,
-                now=now,
-                indptr=indptr,
-                target=synapses.target[mine].astype(np.uint16 if size <= 2**16 else np.int32),
-                weight=synapses.weight[mine].astype(kind),
-                delay=None if now else _narrow(delays, longest),
-                row_delay=np.zeros(n_source, np.int64),
-                shortest=int(delays.min()),
-                longest=longest,
-            )
-        )
-    return paths
-
-
-def _by_rows(
-    weight: Array, indptr: Integers | None, target: Array | None, delays: Integers, ends: dict[str, int]
-) -> list[Path]:
-    """Return the rows without and with delay as paths over the same arrays."""
-    paths = []
-    for now in (True, False):
-        mine = (delays == 0) == now
-        if mine.any():
-            paths.append(
-                Path(
-                    **ends,
-                    now=now,
-                    indptr=indptr,
-                    target=target,
-                    weight=weight,
-                    delay=None,
-                    row_delay=np.where(mine, delays, -1),
-                    shortest=int(delays[mine].min()),
-                    longest=int(delays[mine].max()),
-                )
-            )
-    return paths
-
-
-def _whole(weight: Array, steps: Array, kind: np.dtype[Any], ends: dict[str, int]) -> Path:
-    """Return a dense projection whose synapses have delays of their own; a weight of 0 adds 0, which changes no bit."""
-    longest = int(steps.max())
-    return Path(
-        **ends,
-        now=False,
-        indptr=None,
-        target=None,
-        weight=np.ascontiguousarray(weight.T.astype(kind)).reshape(-1),
-        delay=np.ascontiguousarray(_narrow(steps, longest).T).reshape(-1),
-        row_delay=np.zeros(weight.shape[1], np.int64),
-        shortest=int(steps.min()),
-        longest=longest,
-    )
-
-
-def _paths(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[str, int]) -> list[Path]:
-    weight, n_source = projection.weight, projection.shape[1]
-    if not projection.n_synapses:
-        return []
-    shape = projection.delay_shape
-    by_row = not shape or (len(shape) == 2 and shape[0] == 1)
-    if not isinstance(weight, Sparse):
-        dense = projection.n_synapses >= UNIFORM_DENSITY * weight.size
-        if dense and not by_row:
-            steps = np.broadcast_to(projection.delay_steps(dt), weight.shape)
-            if steps.min() > 0 and steps.max() < 2**16:
-                return [_whole(weight, steps, kind, ends)]
-        if dense and by_row:
-            delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
-            return _by_rows(np.ascontiguousarray(weight.T.astype(kind)).reshape(-1), None, None, delays, ends)
-        return _copied(projection, dt, kind, ends)
-    if not weight.sorted:
-        return _copied(projection, dt, kind, ends)
-    numbers = np.asarray(weight.weight)
-    numbers = numbers if numbers.ndim else numbers.astype(kind)
-    if by_row:
-        delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
-        return _by_rows(numbers, weight.indptr, weight.target, delays, ends)
-    steps = projection.delay_steps(dt)
-    if not projection.delay_each or not steps.min() or steps.max() >= 2**16:
-        return _copied(projection, dt, kind, ends)
-    longest = int(steps.max())
-    return [
-        Path(
-            **ends,
-            now=False,
-            indptr=weight.indptr,
-            target=weight.target,
-            weight=numbers,
-            delay=steps if steps.dtype in (np.uint8, np.uint16) else _narrow(steps, longest),
-            row_delay=np.zeros(n_source, np.int64),
-            shortest=int(steps.min()),
-            longest=longest,
-        )
-    ]
-
-
 @dataclass(frozen=True, eq=False)
 class Layout:
     """A network laid out; :meth:`plan` shares it out among threads.
@@ -331,14 +181,23 @@ class Layout:
         return int(self.common["ports"][:, clock_rows.LIVE].max())
 
     @property
+    def random(self) -> bool:
+        """Whether numbers are drawn within the network: synapses that release at random, or noisy thresholds."""
+        laws = self.common["populations"][:, clock_tables.LAW]
+        return any(isinstance(path, DrawnPath) for path in self.paths) or bool((laws == stochastic.FIRES).any())
+
+    @property
     def window(self) -> int:
         """Most steps in which no neuron feels another's spike."""
         return int(self.common["window"])
 
     def plan(
-        self, threads: int, noise: tuple[Integers, list[Array]] | None = None
+        self, threads: int, noise: tuple[Integers, list[Array]] | None = None, seed: int = 0
     ) -> tuple[clock_tables.Plan, list[Array]]:
-        """Return the network for so many threads a sample, and arrays to keep as long as it is used."""
+        """Return the network for so many threads a sample, and arrays to keep as long as it is used.
+
+        ``seed`` is that of all numbers drawn within the network.
+        """
         shares = np.minimum(-(-self.sizes // threads // SHARE) * SHARE, self.sizes) if threads > 1 else self.sizes
         own_edge = np.minimum(shares[:, None] * np.arange(threads + 1), self.sizes[:, None])
         own_edge[:, -1] = self.sizes
@@ -352,8 +211,18 @@ class Layout:
                     clock_rows.divide(path.indptr, path.target, own_edge[path.owner], edges)
             row[clock_rows.EDGES], row[clock_rows.ROW_EDGE] = threads + 1, edges.ctypes.data
             kept.append(edges)
+            if isinstance(path, DrawnPath):
+                drawn, parts = path.address(seed)
+                row[clock_rows.DRAWN] = drawn.ctypes.data
+                kept += [drawn, *parts]
         table, more = noise or (np.zeros((0, clock_tables.NOISE_COLUMNS), np.int64), [])
-        fields = {**self.common, "paths": paths, "own_edge": np.ascontiguousarray(own_edge), "noise": table}
+        fields = {
+            **self.common,
+            "paths": paths,
+            "own_edge": np.ascontiguousarray(own_edge),
+            "noise": table,
+            "seed": seed if self.random else None,
+        }
         return clock_tables.Plan(**fields), kept + more
 
 
@@ -369,6 +238,8 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
         InputError: A delay is too long.
     """
     kind = np.dtype(dtype)
+    network = plain(network)
+    drawn = releases(network)
     populations, n_inputs = network.populations, len(network.inputs)
     place = {item.name: number for number, item in enumerate(populations)}
     order = np.array([place[item.name] for item in network.order()], np.int64)
@@ -385,12 +256,12 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
     )
     paths: list[Path] = []
     divisible = True
-    for projection in network.projections:
+    for number, projection in enumerate(network.projections):
         owner = place[projection.target]
         receptors = populations[owner].neuron.receptors
         port = int(first_port[owner]) + (receptors.index(projection.receptor) if receptors else 0)
         ends = {"source": source_place[projection.source], "owner": owner, "port": port}
-        for path in _paths(projection, network.dt, kind, ends):
+        for path in paths_of(projection, network.dt, kind, ends, drawn.get(number)):
             paths.append(path)
             if path.now and path.source >= n_inputs:
                 divisible = False
@@ -412,32 +283,9 @@ def make_layout(network: Network, dtype: Dtype, awake: frozenset[str] | None = N
         **tables,
         "order": order,
         "ports": ports,
-        "paths": _table(paths),
+        "paths": path_table(paths),
         "into": np.array([q for part in into for q in part], np.int64),
         "into_start": np.concatenate(([0], np.cumsum([len(part) for part in into]))).astype(np.int64),
         "window": window,
     }
     return Layout(sizes, paths, common, divisible)
-
-
-def _table(paths: list[Path]) -> Integers:
-    """Return the table of paths without the shares of the threads."""
-    table = np.zeros((len(paths), clock_rows.PATH_COLUMNS), np.int64)
-    for row, path in zip(table, paths, strict=True):
-        row[clock_rows.SOURCE], row[clock_rows.OWNER], row[clock_rows.PORT] = path.source, path.owner, path.port
-        row[clock_rows.NOW] = path.now
-        row[clock_rows.N_SOURCE] = path.row_delay.shape[0]
-        row[clock_rows.WEIGHT] = path.weight.ctypes.data
-        row[clock_rows.WEIGHT_KIND] = clock_rows.WEIGHTS[path.weight.dtype.name if path.weight.ndim else "shared"]
-        if path.target is None:
-            row[clock_rows.TARGET_KIND] = clock_rows.DENSE
-        else:
-            row[clock_rows.N_SYNAPSES] = path.target.shape[0]
-            row[clock_rows.TARGET_KIND] = clock_rows.TARGETS[path.target.dtype.name]
-            row[clock_rows.TARGET] = path.target.ctypes.data
-        if path.delay is not None:
-            row[clock_rows.DELAY_KIND] = clock_rows.DELAYS[path.delay.dtype.name]
-            row[clock_rows.DELAY] = path.delay.ctypes.data
-        row[clock_rows.SHORTEST], row[clock_rows.LONGEST] = path.shortest, path.longest
-        row[clock_rows.ROW_DELAY] = path.row_delay.ctypes.data
-    return table

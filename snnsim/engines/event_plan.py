@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from snnsim.engines.event_rows import RowForm, row_form
 from snnsim.engines.event_spans import Span, find_spans, still_laws
+from snnsim.engines.stochastic import plain, refuse_random
 from snnsim.errors import InputError
 from snnsim.kernels import event_law as law
 from snnsim.kernels.event import Plan
@@ -198,6 +199,8 @@ def make_layout(network: Network) -> Layout:
     Raises:
         InputError: A population or the range of delays cannot be run.
     """
+    network = plain(network)
+    refuse_random(network, "event")
     populations, n_inputs = network.populations, len(network.inputs)
     place = {item.name: k for k, item in enumerate(populations)}
     group_of = {item.name: k for k, item in enumerate(network.inputs)}

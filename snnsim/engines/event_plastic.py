@@ -15,6 +15,7 @@ from snnsim.kernels import event_neuron as neuron
 from snnsim.kernels import event_plastic, event_stdp
 from snnsim.kernels import event_store as store
 from snnsim.network import Network, Sparse
+from snnsim.neurons_stochastic import StochasticNeuron
 from snnsim.plasticity import PairSTDP
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ def make_plastic(network: Network, layout: Layout, rules: tuple[PairSTDP, ...]) 
         for name in item.projections:
             place = network.projection_place(name)
             target = network.population(network.projections[place].target)
+            if isinstance(target.neuron, StochasticNeuron):
+                raise InputError(
+                    f"plasticity: projection {network.projections[place].name!r}: its target {target.name!r} is a "
+                    f"{target.neuron.kind}, whose synapses stand for random ones; only fixed synapses can learn"
+                )
             if target.start_step or target.stop_step is not None:
                 raise InputError(
                     f"plasticity: projection {network.projections[place].name!r}: its target {target.name!r} has a "

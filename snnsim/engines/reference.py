@@ -11,10 +11,12 @@ import numpy.typing as npt
 from snnsim.engines import Dtype, Inputs, Result, SampleState, State
 from snnsim.engines.clock_stimuli import drives
 from snnsim.engines.collect import SampleRun, accumulate, collect
+from snnsim.engines.stochastic import plain, releases
 from snnsim.errors import InputError
 from snnsim.kernels.philox import Stream
 from snnsim.kernels.poisson import poisson_counts
 from snnsim.kernels.reference import ReferenceNoise, ReferencePopulation, ReferenceProjection, simulate_reference
+from snnsim.kernels.reference_stochastic import Chance, ReferenceSynapses
 from snnsim.network import Network, Population
 from snnsim.stimuli import Poisson
 
@@ -54,6 +56,7 @@ class ReferenceEngine:
 
     def prepare(self, network: Network, dtype: Dtype, threads: int) -> ReferenceRunner:
         """Lay the network out; it runs in one thread whatever ``threads`` says."""
+        given, network = network, plain(network)
         index = {item.name: place for place, item in enumerate(network.populations)}
         inputs = {item.name: place for place, item in enumerate(network.inputs)}
         projections = []
@@ -72,12 +75,19 @@ class ReferenceEngine:
                     delay_steps=synapses.delay_steps,
                 )
             )
+        synapses_of = {
+            number: ReferenceSynapses(item.word, item.release, item.low, item.span)
+            for number, item in releases(network).items()
+        }
+        noisy = (place for place, item in enumerate(network.populations) if getattr(item.neuron, "noisy", False))
         return ReferenceRunner(
-            network,
+            given,
             dtype,
             [_population(item, network.dt, dtype) for item in network.populations],
             [index[item.name] for item in network.order()],
             projections,
+            synapses_of,
+            frozenset(noisy),
         )
 
 
@@ -90,6 +100,8 @@ class ReferenceRunner:
     populations: list[ReferencePopulation]
     order: list[int]
     projections: list[ReferenceProjection]
+    random: dict[int, ReferenceSynapses]
+    noisy: frozenset[int]
 
     def run(
         self, inputs: Inputs, *, state: State | None = None, record: tuple[str, ...] = (), batch: int | None = None
@@ -137,8 +149,11 @@ class ReferenceRunner:
                 weight = np.broadcast_to(np.asarray(stimulus.weight), (size,))
                 noise.append(ReferenceNoise(index[stimulus.population], stimulus.receptor, drawn, weight))
         changes = drives(network, inputs.stimuli, n_steps)
+        chance = None
+        if self.random or self.noisy:
+            chance = Chance(inputs.seed, b if ids is None else int(ids[b]), self.random, self.noisy)
         run = simulate_reference(
-            self.populations, self.order, self.projections, counts, n_steps, self.dtype, initial, noise, changes
+            self.populations, self.order, self.projections, counts, n_steps, self.dtype, initial, noise, changes, chance
         )
         spikes = {}
         for name, place in index.items():

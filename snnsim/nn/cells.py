@@ -45,6 +45,11 @@ class Cell(MapLayer):
     ) -> None:
         super().__init__()
         units = shape[0] * shape[1] * shape[2]
+        if getattr(neuron, "random_synapses", False):
+            raise InputError(
+                f"Cell: {type(neuron).__name__} draws its synapses one by one, which a convolution does not have; "
+                "use a hidden layer of Linear, or other neurons"
+            )
         size = int(cast(Any, neuron).size)
         if size != units:
             raise InputError(f"Cell: maps of {shape[0]} x {shape[1]} x {shape[2]} need {units} neurons, got {size}")

@@ -20,6 +20,7 @@ import torch
 from snnsim.errors import InputError
 from snnsim.network import Input, Network, Population, Projection, Readout
 from snnsim.neurons import Neuron
+from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.freeze_maps import freeze_maps
@@ -174,6 +175,8 @@ def _driven(record: Neuron, drive: Floats) -> Neuron:
     if not np.any(drive):
         return record
     values = {name: value for name, value in record.parameters().items() if value is not None}
+    if not record.current and np.any(values.get("drive_step", 0.0)):
+        drive = drive + values["drive_step"]
     for derived in ("tau_mem", "tau_syn", "tau_adapt", "drive", "drive_syn", "drive_step", "drive_syn_step"):
         values.pop(derived, None)
     values["drive_syn_step" if record.current else "drive_step"] = drive
@@ -270,7 +273,9 @@ class ModelJudge:
     @torch.no_grad()
     def run(self, inputs: Floats) -> dict[str, npt.NDArray[Any]]:
         """Run counts (time, batch, unit); return spikes of the blocks and the trace of the readout."""
-        output = self.model(torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float64)), record=True)
+        context = Context(sample_id=torch.arange(inputs.shape[1]))  # random neurons draw by sample, from seed 0
+        x = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float64))
+        output = self.model(x, None, context, record=True)
         result = dict(zip(block_names(self.model), (spikes.numpy() for spikes in output.spikes), strict=True))
         result[READOUT] = output.trace.numpy()
         return result

@@ -89,7 +89,7 @@ def _scale(
 ) -> tuple[LayerRate, Tensor]:
     gain: nn.Parameter = block.connection.weight if block.norm is None else block.norm.weight
     start = gain.clone()
-    connected, _ = block.connection(x, None, context)
+    connected, _ = block.connect(x, None, context)
 
     def run(factor: float) -> tuple[float, Tensor]:
         gain.copy_(start * factor)

@@ -19,6 +19,8 @@ from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.fused_norm import norm_neurons
+from snnsim.nn.levy_baxter import LevyBaxter
+from snnsim.nn.meta import MetaNeuron, StochasticModule
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
@@ -67,9 +69,16 @@ class Block(nn.Module):
 
     def current(self, x: Tensor, state: Any = None, context: Context | None = None) -> tuple[Tensor, Any]:
         """Return what reaches the neurons, (time, batch, unit), and the connection's state."""
-        current, state = self.connection(x, state, context)
+        current, state = self.connect(x, state, context)
         if self.norm is not None:
             current, _ = self.norm(current, None, context)
+        return current, state
+
+    def connect(self, x: Tensor, state: Any = None, context: Context | None = None) -> tuple[Tensor, Any]:
+        """Return what the connection gives, (time, batch, unit), and its state; random neurons draw its synapses."""
+        if isinstance(self.neuron, StochasticModule):
+            return self.neuron.synapses(self.connection, x, state, context)
+        current, state = self.connection(x, state, context)
         return current, state
 
     def forward(
@@ -194,6 +203,7 @@ class SpikingModel(TrainedModel):
         last = sizes[-1] if sizes else readout.connection.n_in
         if readout.connection.n_in != last:
             raise InputError(f"model: the readout expects {readout.connection.n_in} inputs, got {last} neurons")
+        _number_random(blocks)
         self.blocks = nn.ModuleList(blocks)
         self.readout = readout
         self.dt = dt
@@ -248,6 +258,21 @@ class SpikingModel(TrainedModel):
         return iter(self.layers())
 
 
+def _number_random(blocks: list[Block]) -> None:
+    """Tell random neurons their place, and that of the projections into them, in the frozen network."""
+    number, sources = 0, 1
+    for place, block in enumerate(blocks):
+        if isinstance(block.neuron, StochasticModule):
+            if sources > 1:
+                raise InputError(
+                    f"model: block {place} has {block.neuron.kind} neurons behind a residual connection, whose sources "
+                    "would release apart from each other; set residual = false"
+                )
+            block.neuron.population, block.neuron.projection = place, number
+        number += sources * int(getattr(block.connection, "taps", 1)) + isinstance(block.neuron, Recurrent)
+        sources = sources + 1 if block.residual else 1
+
+
 @torch.no_grad()
 def _count(spikes: Tensor, mask: Tensor | None) -> Tensor:
     per_step = spikes.detach().sum(dim=2).double()  # whole numbers: the same sum in any order
@@ -284,6 +309,9 @@ def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module
     def value(name: str, number: float) -> Any:
         return np.full(size, number) if name in spec.learn and spec.learn_per == "neuron" else number
 
+    if spec.kind == "levy-baxter":
+        values = {name: value(name, getattr(spec, name)) for name in ("v_threshold", "release", "drive_step")}
+        return LevyBaxter(size, dt=dt, surrogate=surrogate, mode=spec.mode, learn=tuple(spec.learn), **values)
     common: dict[str, Any] = {
         "dt": dt,
         "v_threshold": value("v_threshold", spec.v_threshold),
@@ -302,6 +330,9 @@ def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module
         common["tau_mem"] = spec.tau_mem if spec.heterogeneous else value("tau_mem", spec.tau_mem)
     if spec.kind == "lif":
         return LIF(size, **common)
+    if spec.kind == "meta":
+        names = ("release", "amplitude", "temperature", "drive_step")
+        return MetaNeuron(size, mode=spec.mode, **common, **{name: value(name, getattr(spec, name)) for name in names})
     if spec.kind == "cubalif":
         return CubaLIF(size, tau_syn=spec.tau_syn if spec.heterogeneous else value("tau_syn", spec.tau_syn), **common)
     return AdaptiveLIF(

@@ -3,8 +3,8 @@
 Every quantity has a base value in float64. Its bits are kept in an int64 buffer, so that neither ``.float()``
 nor ``.double()`` changes them. A learned quantity adds one torch parameter that starts at 0 and moves the
 base: the logarithm of a ratio (time constants, positive factors) or of the distance to the reset value
-(thresholds; reset values by their distance to the threshold), or a relative change (couplings; absolute where the base
-is 0). At 0 the base value comes back bit for bit.
+(thresholds; reset values by their distance to the threshold), the logit (probabilities), or a relative change
+(couplings; absolute where the base is 0). At 0 the base value comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ __all__ = ["Heterogeneous", "NeuronModule", "Values", "draw_time_constants"]
 
 Values = float | npt.ArrayLike
 Heterogeneous = Literal["gamma", "uniform", "lognormal"] | None
-Change = Literal["decay", "ratio", "distance", "below", "gain"]
+Change = Literal["decay", "ratio", "distance", "below", "gain", "logit"]
 
 _SUFFIX: dict[str, str] = {"decay": "log", "ratio": "log", "distance": "log", "below": "log", "gain": "gain"}
-_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "below": 3.0, "gain": 5.0}
+_SUFFIX["logit"] = "logit"
+_LIMIT: dict[str, float] = {"decay": 3.0, "ratio": 3.0, "distance": 3.0, "below": 3.0, "gain": 5.0, "logit": 8.0}
 
 
 def draw_time_constants(
@@ -111,6 +112,8 @@ class NeuronModule(nn.Module, ABC):
         if change is None:
             return
         shown = parameter or name
+        if change == "logit" and (np.any(array <= 0) or np.any(array >= 1)):
+            raise InputError(f"{self.label}: {shown}: a learned value must start inside (0, 1), got {array}")
         if change == "decay" and (np.any(array <= 0) or np.any(array >= 1)):
             raise InputError(f"{self.label}: cannot learn {shown} of a decay per step that is 0 or 1")
         if change == "ratio" and np.any(array <= 0):
@@ -169,6 +172,9 @@ class NeuronModule(nn.Module, ABC):
         if change == "below":  # the distance to the threshold is the first one times exp(offset), wherever that moves
             top = self._base("v_threshold")
             return (base + (self._value("v_threshold") - top)) - (top - base) * torch.expm1(offset)
+        if change == "logit":
+            grown = torch.expm1(offset)  # logit(value) = logit(base) + offset, base itself at 0
+            return base + base * (1 - base) * grown / (1 + base * grown)
         return torch.where(base == 0, offset, base * (1 + offset))
 
     @torch.no_grad()

@@ -16,7 +16,10 @@ import torch
 from snnsim import neurons as records
 from snnsim.errors import InputError
 from snnsim.network import Network, Population, Projection, Sparse
+from snnsim.neurons_stochastic import StochasticNeuron
 from snnsim.nn.delays import DelayedLinear, Linear
+from snnsim.nn.levy_baxter import LevyBaxter
+from snnsim.nn.meta import MetaNeuron, StochasticModule
 from snnsim.nn.model import Block, ReadoutBlock, SpikingModel
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.readouts import Reduce
@@ -28,7 +31,7 @@ __all__ = ["thaw"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-TRAINABLE = ("IF", "LIF", "LI", "CubaLIF", "CubaLI", "AdaptiveLIF")
+TRAINABLE = ("IF", "LIF", "LI", "CubaLIF", "CubaLI", "AdaptiveLIF", "MetaNeuron", "LevyBaxter")
 """Kinds of neurons that have a module."""
 
 FINAL_SIGMA = 0.23
@@ -108,7 +111,26 @@ class _Thawing:
             raise InputError(f"thaw: the readout {last.name!r} must be integrators without threshold and recurrence")
         block = ReadoutBlock(connections[-1], record, reduce=readout.reduce, skip_steps=readout.skip_steps)  # type: ignore[arg-type]
         tail = int(network.notes.get("tail_steps") or 0)
-        return SpikingModel(blocks, block, dt=self.dt, tail_steps=tail)
+        model = SpikingModel(blocks, block, dt=self.dt, tail_steps=tail)
+        self.check_places(chain, blocks)
+        return model
+
+    def check_places(self, chain: list[Population], blocks: list[Block]) -> None:
+        """Refuse random neurons that would draw other numbers in the model than they did in the network."""
+        network = self.network
+        for population, layer in zip(chain, blocks, strict=False):
+            if not isinstance(layer.neuron, StochasticModule):
+                continue
+            numbers = [k for k, item in enumerate(network.projections) if item.target == population.name]
+            sparse = any(isinstance(network.projections[k].weight, Sparse) for k in numbers)
+            first = layer.neuron.projection
+            expected = list(range(first, first + len(numbers)))
+            at = layer.neuron.population
+            if sparse or numbers != expected or network.populations[at].name != population.name:
+                raise InputError(
+                    f"thaw: population {population.name!r} draws random numbers by its place in the network; expected "
+                    f"it to be population {at} with dense projections at the places {expected}, got places {numbers}"
+                )
 
     def chain(self) -> list[Population]:
         """Return the populations from input to readout; loops within a population do not count."""
@@ -177,7 +199,7 @@ class _Thawing:
         if p.current and (np.any(p.drive_step) or np.any(p.drive_syn_to_v)):
             raise InputError(f"thaw: population {population.name!r} has a drive on its membrane; only currents can")
         n_out, n_in, taps = weight.shape
-        bias = bool(np.any(drive))
+        bias = bool(np.any(drive)) and not isinstance(population.neuron, StochasticNeuron)
         note = self.notes.get(population.name, {})
         made: Linear | DelayedLinear
         if taps == 1 and not steps.any() and note.get("kind") != "delayed":
@@ -245,6 +267,13 @@ class _Thawing:
         }
         if not p.reset_zero:
             firing["reset_amount"] = _short(p.reset_amount)
+        if isinstance(record, StochasticNeuron):
+            drawn = {"release": record.release, "drive_step": _short(p.drive_step), "mode": record.mode}  # type: ignore[attr-defined]
+            if isinstance(record, records.LevyBaxter):
+                threshold = record.v_threshold
+                return LevyBaxter(size, dt=self.dt, v_threshold=threshold, surrogate=self.surrogate, **drawn)
+            drawn |= {"amplitude": record.amplitude, "temperature": record.temperature}  # type: ignore[attr-defined]
+            return MetaNeuron(size, **membrane, **drawn, **firing)
         if isinstance(record, records.IF):
             return IF(size, dt=self.dt, **firing)
         if isinstance(record, records.CubaLIF):

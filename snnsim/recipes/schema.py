@@ -90,8 +90,22 @@ def _beta(tau: float, law: str, dt: float) -> float:
 
 
 Learned = Literal[
-    "tau_mem", "tau_syn", "tau_adapt", "v_threshold", "v_reset", "adapt_v", "adapt_spike", "adapt_threshold"
+    "tau_mem",
+    "tau_syn",
+    "tau_adapt",
+    "v_threshold",
+    "v_reset",
+    "adapt_v",
+    "adapt_spike",
+    "adapt_threshold",
+    "release",
+    "amplitude",
+    "temperature",
+    "drive_step",
 ]
+
+NO_MEMORY = frozenset({"tau_mem", "tau_law", "v_reset", "reset", "detach_reset", "t_ref", "heterogeneous"})
+"""Keys that say nothing about neurons without memory."""
 
 
 class NeuronSpec(Spec):
@@ -99,7 +113,8 @@ class NeuronSpec(Spec):
 
     Attributes:
         kind: ``lif`` (delta synapses), ``cubalif`` (exponential current), ``adlif`` (adaptation on the
-            membrane), ``alif`` (adaptation on the threshold).
+            membrane), ``alif`` (adaptation on the threshold), ``meta`` (LIF with random synapses and a soft
+            threshold), ``levy-baxter`` (random synapses, no memory).
         tau_mem: Membrane time constant, seconds.
         tau_law: ``exact`` means ``beta = exp(-dt/tau_mem)``; ``euler`` means ``beta = 1 - dt/tau_mem``, the
             convention of the published delay networks.
@@ -113,13 +128,19 @@ class NeuronSpec(Spec):
         reset: ``zero`` or ``subtract``.
         detach_reset: Whether the reset is left out of the gradient.
         t_ref: Absolute refractory time, seconds.
+        release: Probability that a synapse releases, in (0, 1] (``meta``, ``levy-baxter``, like ``drive_step`` and
+            ``mode``).
+        amplitude: Spread of a release's amplitude around 1 (``meta``).
+        temperature: Softness of the threshold (``meta``); above 0 it takes the place of the surrogate.
+        drive_step: Added to the membrane every step.
+        mode: ``stochastic`` draws random numbers, in training and in evaluation; ``mean`` computes with expectations.
         learn: Parameters that are trained (group ``neuron``).
         learn_per: Whether a trained parameter is one number a ``layer`` (where the initial values are equal), or one a
             ``neuron``.
         heterogeneous: Distribution of initial time constants over the neurons, or none.
     """
 
-    kind: Literal["lif", "cubalif", "adlif", "alif"] = "lif"
+    kind: Literal["lif", "cubalif", "adlif", "alif", "meta", "levy-baxter"] = "lif"
     tau_mem: float = Field(default=0.02, gt=0)
     tau_law: Literal["exact", "euler"] = "exact"
     tau_syn: float = Field(default=0.005, gt=0)
@@ -132,6 +153,11 @@ class NeuronSpec(Spec):
     reset: Literal["zero", "subtract"] = "zero"
     detach_reset: bool = True
     t_ref: float = Field(default=0.0, ge=0)
+    release: float = Field(default=1.0, gt=0, le=1)
+    amplitude: float = Field(default=0.0, ge=0, le=1)
+    temperature: float = Field(default=0.0, ge=0)
+    drive_step: float = 0.0
+    mode: Literal["stochastic", "mean"] = "stochastic"
     learn: list[Learned] = Field(default_factory=list)
     learn_per: Literal["layer", "neuron"] = "layer"
     heterogeneous: Literal["gamma", "uniform"] | None = None
@@ -147,7 +173,11 @@ class NeuronSpec(Spec):
         given = {key for key in self.model_fields_set if getattr(self, key) != fields[key].default}
         allowed = {"lif": set(), "cubalif": {"tau_syn"}, "adlif": {"tau_adapt", "adapt_v", "adapt_spike"}}
         allowed["alif"] = {"tau_adapt", "adapt_spike", "adapt_threshold"}
-        special = {"tau_syn", "tau_adapt", "adapt_v", "adapt_spike", "adapt_threshold"}
+        allowed["levy-baxter"] = {"release", "drive_step", "mode"}
+        allowed["meta"] = allowed["levy-baxter"] | {"amplitude", "temperature"}
+        special = {"tau_syn", "tau_adapt", "adapt_v", "adapt_spike", "adapt_threshold", *allowed["meta"]}
+        if self.kind == "levy-baxter":
+            special |= NO_MEMORY
         wrong = sorted((given | set(self.learn)) & (special - allowed[self.kind]))
         if wrong:
             raise ValueError(f"neuron kind {self.kind!r} has no {wrong[0]!r}; remove it or change kind")
@@ -323,6 +353,12 @@ class ModelSpec(Spec):
             raise ValueError("expected hidden layers (hidden = [128, 128]) or a table [model.conv], got neither")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
+        if self.neuron.kind in ("meta", "levy-baxter"):
+            for key in ("conv", "recurrent", "residual"):
+                if getattr(self, key):
+                    raise ValueError(
+                        f"neuron kind {self.neuron.kind!r} has no random synapses for {key!r}; remove it or change kind"
+                    )
         if self.initial.recurrent is not None and not self.recurrent:
             raise ValueError("initial.recurrent needs recurrent = true")
         if self.initial.hidden is not None and len(self.hidden) < 2:
