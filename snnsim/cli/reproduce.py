@@ -22,17 +22,29 @@ class Protocol(StrEnum):
 
 
 def reproduce(
-    recipe: Annotated[str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file.")],
-    data: Annotated[str, typer.Option("--data", help="Data set: a name, a folder or a file.")] = "spoken-digits",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds: 0, 1, ...")] = 3,
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file; or a study: meta-neuron.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="Data set: a name, a folder or a file [default: spoken-digits]. A study takes several, also "
+            "sources:KIND [default: two kinds of sources and spoken-digits].",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Number of seeds: 0, 1, ... [default: 3; a study: 5].")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the runs [default: runs/RECIPE].")] = None,
     protocol: Annotated[
-        Protocol,
+        Protocol | None,
         typer.Option(
             "--protocol",
-            help="refit: train on everything, test the last epoch; holdout: choose the epoch on held-out samples.",
+            help="refit: train on everything, test the last epoch; holdout: choose the epoch on held-out samples "
+            "[default: refit].",
         ),
-    ] = Protocol.refit,
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change of the recipe; may be repeated.")
     ] = None,
@@ -41,7 +53,19 @@ def reproduce(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only while training.")] = False,
 ) -> None:
     """Train a recipe with several seeds and put mean and spread beside the published number; repeat to continue."""
+    from snnsim.cli.reproduce_study import STUDIES, run_study
+    from snnsim.errors import InputError
     from snnsim.recipes import load_recipe
+
+    if recipe in STUDIES:
+        given = {"--set": changes, "--epochs": epochs, "--protocol": protocol}
+        wrong = [name for name, value in given.items() if value]
+        if wrong:
+            raise InputError(f"reproduce {recipe}: is a study, which has no {wrong[0]}; leave it out")
+        run_study(data or [], 5 if seeds is None else seeds, out or Path("runs") / recipe, json, quiet)
+        return
+    if data is not None and len(data) > 1:
+        raise InputError(f"reproduce {recipe}: expected one data set, got {len(data)}")
 
     extra = [] if epochs is None else [f"train.epochs={epochs}"]
     loaded = load_recipe(recipe, [*(changes or []), *extra])
@@ -54,10 +78,10 @@ def reproduce(
     start = time.perf_counter()
     result = run_seeds(
         loaded,
-        open_dataset(data),
+        open_dataset(data[0] if data else "spoken-digits"),
         folder,
-        seeds=range(seeds),
-        protocol=protocol.value,
+        seeds=range(3 if seeds is None else seeds),
+        protocol=(protocol or Protocol.refit).value,
         callback=lambda: Display(quiet=quiet),
     )
     emit(

@@ -1,4 +1,4 @@
-"""The study's layer trained by gradient descent: a recipe, a run folder that goes again, spikes of the frozen network."""
+"""The study's layer trained by gradient descent: a recipe, a passing run folder, spikes of the frozen network."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def trained_spikes(
     """Train on all of ``train``, keep the last epoch, and return the layer's spikes for both sets of samples."""
     run = folder / f"{data.name}-{cell.name}-{seed}.part"
     shutil.rmtree(run, ignore_errors=True)
-    dataset = Dataset(data.name, train, digest="of a study")
+    dataset = Dataset(data.name, train, None, None, digest="of a study")
     run_training(study_recipe(cell, data, setting), dataset, run, seed=seed)
     network = load_run(run).network("last")
     shutil.rmtree(run)

@@ -1,4 +1,4 @@
-"""The page of the study: what every combination reached, what learning the neurons' own parameters adds, and pictures."""
+"""The page of the study: what every combination reached, what learning the neurons' own parameters adds, pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from snnsim.studies.statistics import Interval, paired_difference, summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["comparisons", "study_page", "study_text", "write_study_page"]
+__all__ = ["accuracy_rows", "comparisons", "study_page", "study_text", "write_study_page"]
 
 SHOWN = {"lif": "LIF", "meta": "MetaNeuron", "levy-baxter": "Levy-Baxter"}
 TINTS = dict(zip(FEATURES, (COLOURS["blue"], COLOURS["vermillion"], COLOURS["green"]), strict=True))
@@ -74,7 +74,8 @@ def _percent(interval: Interval) -> str:
     return f"{100 * interval.mean:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
-def _accuracy_rows(result: dict[str, Any], data: str, decision: str) -> list[tuple[str, ...]]:
+def accuracy_rows(result: dict[str, Any], data: str, decision: str) -> list[tuple[str, ...]]:
+    """Return rows of text: layer, and its accuracy in percent with interval for each kind of features."""
     own = result["inputs"][data][decision]
     rows = [("input channels themselves", *(f"{100 * own[name]:.1f}" for name in FEATURES))]
     for cell in _cells(result):
@@ -139,7 +140,7 @@ def study_page(result: dict[str, Any]) -> str:
         )
         parts.append(figure_html(_picture(result, data), f"accuracy-{_word(data)}", note))
         for decision in ("logistic", "class-mean"):
-            rows = _accuracy_rows(result, data, decision)
+            rows = accuracy_rows(result, data, decision)
             parts.append(table_html(f"Test accuracy, {decision} decision", head, rows))
         sections.append((_word(data), data, "".join(parts)))
     rows = [
