@@ -24,6 +24,7 @@ import numpy as np
 
 from snnsim.grid import kappa as kappa_of
 from snnsim.neuron_base import Array, Neuron, Parameter, Reset, StepParameters, per_second, tau_of
+from snnsim.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.neurons_recovery import AdEx, Izhikevich
 from snnsim.neurons_synaptic import AlphaCurrentLIF, ConductanceLIF, ExpCurrentLIF
 
@@ -41,6 +42,7 @@ __all__ = [
     "CubaLIF",
     "ExpCurrentLIF",
     "Izhikevich",
+    "MetaDynamicNeuron",
     "Neuron",
     "Parameter",
     "Reset",
@@ -261,6 +263,7 @@ class AdaptiveLIF(Neuron):
 _RECORDS: tuple[type[Neuron], ...] = (
     *(IF, LIF, LI, CubaLIF, CubaLI, AdaptiveLIF),
     *(ExpCurrentLIF, AlphaCurrentLIF, ConductanceLIF, AdEx, Izhikevich),
+    MetaDynamicNeuron,
 )
 
 NEURONS: dict[str, type[Neuron]] = {record.kind: record for record in _RECORDS}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.fused_norm import norm_neurons
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.neurons_conductance import ConductanceLIF, ReceptorLinear
+from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
 from snnsim.nn.recurrent import Recurrent
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Output", "ReadoutBlock", "SpikingModel", "build_model", "build_neuron", "build_readout"]
 
-Connection = Linear | DelayedLinear
+Connection = Linear | DelayedLinear | ReceptorLinear
 
 
 class Block(nn.Module):
@@ -57,6 +60,15 @@ class Block(nn.Module):
             raise InputError(
                 f"residual: a block of {connection.n_in} -> {connection.n_out} units cannot add its input to its "
                 "output; use equal sizes"
+            )
+        if isinstance(connection, ReceptorLinear) != isinstance(neuron, ConductanceLIF):
+            raise InputError(
+                f"a block of {type(connection).__name__} and {type(neuron).__name__}: ReceptorLinear and "
+                "ConductanceLIF belong together"
+            )
+        if norm is not None and isinstance(connection, ReceptorLinear):
+            raise InputError(
+                "a block with conductances has no batch norm: conductances are not negative; leave norm out"
             )
         self.connection = connection
         self.norm = norm
@@ -276,9 +288,27 @@ def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generato
     )
 
 
+def _special(spec: NeuronSpec, size: int, dt: float, surrogate: Any) -> nn.Module:
+    """Return neurons of a kind with parameters of its own."""
+    shared: dict[str, Any] = {"dt": dt, "v_threshold": spec.v_threshold, "t_ref": spec.t_ref, "surrogate": surrogate}
+    shared |= {"detach_reset": spec.detach_reset, "learn": tuple(spec.learn)}
+    if spec.kind == "liquid":
+        taus: dict[str, Any] = {
+            "tau_mem": spec.tau_mem,
+            "tau_exc": spec.tau_syn,
+            "tau_inh": spec.tau_syn,
+            "v_reset": spec.v_reset,
+        }
+        return ConductanceLIF(size, solver=spec.solver, substeps=spec.substeps, **taus, **shared)
+    types = None if spec.types is None else np.arange(size) % min(spec.types, size)
+    return MetaDynamicNeuron(size, time_unit=spec.tau_mem, types=types, **shared)
+
+
 def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
     """Return the neurons of a recipe's ``[model.neuron]`` table."""
     surrogate = getattr(surrogates, spec.surrogate.name)(**spec.surrogate.arguments())
+    if spec.kind in ("meta-dynamic", "liquid"):
+        return _special(spec, size, dt, surrogate)
     common: dict[str, Any] = {
         "dt": dt,
         "v_threshold": spec.v_threshold,
@@ -341,7 +371,11 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
     blocks = []
     n_in = n_inputs
     for index, size in enumerate(spec.hidden):
-        connection = _connection(spec.connection, n_in, size, dt, generator)
+        connection: Connection
+        if spec.neuron.kind == "liquid":
+            connection = ReceptorLinear(n_in, size, scale=spec.neuron.conductance, generator=generator)
+        else:
+            connection = _connection(spec.connection, n_in, size, dt, generator)
         neuron = build_neuron(spec.neuron, size, dt, seed + index)
         if spec.recurrent:
             delay = dt if spec.recurrent_delay is None else spec.recurrent_delay
