@@ -78,7 +78,9 @@ def test_threads_and_windows_give_the_same_bits(kind):
     layout = make_layout(network, "float64")
     one = ClockRunner(network, "float64", 1, layout).run(inputs, record=names)
     for threads, window in ((2, None), (3, 7), (4, 1)):
-        assert_same(one, ClockRunner(network, "float64", threads, layout, window, divide=True).run(inputs, record=names))
+        assert_same(
+            one, ClockRunner(network, "float64", threads, layout, window, divide=True).run(inputs, record=names)
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +129,9 @@ def test_the_membrane_stays_between_the_reversal_potentials(solver):
     network = Network((Population("n", size, neuron),), tuple(parts), (Input("in", 6),), Readout("n"), DT)
     v = simulate(network, spike_trains(rng, 4, 6), record=["n.v"]).records["n.v"]
     joined = np.concatenate([np.ravel(part) for part in v])
-    assert joined.min() >= -1.0 and joined.max() <= 1.5 and joined.std() > 0.2
+    assert joined.min() >= -1.0
+    assert joined.max() <= 1.5
+    assert joined.std() > 0.2
 
 
 def test_far_reversal_potentials_make_a_current_based_neuron():
@@ -162,9 +166,7 @@ def test_meta_dynamic_steps_are_those_of_the_equation():
         for share in (0.0, 0.5, 0.5, 1.0):
             last = k[-1] if k else (0.0, 0.0)
             k.append(slopes(v + share * h * last[0], u + share * h * last[1]))
-        v, u = (
-            x + h / 6 * (k[0][i] + 2 * k[1][i] + 2 * k[2][i] + k[3][i]) for i, x in enumerate((v, u))
-        )
+        v, u = (x + h / 6 * (k[0][i] + 2 * k[1][i] + 2 * k[2][i] + k[3][i]) for i, x in enumerate((v, u)))
     errors = []
     for steps in (50, 100, 200):
         run = free_run(neuron, steps, 0.02 / steps, 0.3)
@@ -182,20 +184,27 @@ def test_meta_dynamic_spikes_jump_and_stay_finite_under_any_input(dtype):
     )
     run = simulate(network, spike_trains(np.random.default_rng(6), 1, 1), record=["n.v", "n.u"], dtype=dtype)
     v, u = run.records["n.v"][0], run.records["n.u"][0]
-    assert np.isfinite(v).all() and np.isfinite(u).all()
-    assert v.min() == -1.0 and v.max() < 0.5
+    assert np.isfinite(v).all()
+    assert np.isfinite(u).all()
+    assert v.min() == -1.0
+    assert v.max() < 0.5
     fired = [np.count_nonzero(run.spikes["n"].units == unit) for unit in range(3)]
-    assert fired[0] > 0 and fired[2] > 0 and fired[1] == 0
+    assert fired[0] > 0
+    assert fired[2] > 0
+    assert fired[1] == 0
     assert np.array_equal(u[-1], 0.25 * np.array(fired))
     first = round(float(run.spikes["n"].times[run.spikes["n"].units == 0][0]) / DT)
-    assert v[first, 0] == 0.125 and u[first, 0] == 0.25
+    assert v[first, 0] == 0.125
+    assert u[first, 0] == 0.25
 
 
 def test_from_step_keeps_the_given_numbers_and_no_other_grid():
     neuron = MetaDynamicNeuron.from_step(dt=0.001, rate=0.1, drive_step=0.007)
     step = neuron.step(2, 0.001)
-    assert np.all(step.extra["rate"] == 0.1) and np.all(step.drive_step == 0.007)
-    assert abs(neuron.time_unit - 0.01) < 1e-15 and abs(neuron.drive - 7) < 1e-12
+    assert np.all(step.extra["rate"] == 0.1)
+    assert np.all(step.drive_step == 0.007)
+    assert abs(neuron.time_unit - 0.01) < 1e-15
+    assert abs(neuron.drive - 7) < 1e-12
     assert dataclasses.replace(neuron, theta_s=0.2).step(2, 0.001).extra["jump"][0] == 0.2
     with pytest.raises(InputError, match="its numbers per step hold for dt"):
         neuron.step(2, 0.002)

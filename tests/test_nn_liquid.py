@@ -32,7 +32,9 @@ def closed_form(period, weight=0.8, v0=-0.7):
 
 @torch.no_grad()
 def end_of(module, v0=-0.7):
-    return float(module(torch.full((1, 1, 1), 0.9, dtype=torch.float64), torch.full((1, 1), v0, dtype=torch.float64))[1])
+    return float(
+        module(torch.full((1, 1, 1), 0.9, dtype=torch.float64), torch.full((1, 1), v0, dtype=torch.float64))[1]
+    )
 
 
 def test_the_fused_step_is_of_first_order_and_the_exponential_step_exact():
@@ -62,7 +64,8 @@ def test_v_stays_between_the_potentials_with_conductances_20_times_larger(solver
         made.weight.mul_(20)
         made.in_weight.mul_(20)
         trace, _ = made(torch.randn(2000, 2, 3).double(), elapsed=0.1 * torch.rand(2000).double() + 1e-3)
-    assert float(trace.min()) >= -1 and float(trace.max()) <= 1
+    assert float(trace.min()) >= -1
+    assert float(trace.max()) <= 1
     assert float(trace.std()) > 0.1
 
 
@@ -72,7 +75,8 @@ def test_the_time_constant_lies_between_its_bounds():
     tau = made.time_constant(3 * torch.randn(500, 3).double(), torch.randn(500, 8).double()).detach()
     c = 0.5 * 0.1
     least = c / (1 + made.weight.sum(1) + made.in_weight.sum(1)).detach()
-    assert bool(torch.all(tau >= least)) and bool(torch.all(tau <= c))
+    assert bool(torch.all(tau >= least))
+    assert bool(torch.all(tau <= c))
     assert float(tau.max() - tau.min()) > 0.1 * c
 
 

@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.initialise_maps import scale_cells
@@ -90,7 +91,8 @@ def _scale(
 ) -> tuple[LayerRate, Tensor]:
     if isinstance(block.connection, ReceptorLinear):
         raise InputError(
-            f"initial rate: hidden{index + 1} has conductances, which are not scaled; choose the scale of ReceptorLinear"
+            f"initial rate: hidden{index + 1} has conductances, which are not scaled; choose the scale "
+            "of ReceptorLinear"
         )
     gain: nn.Parameter = block.connection.weight if block.norm is None else block.norm.weight
     start = gain.clone()

@@ -169,7 +169,7 @@ class LTC(nn.Module):
         return end + (v - end) * torch.exp(-total / capacity)
 
     def time_constant(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return ``C / G`` in seconds for one sample of inputs (batch, n_in) and v (batch, size), shape (batch, size)."""
+        """Return ``C / G`` in seconds for inputs (batch, n_in) and v (batch, size), shape (batch, size)."""
         inputs = (x * self.in_scale + self.in_shift).unsqueeze(1)
         total = self.g_leak + (self.in_weight * torch.sigmoid(self.in_sigma * (inputs - self.in_mu))).sum(dim=2)
         gate = torch.sigmoid(self.sigma * (v.unsqueeze(1) - self.mu))

@@ -41,8 +41,8 @@ class MetaDynamicNeuron(SpikingModule[MetaDynamicState]):
 
     ``dv/dt = v^2 - v - u + I``, ``du/dt = theta_v v - theta_u u`` in units of ``time_unit`` seconds; at a spike
     ``v <- theta_r`` and ``u <- u + theta_s``. The equations are recalled, the paper was not read; Euler's method and
-    the floor of the membrane are this library's own. The gradient of a spike is the surrogate's; it flows through the jump
-    of ``u`` and, unless ``detach_reset``, through the reset. At the floor the membrane passes no gradient.
+    the floor of the membrane are this library's own. The gradient of a spike is the surrogate's; it flows through the
+    jump of ``u`` and, unless ``detach_reset``, through the reset. At the floor the membrane passes no gradient.
 
     A theta is a number, an array (unit,), or, with ``types``, an array (type,) that the neurons of a type share: the
     "finite set of neuron types". Every step runs in torch; there is no fused kernel.
