@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from snnsim.datasets import open_dataset
 from snnsim.engines import simulate
 from snnsim.errors import InputError
 from snnsim.events import Events
-from snnsim.network import Network
+from snnsim.network import Network, Population, Projection
 from snnsim.nn.delays import Linear
 from snnsim.nn.freeze import ModelJudge, freeze
 from snnsim.nn.initialise import initialise_rates
@@ -17,7 +18,9 @@ from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.recurrent import Recurrent
 from snnsim.nn.surrogates import Sigmoid
 from snnsim.nn.thaw import thaw
+from snnsim.recipes import load_recipe
 from snnsim.recipes.schema import ModelSpec
+from snnsim.training import train
 
 DT = 0.001
 THETAS = ("theta_v", "theta_u", "theta_r", "theta_s")
@@ -282,3 +285,28 @@ def test_recipes_refuse_what_they_do_not_have(change, sentence):
 def test_refusals(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+def test_thaw_refuses_recurrence_drives_and_delays_of_conductances():
+    network = freeze(model_of("exact"))
+    hidden, rest = network.populations[0], network.populations[1:]
+    loop = Projection("hidden1", "hidden1", np.ones((16, 16)), DT, "exc")
+    late = Projection("input", "hidden1", np.ones((16, 12)), 2 * DT, "exc")
+    driven = Population("hidden1", 16, hidden.neuron.replace(drive=1.0))
+    for changed, sentence in (
+        (network.replace(projections=(*network.projections, loop)), "Recurrent: expected spiking neurons"),
+        (network.replace(projections=(late, *network.projections[1:])), "one tap and no delay"),
+        (network.replace(populations=(driven, *rest)), "a layer with conductances has none"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            thaw(changed)
+
+
+@pytest.mark.parametrize("rule", ["sltt", "ottt", "rtrl", "e-prop", "eventprop"])
+@pytest.mark.parametrize("kind", ["meta-dynamic", "liquid"])
+def test_other_rules_refuse_them_before_a_run(kind, rule, tmp_path):
+    changes = [f"model.neuron.kind={kind}", "model.batch_norm=false", "model.connection.kind=linear"]
+    changes += ["model.neuron.tau_law=exact", "model.initial_rate=none"]
+    recipe = load_recipe("spoken-digits", [*changes, f"train.learning={rule}", "train.epochs=1", "model.hidden=[8]"])
+    with pytest.raises(InputError, match="MetaDynamicNeuron" if kind == "meta-dynamic" else "ConductanceLIF|liquid"):
+        train(recipe, open_dataset("toy"), tmp_path / "run", seed=0)

@@ -98,7 +98,7 @@ class _Thawing:
             if population is chain[-1]:
                 break
             neuron: Any = self.neuron(population)
-            if population.name in incoming and not isinstance(neuron, ConductanceLIF):
+            if population.name in incoming:
                 neuron = self.recurrent(population, neuron, incoming[population.name])
             blocks.append(Block(connection, neuron))
             sources = [[population.name]]
