@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 SAME_ROOM = {
     "neuron_base": "neurons",
     "neurons_recovery": "neurons",
+    "neurons_meta_dynamic": "neurons",
     "neurons_synaptic": "neurons",
     "network_file": "network",  # saving and loading, imported when used
     "network_checks": "network",

@@ -306,7 +306,9 @@ def test_thaw_refuses_recurrence_drives_and_delays_of_conductances():
 @pytest.mark.parametrize("kind", ["meta-dynamic", "liquid"])
 def test_other_rules_refuse_them_before_a_run(kind, rule, tmp_path):
     changes = [f"model.neuron.kind={kind}", "model.batch_norm=false", "model.connection.kind=linear"]
-    changes += ["model.neuron.tau_law=exact", "model.initial_rate=none"]
+    changes += ["model.neuron.tau_law=exact", "model.initial_rate=none", "model.neuron.tau_mem=0.05"]
+    name = "MetaDynamicNeuron" if kind == "meta-dynamic" else "ConductanceLIF"
+    changes += ["train.loss=per_step"] if rule == "sltt" else []
     recipe = load_recipe("spoken-digits", [*changes, f"train.learning={rule}", "train.epochs=1", "model.hidden=[8]"])
-    with pytest.raises(InputError, match="MetaDynamicNeuron" if kind == "meta-dynamic" else "ConductanceLIF|liquid"):
+    with pytest.raises(InputError, match=f"{name} neurons, which this rule does not know|got {name}"):
         train(recipe, open_dataset("toy"), tmp_path / "run", seed=0)
