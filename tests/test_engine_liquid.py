@@ -11,7 +11,7 @@ from snnsim.engines.clock import ClockRunner
 from snnsim.engines.clock_plan import make_layout
 from snnsim.errors import InputError
 from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
-from snnsim.neurons import LIF, ConductanceLIF, MetaDynamicNeuron
+from snnsim.neurons import LIF, ConductanceLIF, CubaLIF, MetaDynamicNeuron
 
 KINDS = ["meta-dynamic", "fused", "exact"]
 
@@ -138,9 +138,7 @@ def test_far_reversal_potentials_make_a_current_based_neuron():
     rng = np.random.default_rng(5)
     weight, events = rng.uniform(0, 0.3, (10, 6)), spike_trains(rng, 1, 6)
     found = []
-    from snnsim.neurons import CubaLIF
 
-    # two half-step means: the conductance is solved by its mean over a part, the current exactly
     def run(neuron, weight, receptor=""):
         projection = Projection("in", "n", weight, DT, receptor)
         network = Network((Population("n", 10, neuron),), (projection,), (Input("in", 6),), Readout("n"), DT)

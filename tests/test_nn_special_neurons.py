@@ -66,8 +66,6 @@ def current_of(neuron, rng, steps, batch):
 def test_gradients_of_smooth_spikes(name, detach):
     neuron = shaken(MAKERS[name](4)).double()
     neuron.surrogate, neuron.detach_reset = Sigmoid(4.0), detach
-    if detach:  # a detached reset has no true gradient: keep it out by a threshold that is not reached
-        neuron.surrogate = Sigmoid(1.0)
     current = current_of(neuron, np.random.default_rng(1), 4, 2).requires_grad_()
     names = [item for item, _ in neuron.named_parameters()]
     values = [value.detach().clone().requires_grad_() for value in neuron.parameters()]
@@ -88,9 +86,7 @@ def test_gradients_of_smooth_spikes(name, detach):
         named = {f"inner.{key}": value for key, value in zip(names, values, strict=True)}
         return torch.func.functional_call(module, named, (current,))
 
-    if detach:
-        with torch.no_grad():
-            assert float(neuron(current)[0].sum()) >= 0
+    if detach:  # a detached reset has no true gradient to compare with
         run(current, *values)[0].sum().backward()
         assert all(float(value.grad.abs().sum()) > 0 for value in values)
     else:
