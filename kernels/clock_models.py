@@ -14,10 +14,12 @@ from numba import njit
 from snnsim.kernels.exponential import exponential, like
 from snnsim.kernels.reference_models import FINE
 
-__all__ = ["ADEX", "ALPHA_CURRENT", "CONDUCTANCE", "IZHIKEVICH", "MODEL_NUMBERS", "advance", "fire"]
+__all__ = ["ADEX", "ALPHA_CURRENT", "CONDUCTANCE", "IZHIKEVICH", "META_DYNAMIC", "MODEL_NUMBERS", "advance", "fire"]
 
 ALPHA_CURRENT, CONDUCTANCE, ADEX, IZHIKEVICH = range(4, 8)
 """Laws, numbered on from those of :mod:`snnsim.kernels.clock_laws`."""
+
+META_DYNAMIC = 10
 
 _FIRST = ("v_threshold", "drive_step", "v_reset", "reset_amount", "jump")
 
@@ -27,18 +29,31 @@ MODEL_NUMBERS = {
         *("beta", "alpha_exc", "alpha_inh", "kappa_exc", "kappa_inh"),
         *("rise_exc", "rise_inh", "kappa_rise_exc", "kappa_rise_inh"),
     ),
-    CONDUCTANCE: (*_FIRST, "rate", "alpha_exc", "alpha_inh", "mean_exc", "mean_inh", "e_exc", "e_inh"),
+    CONDUCTANCE: (
+        *_FIRST,
+        "rate",
+        "alpha_exc",
+        "alpha_inh",
+        "mean_exc",
+        "mean_inh",
+        "e_exc",
+        "e_inh",
+        "substeps",
+        "fused",
+    ),
     ADEX: (*_FIRST, "rate", "alpha_exc", "alpha_inh", "rate_w", "v_t", "slope", "steepness", "a"),
     IZHIKEVICH: (*_FIRST, "rate", "rate_u", "b"),
+    META_DYNAMIC: (*_FIRST, "rate", "theta_v", "theta_u", "v_floor"),
 }
 """Rows of a law's numbers per step; the drive stands where it does in :data:`snnsim.kernels.clock_tables.NUMBERS`."""
 
 THRESHOLD, DRIVE, V_RESET, AMOUNT, JUMP, BETA, ALPHA_EXC, ALPHA_INH = range(8)
 RATE = BETA
 KAPPA_EXC, KAPPA_INH, RISE_EXC, RISE_INH, KAPPA_RISE_EXC, KAPPA_RISE_INH = range(8, 14)
-MEAN_EXC, MEAN_INH, E_EXC, E_INH = range(8, 12)
+MEAN_EXC, MEAN_INH, E_EXC, E_INH, SUBSTEPS, FUSED = range(8, 14)
 RATE_W, V_T, SLOPE, STEEPNESS, A = range(8, 13)
 RATE_U, B = 6, 7
+THETA_V, THETA_U, V_FLOOR = 6, 7, 8
 
 
 @njit(inline="always")
@@ -85,16 +100,28 @@ def _conductance(values, a, n, size, ring, o, q, table, release, step, take):  #
     for j in range(np.uint64(size)):
         m = a + j
         g_exc, g_inh = values[m + n], values[m + two]
+        alpha_exc, alpha_inh = _number(table, ALPHA_EXC, j), _number(table, ALPHA_INH, j)
+        parts = int(_number(table, SUBSTEPS, j))
         if release[m] <= step:
-            mean_exc, mean_inh = _number(table, MEAN_EXC, j) * g_exc, _number(table, MEAN_INH, j) * g_inh
-            total = (like(1.0, g_exc) + mean_exc) + mean_inh
-            pull = (mean_exc * _number(table, E_EXC, j) + mean_inh * _number(table, E_INH, j)) + _number(
-                table, DRIVE, j
-            )
-            end = pull / total
-            values[m] = end + (values[m] - end) * exponential(-(_number(table, RATE, j) * total))
-        _arrive(values, m + n, _number(table, ALPHA_EXC, j) * g_exc, ring, o + j, take)
-        _arrive(values, m + two, _number(table, ALPHA_INH, j) * g_inh, ring, q + j, take)
+            v, one, rate = values[m], like(1.0, g_exc), _number(table, RATE, j)
+            fused = _number(table, FUSED, j) != 0
+            for _ in range(parts):
+                mean_exc, mean_inh = _number(table, MEAN_EXC, j) * g_exc, _number(table, MEAN_INH, j) * g_inh
+                total = (one + mean_exc) + mean_inh
+                pull = mean_exc * _number(table, E_EXC, j) + mean_inh * _number(table, E_INH, j)
+                pull = pull + _number(table, DRIVE, j)
+                if fused:
+                    v = (v + rate * pull) / (one + rate * total)
+                else:
+                    end = pull / total
+                    v = end + (v - end) * exponential(-(rate * total))
+                g_exc, g_inh = alpha_exc * g_exc, alpha_inh * g_inh
+            values[m] = v
+        else:
+            for _ in range(parts):
+                g_exc, g_inh = alpha_exc * g_exc, alpha_inh * g_inh
+        _arrive(values, m + n, g_exc, ring, o + j, take)
+        _arrive(values, m + two, g_inh, ring, q + j, take)
 
 
 @njit(cache=True, nogil=True)
@@ -151,6 +178,21 @@ def _izhikevich(values, a, n, size, ring, o, table, release, step):  # type: ign
             dv = like(0.04, v) * v * v + like(5.0, v) * v + like(140.0, v) - u + _number(table, DRIVE, j)
             values[m] = v + (_number(table, RATE, j) * dv + arrived)
         values[m + n] = u + _number(table, RATE_U, j) * (_number(table, B, j) * v - u)
+
+
+@njit(cache=True, nogil=True)
+def _meta_dynamic(values, a, n, size, ring, o, table, release, step):  # type: ignore[no-untyped-def]
+    """MetaDynamicNeuron, see :class:`snnsim.neurons_meta_dynamic.MetaDynamicNeuron`."""
+    for j in range(np.uint64(size)):
+        m = a + j
+        v, u = values[m], values[m + n]
+        rate = _number(table, RATE, j)
+        arrived = ring[o + j]
+        ring[o + j] = 0
+        if release[m] <= step:
+            dv = (v * v - v) - u
+            values[m] = max(((v + rate * dv) + _number(table, DRIVE, j)) + arrived, _number(table, V_FLOOR, j))
+        values[m + n] = u + rate * (_number(table, THETA_V, j) * v - _number(table, THETA_U, j) * u)
 
 
 @njit(cache=True, nogil=True)
@@ -220,6 +262,9 @@ def advance(  # type: ignore[no-untyped-def]
     elif law == ADEX:
         _adex(values, a, n, size, ring, o, q, numbers, release, step, take)
         jumps = n + n + n
+    elif law == META_DYNAMIC:
+        _meta_dynamic(values, a, n, size, ring, o, numbers, release, step)
+        jumps = n
     else:
         _izhikevich(values, a, n, size, ring, o, numbers, release, step)
         jumps = n

@@ -54,14 +54,24 @@ def _alpha_current(item: Any, now: dict[str, Array], free: Array, arrived: Array
 
 
 def _conductance(item: Any, now: dict[str, Array], free: Array, arrived: Array | None) -> Array:
-    """Exact solution of ``tau_mem dv/dt = -v + g_exc (e_exc - v) + g_inh (e_inh - v)`` with the step's mean g."""
+    """``tau_mem dv/dt = -v + g_exc (e_exc - v) + g_inh (e_inh - v)`` with the mean g of each part of a step.
+
+    Exact for that mean, or the semi-implicit step where ``fused`` is not 0.
+    """
     extra, one = item.extra, now["v"].dtype.type(1)
-    mean_exc, mean_inh = extra["mean_exc"] * now["g_exc"], extra["mean_inh"] * now["g_inh"]
-    total = (one + mean_exc) + mean_inh
-    end = ((mean_exc * extra["e_exc"] + mean_inh * extra["e_inh"]) + item.drive_step) / total
-    for name in item.receptors:
-        now[f"g_{name}"] = extra[f"alpha_{name}"] * now[f"g_{name}"]
-    v: Array = end + (now["v"] - end) * exponential(-(extra["rate"] * total))
+    v: Array = now["v"]
+    g_exc, g_inh, rate = now["g_exc"], now["g_inh"], extra["rate"]
+    for _ in range(int(extra["substeps"][0])):
+        mean_exc, mean_inh = extra["mean_exc"] * g_exc, extra["mean_inh"] * g_inh
+        total = (one + mean_exc) + mean_inh
+        pull = (mean_exc * extra["e_exc"] + mean_inh * extra["e_inh"]) + item.drive_step
+        if extra["fused"][0]:
+            v = (v + rate * pull) / (one + rate * total)
+        else:
+            end = pull / total
+            v = end + (v - end) * exponential(-(rate * total))
+        g_exc, g_inh = extra["alpha_exc"] * g_exc, extra["alpha_inh"] * g_inh
+    now["g_exc"], now["g_inh"] = g_exc, g_inh
     return v
 
 
@@ -108,13 +118,23 @@ def _izhikevich(item: Any, now: dict[str, Array], free: Array, arrived: Array | 
     return moved
 
 
+def _meta_dynamic(item: Any, now: dict[str, Array], free: Array, arrived: Array | None) -> Array:
+    """Euler's method for both variables from their values before the step; v is not taken below its floor."""
+    v, u, extra = now["v"], now["u"], item.extra
+    dv = (v * v - v) - u
+    now["u"] = u + extra["rate"] * (extra["theta_v"] * v - extra["theta_u"] * u)
+    moved: Array = np.maximum(((v + extra["rate"] * dv) + item.drive_step) + arrived, extra["v_floor"])
+    return moved
+
+
 MODELS: dict[str, Callable[[Any, dict[str, Array], Array, Array | None], Array]] = {
     "AlphaCurrentLIF": _alpha_current,
     "ConductanceLIF": _conductance,
     "AdEx": _adex,
     "Izhikevich": _izhikevich,
+    "MetaDynamicNeuron": _meta_dynamic,
 }
 """Laws by the kind of the neuron record."""
 
-JUMPS = {"AdEx": "w", "Izhikevich": "u"}
+JUMPS = {"AdEx": "w", "Izhikevich": "u", "MetaDynamicNeuron": "u"}
 """The variable to which a spike adds ``jump``."""

@@ -113,7 +113,7 @@ class _NetworkReader:
         self.only(record, {"kind", "parameters"}, where)
         known = {item.name: item for item in fields(NEURONS[kind])}
         self.only(values, set(known), f"{where}parameters.")
-        missing = sorted(set(known) - set(values))
+        missing = sorted(set(known) - set(values) - {"solver", "substeps"})  # younger than the format: by default
         if missing:
             raise self.fail(f"manifest {where}parameters.{missing[0]}", "is missing")
         parameters: dict[str, Any] = {}
@@ -121,7 +121,9 @@ class _NetworkReader:
             inner = f"{where}parameters."
             if name == "strict":
                 parameters[name] = self.get(values, name, bool, inner)
-            elif name in ("reset", "mode"):
+            elif name == "substeps":
+                parameters[name] = self.get(values, name, int, inner)
+            elif name in ("reset", "mode", "solver"):
                 parameters[name] = self.get(values, name, str, inner)
             elif values[name] is None and known[name].default is None:
                 parameters[name] = None

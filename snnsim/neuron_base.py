@@ -71,10 +71,11 @@ def vector(value: Parameter, size: int) -> Array:
     return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float64), (size,)))
 
 
-_WORDS = ("reset", "strict", "mode", "dt")
+_WORDS = ("reset", "strict", "mode", "dt", "solver", "substeps")
 _PER_STEP = (
     *("beta", "alpha", "kappa", "adapt_decay", "drive_step", "drive_syn_step", "drive_syn_to_v"),
     *("alpha_exc", "alpha_inh", "kappa_exc", "kappa_inh"),
+    "rate",
 )
 _TIMES = ("tau_mem", "tau_syn", "tau_adapt", "tau_exc", "tau_inh", "tau_w")
 _DECAYS = ("beta", "alpha", "adapt_decay", "alpha_exc", "alpha_inh")

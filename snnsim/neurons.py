@@ -24,6 +24,7 @@ import numpy as np
 
 from snnsim.grid import kappa as kappa_of
 from snnsim.neuron_base import Array, Neuron, Parameter, Reset, StepParameters, per_second, tau_of
+from snnsim.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.neurons_recovery import AdEx, Izhikevich
 from snnsim.neurons_stochastic import LevyBaxter, MetaNeuron
 from snnsim.neurons_synaptic import AlphaCurrentLIF, ConductanceLIF, ExpCurrentLIF
@@ -43,6 +44,7 @@ __all__ = [
     "ExpCurrentLIF",
     "Izhikevich",
     "LevyBaxter",
+    "MetaDynamicNeuron",
     "MetaNeuron",
     "Neuron",
     "Parameter",
@@ -264,7 +266,7 @@ class AdaptiveLIF(Neuron):
 _RECORDS: tuple[type[Neuron], ...] = (
     *(IF, LIF, LI, CubaLIF, CubaLI, AdaptiveLIF),
     *(ExpCurrentLIF, AlphaCurrentLIF, ConductanceLIF, AdEx, Izhikevich),
-    *(MetaNeuron, LevyBaxter),
+    *(MetaNeuron, LevyBaxter, MetaDynamicNeuron),
 )
 
 NEURONS: dict[str, type[Neuron]] = {record.kind: record for record in _RECORDS}

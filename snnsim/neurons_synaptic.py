@@ -7,7 +7,7 @@ if weights and currents are in mV too.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from snnsim.grid import decay, kappa, kappa_rise
 from snnsim.neuron_base import Array, Neuron, Parameter, Reset, StepParameters, per_second, tau_of, vector
 
 __all__ = ["AlphaCurrentLIF", "ConductanceLIF", "ExpCurrentLIF"]
+
+MAX_SUBSTEPS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +153,23 @@ class ConductanceLIF(Neuron):
     a synapse inhibits because ``e_inh`` lies below the threshold. Potentials, reversal potentials included, are
     measured from rest.
 
-    A step solves the equation exactly for conductances that keep the mean they have over the step (exponential Euler
-    with the first term of the Magnus series: second order in dt). Per step, in this order of operations::
+    Conductances change the time constant of the membrane, ``tau_mem / (1 + g_exc + g_inh)``: this is the spiking form
+    of the liquid time-constant unit (Hasani et al. 2021), reconstructed, and trained as
+    :class:`snnsim.nn.neurons_conductance.ConductanceLIF`.
 
-        mean = tau / dt (1 - alpha) g                                          for both receptors
-        total = (1 + mean_exc) + mean_inh
-        v_end = ((mean_exc e_exc + mean_inh e_inh) + tau_mem drive) / total
-        v <- v_end + (v - v_end) exp(-(dt / tau_mem total))
-        g <- alpha g                                                           for both receptors
+    A step is cut into ``substeps`` parts of ``h = dt / substeps`` seconds. With ``solver="exact"`` a part solves the
+    equation exactly for conductances that keep the mean they have over the part (exponential Euler with the first term
+    of the Magnus series: second order in h). With ``solver="fused"`` it takes the semi-implicit step of Hasani et al.
+    with the same means, which is of first order, without an exponential, and stays between the lowest and the highest
+    of v, 0, e_exc and e_inh for any h as well. Per step, in this order of operations::
+
+        substeps times, with alpha = exp(-h / tau):
+            mean = tau / h (1 - alpha) g                                       for both receptors
+            total = (1 + mean_exc) + mean_inh
+            pull = (mean_exc e_exc + mean_inh e_inh) + tau_mem drive
+            exact:  v_end = pull / total;  v <- v_end + (v - v_end) exp(-(h / tau_mem total))
+            fused:  v <- (v + h / tau_mem pull) / (1 + h / tau_mem total)
+            g <- alpha g                                                       for both receptors
         spike if v >= v_threshold; v <- v_reset; the t_ref / dt steps after a spike are skipped (conductances go on)
         g <- g + arrivals                                                      for both receptors
 
@@ -180,9 +191,18 @@ class ConductanceLIF(Neuron):
     v_reset: Parameter = 0.0
     t_ref: Parameter = 0.0
     drive: Parameter = 0.0
+    solver: Literal["exact", "fused"] = "exact"
+    substeps: int = 1
 
     def _check(self) -> None:
         super()._check()
+        if self.solver not in ("exact", "fused"):
+            raise InputError(f"{self.kind}.solver: expected 'exact' or 'fused', got {self.solver!r}")
+        if isinstance(self.substeps, bool) or not isinstance(self.substeps, (int, np.integer)):
+            raise InputError(f"{self.kind}.substeps: expected a whole number, got {self.substeps!r}")
+        if not 1 <= self.substeps <= MAX_SUBSTEPS:
+            raise InputError(f"{self.kind}.substeps: expected 1 to {MAX_SUBSTEPS}, got {self.substeps}")
+        object.__setattr__(self, "substeps", int(self.substeps))
         if np.any(np.asarray(self.v_reset) >= np.asarray(self.v_threshold)):
             raise InputError(f"{self.kind}.v_reset: must lie below v_threshold, or the neuron fires at every step")
 
@@ -194,12 +214,15 @@ class ConductanceLIF(Neuron):
     def _extra(self, size: int, dt: float, given: bool) -> dict[str, Array]:
         numbers: dict[str, Any] = {
             "jump": 0.0,
-            "rate": dt / np.asarray(self.tau_mem),
+            "rate": dt / self.substeps / np.asarray(self.tau_mem),
             "e_exc": self.e_exc,
             "e_inh": self.e_inh,
+            "substeps": float(self.substeps),
+            "fused": float(self.solver == "fused"),
         }
+        h = dt / self.substeps
         for name in self.receptors:
             tau = np.asarray(getattr(self, f"tau_{name}"))
-            numbers[f"alpha_{name}"] = decay(tau, dt)
-            numbers[f"mean_{name}"] = -np.expm1(-dt / tau) * tau / dt
+            numbers[f"alpha_{name}"] = decay(tau, h)
+            numbers[f"mean_{name}"] = -np.expm1(-h / tau) * tau / h
         return {name: vector(value, size) for name, value in numbers.items()}

@@ -51,6 +51,7 @@ SAME_ROOM = {
     "html_page": "report",
     "neuron_base": "neurons",
     "neurons_recovery": "neurons",
+    "neurons_meta_dynamic": "neurons",
     "neurons_synaptic": "neurons",
     "neurons_stochastic": "neurons",
     "network_file": "network",  # saving and loading, imported when used

@@ -36,6 +36,7 @@ _MODELS = {
     "ConductanceLIF": clock_models.CONDUCTANCE,
     "AdEx": clock_models.ADEX,
     "Izhikevich": clock_models.IZHIKEVICH,
+    "MetaDynamicNeuron": clock_models.META_DYNAMIC,
 }
 
 

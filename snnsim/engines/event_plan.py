@@ -76,7 +76,10 @@ def law_rows(population: Population) -> Floats:
     what = f"engine 'event': population {population.name!r}"
     if type(neuron) not in RECORDS:
         known = ", ".join(record.kind for record in RECORDS)
-        raise InputError(f"{what}: {neuron.kind} has no exact continuous-time form here; expected one of {known}")
+        raise InputError(
+            f"{what}: {neuron.kind} has no exact continuous-time form here; expected one of {known}; "
+            "run it on engine 'clock'"
+        )
     p = neuron.parameters()
 
     def values(name: str, default: float = 0.0) -> Floats:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from snnsim.errors import InputError
 from snnsim.learning.norms import NormMode, StreamedNorm
 from snnsim.learning.streamed import Leaves, StreamedConnection
 from snnsim.nn.context import Context
+from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.fused import lif
 from snnsim.nn.model import Block, ReadoutBlock
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
@@ -182,7 +183,7 @@ class HiddenStage(Stage):
         norm: NormMode,
         learning: bool,
     ) -> None:
-        connection = StreamedConnection(block.connection, dtype, leaves)
+        connection = StreamedConnection(cast(Linear | DelayedLinear, block.connection), dtype, leaves)
         super().__init__(connection, batch, block.connection.n_in, dtype, needs_input)
         self.block, self.context = block, context
         self.norm = (
@@ -250,7 +251,11 @@ class ReadoutStage(Stage):
 
     def __init__(self, block: ReadoutBlock, batch: int, dtype: torch.dtype, needs_input: bool, leaves: Leaves) -> None:
         super().__init__(
-            StreamedConnection(block.connection, dtype, leaves), batch, block.connection.n_in, dtype, needs_input
+            StreamedConnection(cast(Linear | DelayedLinear, block.connection), dtype, leaves),
+            batch,
+            block.connection.n_in,
+            dtype,
+            needs_input,
         )
         self.neuron: Any = block.neuron
         self.state = self.neuron.initial_state(batch, dtype)

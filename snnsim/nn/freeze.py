@@ -25,6 +25,7 @@ from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.freeze_maps import freeze_maps
 from snnsim.nn.model import SpikingModel
+from snnsim.nn.neurons_conductance import ReceptorLinear
 from snnsim.nn.recurrent import Recurrent
 from snnsim.nn.trained import TrainedModel
 
@@ -94,6 +95,8 @@ def freeze(model: TrainedModel, *, round_delays: bool = True) -> Network:
         connection, neuron = block.connection, block.neuron
         scale, drive = np.ones(connection.n_out), _bias(connection)
         if block.norm is not None:
+            if isinstance(connection, ReceptorLinear):
+                raise InputError(f"freeze: {name}: a batch norm of conductances cannot be folded; build without it")
             scale, shift = block.norm.fold()
             drive = scale * drive + shift
             count.folded += 1
@@ -153,7 +156,7 @@ def _array(tensor: torch.Tensor) -> Floats:
     return tensor.detach().cpu().to(torch.float64).numpy().copy()
 
 
-def _bias(connection: Linear | DelayedLinear) -> Floats:
+def _bias(connection: Linear | DelayedLinear | ReceptorLinear) -> Floats:
     if connection.bias is None:
         return np.zeros(connection.n_out)
     return _array(connection.bias)
@@ -185,8 +188,16 @@ def _driven(record: Neuron, drive: Floats) -> Neuron:
 
 
 def _projections(
-    source: str, target: str, connection: Linear | DelayedLinear, scale: Floats, dt: float, count: _Count
+    source: str,
+    target: str,
+    connection: Linear | DelayedLinear | ReceptorLinear,
+    scale: Floats,
+    dt: float,
+    count: _Count,
 ) -> list[Projection]:
+    if isinstance(connection, ReceptorLinear):
+        exc, inh = np.abs(_array(connection.exc_weight)), np.abs(_array(connection.inh_weight))
+        return [Projection(source, target, exc, 0.0, "exc"), Projection(source, target, inh, 0.0, "inh")]
     if isinstance(connection, Linear):
         return [Projection(source, target, _array(connection.weight) * scale[:, None])]
     if not isinstance(connection, DelayedLinear):
@@ -213,7 +224,7 @@ def _recurrent(name: str, module: Recurrent, dt: float, count: _Count) -> Projec
     return Projection(name, name, weight, delay)
 
 
-def _layer(name: str, connection: Linear | DelayedLinear) -> dict[str, Any]:
+def _layer(name: str, connection: Linear | DelayedLinear | ReceptorLinear) -> dict[str, Any]:
     """Return what :func:`snnsim.nn.thaw.thaw` needs besides the network to build the same layer."""
     layer: dict[str, Any] = {"population": name, "kind": "linear"}
     if isinstance(connection, DelayedLinear):

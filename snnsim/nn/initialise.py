@@ -13,10 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.initialise_maps import scale_cells
 from snnsim.nn.model import Block, SpikingModel
+from snnsim.nn.neurons_conductance import ReceptorLinear
 from snnsim.nn.rate_search import LayerRate, RateSearch, Total
 from snnsim.nn.trained import TrainedModel
 
@@ -87,6 +89,11 @@ def initialise_rates(
 def _scale(
     block: Block, x: Tensor, context: Context | None, search: RateSearch, index: int
 ) -> tuple[LayerRate, Tensor]:
+    if isinstance(block.connection, ReceptorLinear):
+        raise InputError(
+            f"initial rate: hidden{index + 1} has conductances, which are not scaled; choose the scale "
+            "of ReceptorLinear"
+        )
     gain: nn.Parameter = block.connection.weight if block.norm is None else block.norm.weight
     start = gain.clone()
     connected, _ = block.connect(x, None, context)

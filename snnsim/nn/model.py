@@ -6,7 +6,7 @@ stream is an argument and a result. ``build_model`` makes one from the ``[model]
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,6 +22,8 @@ from snnsim.nn.fused_norm import norm_neurons
 from snnsim.nn.levy_baxter import LevyBaxter
 from snnsim.nn.meta import MetaNeuron, StochasticModule
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.neurons_conductance import ConductanceLIF, ReceptorLinear
+from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
 from snnsim.nn.recurrent import Recurrent
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Output", "ReadoutBlock", "SpikingModel", "build_model", "build_neuron", "build_readout"]
 
-Connection = Linear | DelayedLinear
+Connection = Linear | DelayedLinear | ReceptorLinear
 
 
 class Block(nn.Module):
@@ -61,6 +63,15 @@ class Block(nn.Module):
                 f"residual: a block of {connection.n_in} -> {connection.n_out} units cannot add its input to its "
                 "output; use equal sizes"
             )
+        if isinstance(connection, ReceptorLinear) != isinstance(neuron, ConductanceLIF):
+            raise InputError(
+                f"a block of {type(connection).__name__} and {type(neuron).__name__}: ReceptorLinear and "
+                "ConductanceLIF belong together"
+            )
+        if norm is not None and isinstance(connection, ReceptorLinear):
+            raise InputError(
+                "a block with conductances has no batch norm: conductances are not negative; leave norm out"
+            )
         self.connection = connection
         self.norm = norm
         self.neuron = neuron
@@ -77,7 +88,7 @@ class Block(nn.Module):
     def connect(self, x: Tensor, state: Any = None, context: Context | None = None) -> tuple[Tensor, Any]:
         """Return what the connection gives, (time, batch, unit), and its state; random neurons draw its synapses."""
         if isinstance(self.neuron, StochasticModule):
-            return self.neuron.synapses(self.connection, x, state, context)
+            return self.neuron.synapses(cast(Linear | DelayedLinear, self.connection), x, state, context)
         current, state = self.connection(x, state, context)
         return current, state
 
@@ -302,6 +313,19 @@ def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generato
     )
 
 
+def _special(spec: NeuronSpec, size: int, dt: float, surrogate: Any, value: Callable[[str, float], Any]) -> nn.Module:
+    """Return neurons of a kind with parameters of its own."""
+    shared: dict[str, Any] = {"dt": dt, "v_threshold": value("v_threshold", spec.v_threshold), "t_ref": spec.t_ref}
+    shared |= {"surrogate": surrogate, "detach_reset": spec.detach_reset, "learn": tuple(spec.learn)}
+    if spec.kind == "liquid":
+        numbers = {"tau_mem": spec.tau_mem, "tau_exc": spec.tau_syn, "tau_inh": spec.tau_syn, "v_reset": spec.v_reset}
+        numbers |= {"e_exc": 6.0, "e_inh": -2.0}
+        own: dict[str, Any] = {name: value(name, number) for name, number in numbers.items()}
+        return ConductanceLIF(size, solver=spec.solver, substeps=spec.substeps, **own, **shared)
+    types = None if spec.types is None else np.arange(size) % min(spec.types, size)
+    return MetaDynamicNeuron(size, time_unit=spec.tau_mem, types=types, **shared)
+
+
 def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module:
     """Return the neurons of a recipe's ``[model.neuron]`` table."""
     surrogate = getattr(surrogates, spec.surrogate.name)(**spec.surrogate.arguments())
@@ -309,6 +333,8 @@ def build_neuron(spec: NeuronSpec, size: int, dt: float, seed: int) -> nn.Module
     def value(name: str, number: float) -> Any:
         return np.full(size, number) if name in spec.learn and spec.learn_per == "neuron" else number
 
+    if spec.kind in ("meta-dynamic", "liquid"):
+        return _special(spec, size, dt, surrogate, value)
     if spec.kind == "levy-baxter":
         values = {name: value(name, getattr(spec, name)) for name in ("v_threshold", "release", "drive_step")}
         return LevyBaxter(size, dt=dt, surrogate=surrogate, mode=spec.mode, learn=tuple(spec.learn), **values)
@@ -381,7 +407,11 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
     blocks = []
     n_in = n_inputs
     for index, size in enumerate(spec.hidden):
-        connection = _connection(spec.connection, n_in, size, dt, generator)
+        connection: Connection
+        if spec.neuron.kind == "liquid":
+            connection = ReceptorLinear(n_in, size, scale=spec.neuron.conductance, generator=generator)
+        else:
+            connection = _connection(spec.connection, n_in, size, dt, generator)
         neuron = build_neuron(spec.neuron, size, dt, seed + index)
         if spec.recurrent:
             delay = dt if spec.recurrent_delay is None else spec.recurrent_delay

@@ -21,7 +21,9 @@ from snnsim.kernels import dynamics
 from snnsim.nn import fused
 from snnsim.nn.context import Context
 from snnsim.nn.neurons_adaptive import AdaptiveLIF, AdaptiveLIFState
+from snnsim.nn.neurons_conductance import ConductanceLIF, ConductanceState, ReceptorLinear
 from snnsim.nn.neurons_cuba import CubaLI, CubaLIF, CubaLIFState, CubaLIState
+from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron, MetaDynamicState
 from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
 from snnsim.nn.spiking import Prepared, SpikingModule
 from snnsim.nn.surrogates import ATan, Surrogate
@@ -32,12 +34,17 @@ __all__ = [
     "LIF",
     "AdaptiveLIF",
     "AdaptiveLIFState",
+    "ConductanceLIF",
+    "ConductanceState",
     "CubaLI",
     "CubaLIF",
     "CubaLIFState",
     "CubaLIState",
     "LIFState",
     "LIState",
+    "MetaDynamicNeuron",
+    "MetaDynamicState",
+    "ReceptorLinear",
 ]
 
 

@@ -23,6 +23,7 @@ from snnsim.nn.context import Context
 from snnsim.nn.delays import Formulation, Version, delay_kernel
 from snnsim.nn.fused_recurrent import recurrent_spikes
 from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF
+from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.products import row_product
 
 __all__ = ["Recurrent", "RecurrentState"]
@@ -44,7 +45,7 @@ class Recurrent(nn.Module):
     """Spiking neurons with recurrent connections among them.
 
     Args:
-        neuron: LIF, CubaLIF or AdaptiveLIF.
+        neuron: LIF, CubaLIF, AdaptiveLIF or MetaDynamicNeuron.
         weight: Initial weights ``[target, source]``, shape (unit, unit); default uniform in
             ``+-1 / sqrt(unit)``.
         delay_steps: Delay in steps, at least 1: one number or one a synapse, shape (unit, unit).
@@ -81,7 +82,7 @@ class Recurrent(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(neuron, (LIF, CubaLIF, AdaptiveLIF)):
+        if not isinstance(neuron, (LIF, CubaLIF, AdaptiveLIF, MetaDynamicNeuron)):
             raise InputError(f"Recurrent: expected spiking neurons such as LIF, got {type(neuron).__name__}")
         self.neuron: Any = neuron
         size = self.size = neuron.size

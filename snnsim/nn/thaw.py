@@ -22,6 +22,8 @@ from snnsim.nn.levy_baxter import LevyBaxter
 from snnsim.nn.meta import MetaNeuron, StochasticModule
 from snnsim.nn.model import Block, ReadoutBlock, SpikingModel
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.neurons_conductance import ConductanceLIF, ReceptorLinear
+from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.readouts import Reduce
 from snnsim.nn.recurrent import Recurrent
 from snnsim.nn.surrogates import ATan, Surrogate
@@ -31,7 +33,10 @@ __all__ = ["thaw"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-TRAINABLE = ("IF", "LIF", "LI", "CubaLIF", "CubaLI", "AdaptiveLIF", "MetaNeuron", "LevyBaxter")
+TRAINABLE = (
+    *("IF", "LIF", "LI", "CubaLIF", "CubaLI", "AdaptiveLIF"),
+    *("MetaNeuron", "LevyBaxter", "MetaDynamicNeuron", "ConductanceLIF"),
+)
 """Kinds of neurons that have a module."""
 
 FINAL_SIGMA = 0.23
@@ -185,7 +190,27 @@ class _Thawing:
         weight[place], steps[place] = s.weight[order], s.delay_steps[order]
         return weight, steps
 
-    def connection(self, population: Population, groups: list[list[Projection]]) -> Linear | DelayedLinear:
+    def receptors(self, population: Population, groups: list[list[Projection]]) -> ReceptorLinear:
+        """Return the connection to both receptors of a population with conductances."""
+        name = population.name
+        if len(groups) > 1:
+            raise InputError(f"thaw: population {name!r} has several sources; a layer with conductances has one")
+        made = ReceptorLinear(groups[0][0].shape[1], groups[0][0].shape[0]).double()
+        for receptor, weights in (("exc", made.exc_weight), ("inh", made.inh_weight)):
+            mine = [item for item in groups[0] if item.receptor == receptor]
+            weight, steps = self.taps(mine) if mine else (np.zeros((*groups[0][0].shape, 1)), np.zeros(1, np.int64))
+            if weight.shape[2] != 1 or steps.any():
+                raise InputError(f"thaw: population {name!r}: synapses with conductances have one tap and no delay")
+            weights.data = torch.from_numpy(weight[:, :, 0].copy())
+        if np.any(np.asarray(population.neuron.parameters()["drive"])):
+            raise InputError(f"thaw: population {name!r} has a drive; a layer with conductances has none")
+        return made
+
+    def connection(
+        self, population: Population, groups: list[list[Projection]]
+    ) -> Linear | DelayedLinear | ReceptorLinear:
+        if isinstance(population.neuron, records.ConductanceLIF):
+            return self.receptors(population, groups)
         weight, steps = self.taps(groups[0])
         for group in groups[1:]:
             again, steps_again = self.taps(group)
@@ -253,6 +278,25 @@ class _Thawing:
         record: records.Neuron = population.neuron
         p = record.step(population.size, self.dt)
         size = population.size
+        if isinstance(record, records.ConductanceLIF):
+            taus: dict[str, Any] = {
+                name: getattr(record, name) for name in ("tau_mem", "tau_exc", "tau_inh", "e_exc", "e_inh")
+            }
+            levels: dict[str, Any] = {"v_threshold": record.v_threshold, "v_reset": record.v_reset}
+            waiting: Any = _short(p.refractory_steps * self.dt)
+            how: dict[str, Any] = {"solver": record.solver, "substeps": record.substeps, "surrogate": self.surrogate}
+            return ConductanceLIF(size, dt=self.dt, t_ref=waiting, **taus, **levels, **how)
+        if isinstance(record, records.MetaDynamicNeuron):
+            thetas = {name: getattr(record, name) for name in ("theta_v", "theta_u", "theta_r", "theta_s", "v_floor")}
+            return MetaDynamicNeuron(
+                size,
+                dt=self.dt,
+                rate=_short(p.extra["rate"]),
+                v_threshold=record.v_threshold,
+                t_ref=_short(p.refractory_steps * self.dt),
+                surrogate=self.surrogate,
+                **thetas,
+            )
         membrane: dict[str, Any] = {"dt": self.dt, "beta": _short(p.beta)}
         if isinstance(record, records.LI):
             return LI(size, **membrane)

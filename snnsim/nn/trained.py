@@ -167,7 +167,7 @@ class TrainedModel(nn.Module):
                 group = "positions"
             elif ".norm." in name or leaf in ("bias", "gain", "skip_gain"):
                 group = "norm"
-            elif leaf in ("weight", "recurrent_weight"):
+            elif leaf in ("weight", "recurrent_weight", "exc_weight", "inh_weight"):
                 group = "weights"
             else:
                 group = "neuron"

@@ -89,23 +89,18 @@ def _beta(tau: float, law: str, dt: float) -> float:
     return 1.0 - dt / tau if law == "euler" else float(np.exp(-dt / tau))
 
 
-Learned = Literal[
-    "tau_mem",
-    "tau_syn",
-    "tau_adapt",
-    "v_threshold",
-    "v_reset",
-    "adapt_v",
-    "adapt_spike",
-    "adapt_threshold",
-    "release",
-    "amplitude",
-    "temperature",
-    "drive_step",
-]
+Learned = (
+    Literal["tau_mem", "tau_syn", "tau_adapt", "v_threshold", "v_reset"]
+    | Literal["adapt_v", "adapt_spike", "adapt_threshold"]
+    | Literal["release", "amplitude", "temperature", "drive_step"]
+    | Literal["theta_v", "theta_u", "theta_r", "theta_s", "tau_exc", "tau_inh", "e_exc", "e_inh"]
+)
 
 NO_MEMORY = frozenset({"tau_mem", "tau_law", "v_reset", "reset", "detach_reset", "t_ref", "heterogeneous"})
 """Keys that say nothing about neurons without memory."""
+
+THETAS = {"theta_v", "theta_u", "theta_r", "theta_s"}
+LIQUID = {"solver", "substeps", "conductance", "tau_exc", "tau_inh", "e_exc", "e_inh"}
 
 
 class NeuronSpec(Spec):
@@ -114,15 +109,22 @@ class NeuronSpec(Spec):
     Attributes:
         kind: ``lif`` (delta synapses), ``cubalif`` (exponential current), ``adlif`` (adaptation on the
             membrane), ``alif`` (adaptation on the threshold), ``meta`` (LIF with random synapses and a soft
-            threshold), ``levy-baxter`` (random synapses, no memory).
-        tau_mem: Membrane time constant, seconds.
+            threshold), ``levy-baxter`` (random synapses, no memory), ``meta-dynamic`` (quadratic membrane, Cheng et al.
+            2020), ``liquid`` (excitatory and inhibitory conductances without delays: spiking liquid time-constant
+            neurons).
+        tau_mem: Membrane time constant, seconds; the unit of time of ``meta-dynamic``.
         tau_law: ``exact`` means ``beta = exp(-dt/tau_mem)``; ``euler`` means ``beta = 1 - dt/tau_mem``, the
             convention of the published delay networks.
-        tau_syn: Synaptic time constant, seconds (``cubalif``).
+        tau_syn: Synaptic time constant, seconds (``cubalif``; of both receptors of ``liquid``).
         tau_adapt: Time constant of the adaptation variable, seconds (``adlif``, ``alif``).
         adapt_v: Coupling from the membrane to adaptation, per step (``adlif``).
         adapt_spike: Jump of adaptation at a spike (``adlif``, ``alif``).
         adapt_threshold: Factor from adaptation to the threshold (``alif``).
+        solver: ``exact`` or ``fused`` step of ``liquid``.
+        substeps: Parts of a step of ``liquid``.
+        conductance: Initial excitatory conductances of ``liquid`` are uniform up to this over the number of inputs,
+            the inhibitory ones up to half of it.
+        types: Number of neuron types of ``meta-dynamic`` that share their thetas; none means one a layer.
         v_threshold: Firing threshold.
         v_reset: Value after a ``zero`` reset.
         reset: ``zero`` or ``subtract``.
@@ -140,7 +142,7 @@ class NeuronSpec(Spec):
         heterogeneous: Distribution of initial time constants over the neurons, or none.
     """
 
-    kind: Literal["lif", "cubalif", "adlif", "alif", "meta", "levy-baxter"] = "lif"
+    kind: Literal["lif", "cubalif", "adlif", "alif", "meta", "levy-baxter", "meta-dynamic", "liquid"] = "lif"
     tau_mem: float = Field(default=0.02, gt=0)
     tau_law: Literal["exact", "euler"] = "exact"
     tau_syn: float = Field(default=0.005, gt=0)
@@ -148,6 +150,10 @@ class NeuronSpec(Spec):
     adapt_v: float = 0.0
     adapt_spike: float = 0.0
     adapt_threshold: float = Field(default=0.0, ge=0)
+    solver: Literal["exact", "fused"] = "exact"
+    substeps: int = Field(default=1, ge=1, le=1000)
+    conductance: float = Field(default=4.0, gt=0)
+    types: int | None = Field(default=None, ge=1)
     v_threshold: float = Field(default=1.0, gt=0)
     v_reset: float = 0.0
     reset: Literal["zero", "subtract"] = "zero"
@@ -175,7 +181,10 @@ class NeuronSpec(Spec):
         allowed["alif"] = {"tau_adapt", "adapt_spike", "adapt_threshold"}
         allowed["levy-baxter"] = {"release", "drive_step", "mode"}
         allowed["meta"] = allowed["levy-baxter"] | {"amplitude", "temperature"}
-        special = {"tau_syn", "tau_adapt", "adapt_v", "adapt_spike", "adapt_threshold", *allowed["meta"]}
+        allowed["meta-dynamic"] = THETAS | {"types"}
+        allowed["liquid"] = LIQUID | {"tau_syn"}
+        special = {"tau_syn", "tau_adapt", "adapt_v", "adapt_spike", "adapt_threshold", "types"} | THETAS | LIQUID
+        special |= allowed["meta"]
         if self.kind == "levy-baxter":
             special |= NO_MEMORY
         wrong = sorted((given | set(self.learn)) & (special - allowed[self.kind]))
@@ -187,6 +196,7 @@ class NeuronSpec(Spec):
             raise ValueError("learn: v_reset does nothing with reset 'subtract'; use reset 'zero'")
         if self.learn_per == "neuron" and not self.learn:
             raise ValueError("learn_per: expected parameters in learn that it could be for, got none")
+        self._check_special()
         if self.reset == "zero" and self.v_reset >= self.v_threshold:
             raise ValueError("v_reset must lie below v_threshold")
         if self.kind == "alif" and self.adapt_threshold == 0:
@@ -194,6 +204,18 @@ class NeuronSpec(Spec):
         if self.tau_law == "euler" and self.kind == "cubalif":
             raise ValueError("tau_law 'euler' is not defined for 'cubalif'; use 'exact'")
         return self
+
+    def _check_special(self) -> None:
+        """Refuse what the kinds with a law of their own do not have."""
+        if self.kind not in ("meta-dynamic", "liquid"):
+            return
+        fields, keys = type(self).model_fields, ["tau_law", "reset", "heterogeneous"]
+        if self.kind == "meta-dynamic":
+            keys += ["v_reset", "learn_per"]  # what differs from neuron to neuron is a matter of types
+        wrong = [key for key in keys if getattr(self, key) != fields[key].default]
+        wrong += sorted(set(self.learn) & ({"tau_mem", "v_threshold"} if self.kind == "meta-dynamic" else {"tau_syn"}))
+        if wrong:
+            raise ValueError(f"neuron kind {self.kind!r} cannot change {wrong[0]!r}; remove it")
 
 
 class ConnectionSpec(Spec):
@@ -351,6 +373,8 @@ class ModelSpec(Spec):
             self._check_conv()
         elif not self.hidden:
             raise ValueError("expected hidden layers (hidden = [128, 128]) or a table [model.conv], got neither")
+        if self.neuron.kind in ("meta-dynamic", "liquid"):
+            self._check_special()
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"hidden: expected positive layer sizes, got {self.hidden}")
         if self.neuron.kind in ("meta", "levy-baxter"):
@@ -366,6 +390,20 @@ class ModelSpec(Spec):
         if self.recurrent_delay is not None and not self.recurrent:
             raise ValueError("recurrent_delay needs recurrent = true")
         return self
+
+    def _check_special(self) -> None:
+        """Refuse what networks of neurons with a law of their own cannot have."""
+        kind = self.neuron.kind
+        if self.conv is not None:
+            raise ValueError(f"neuron kind {kind!r} is not for convolutional networks; use hidden layers")
+        if kind == "meta-dynamic":
+            return
+        if self.connection.kind != "linear":
+            raise ValueError("neuron kind 'liquid' has connections without delays; set connection.kind = 'linear'")
+        if self.batch_norm or self.recurrent or self.initial_rate is not None:
+            raise ValueError("neuron kind 'liquid' has no batch_norm, recurrent or initial_rate; switch them off")
+        if self.initial.input is not None or self.initial.hidden is not None:
+            raise ValueError("neuron kind 'liquid' draws its own weights; use neuron.conductance, not initial")
 
     def _check_conv(self) -> None:
         fields = type(self).model_fields

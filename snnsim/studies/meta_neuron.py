@@ -162,8 +162,8 @@ def material(dataset: Dataset, sizes: Sizes | None = None) -> Material:
 def settings(cell: Cell) -> list[dict[str, float]]:
     """Return the settings a combination may choose from: four each, whatever learns.
 
-    ``gain`` multiplies the rule's usual learning rate, ``own`` that of the neurons' own parameters. Without a rule there
-    is nothing to choose.
+    ``gain`` multiplies the rule's usual learning rate, ``own`` that of the neurons' own parameters. Without a rule
+    there is nothing to choose.
     """
     if cell.rule == "none":
         return [{"gain": 0.0}]

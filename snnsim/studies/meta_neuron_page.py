@@ -129,9 +129,10 @@ def study_page(result: dict[str, Any]) -> str:
     for facts in result["data"]:
         data = facts["name"]
         text = (
-            f"{facts['classes']} classes; {facts['train']} training samples ({facts['held_out']} of them held out while "
-            f"settings were chosen), {facts['test']} test samples; {facts['channels']} channels, {facts['neurons']} "
-            f"neurons, steps of {1000 * facts['dt']:g} ms. {result['seeds']} seeds; in brackets the 95 % interval of the mean."
+            f"{facts['classes']} classes; {facts['train']} training samples ({facts['held_out']} of them held out "
+            f"while settings were chosen), {facts['test']} test samples; {facts['channels']} channels, {facts['neurons']} "
+            f"neurons, steps of {1000 * facts['dt']:g} ms. {result['seeds']} seeds; in brackets the 95 % interval of "
+            "the mean."
         )
         head = ("layer", *(f"{name}, %" for name in FEATURES))
         parts = [f"<p>{escape(text)}</p>"]
@@ -156,8 +157,8 @@ def study_page(result: dict[str, Any]) -> str:
         "Learned neuron parameters, and complexity as a code",
         "One layer of neurons, three learning rules, three ways of reading its spikes; equal tuning budgets.",
         sections,
-        footer="Made by snnsim reproduce meta-neuron. The definitions of the neurons, of the own-parameter rules and of "
-        "the pipeline are this package's reconstruction.",
+        footer="Made by snnsim reproduce meta-neuron. The definitions of the neurons, of the own-parameter rules and "
+        "of the pipeline are this package's reconstruction.",
     )
 
 
