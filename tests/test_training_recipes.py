@@ -16,8 +16,8 @@ FEWER = ["train.batch_size=32", "train.epochs=8"]
 
 
 ELSEWHERE = {"shd-eventprop", "digits-meta"}
-"""The published weights of the first suit 700 channels and leave the toy silent; test_training_eventprop.py has it learn,
-and test_training_meta.py the second, which is for images."""
+"""The published weights of the first suit 700 channels and leave the toy silent: test_training_eventprop.py has it
+learn. The second is for images and learns in test_training_meta.py."""
 
 ON_CHANNELS = [name for name in list_recipes() if load_recipe(name).model.conv is None and name not in ELSEWHERE]
 """Recipes for maps of pixels learn in test_training_conv.py."""
