@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from snnsim.cli.inspect import describe_network
 from snnsim.engines import grid_inputs, simulate
 from snnsim.engines.clock import ClockRunner
 from snnsim.engines.clock_plan import make_layout
@@ -305,3 +306,10 @@ def test_records_are_kept_in_files_and_hashes(tmp_path):
 def test_records_refuse_what_is_out_of_range(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+def test_inspect_names_the_numbers_of_a_release():
+    network, _ = make_pair()
+    text = "\n".join(describe_network(network)[1])
+    assert "release 0.7, mode stochastic" in text
+    assert "temperature" in text

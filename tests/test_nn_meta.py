@@ -447,3 +447,13 @@ def test_refusals_name_what_to_do():
         SpikingModel(blocks, readout, dt=DT)
     with pytest.raises(InputError, match="log_prob: expected the state of a model"):
         log_prob((None, ()))
+
+
+def test_stretches_that_are_run_again_draw_the_same():
+    x, found = counts(), []
+    for steps in (None, 7):
+        model = make_model(learn=("release", "tau_mem"))
+        model(x, None, context(), checkpoint_steps=steps).logits.square().sum().backward()
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(found[0]) == 5
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(*found, strict=True))

@@ -68,7 +68,7 @@ def _law(neuron: Neuron) -> str:
             parts.append(f"{name} {_span(parameters[name], 1e3)} ms")
     if neuron.spiking:
         sign = ">" if parameters.get("strict") else ">="
-        low = next(parameters[name] for name in ("v_reset", "c") if name in parameters)
+        low = next((parameters[name] for name in ("v_reset", "c") if name in parameters), 0.0)
         threshold = next(parameters[name] for name in ("v_peak", "v_threshold") if name in parameters)
         parts.append(f"v {sign} {_span(threshold)}")
         if parameters.get("reset", "zero") == "zero":
@@ -82,6 +82,11 @@ def _law(neuron: Neuron) -> str:
     for name in ("e_exc", "e_inh", "v_t", "slope", "a", "b", "d"):
         if name in parameters:
             parts.append(f"{name} {_span(parameters[name])}")
+    for name in ("release", "amplitude", "temperature"):
+        if name in parameters:
+            parts.append(f"{name} {_span(parameters[name])}")
+    if "mode" in parameters:
+        parts.append(f"mode {parameters['mode']}")
     if neuron.dt is not None:
         parts.append(f"numbers per step of {neuron.dt:g} s")
     return ", ".join(parts)
