@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,12 +53,11 @@ def trained_spikes(
     cell: Cell, data: Material, train: Events, test: Events, setting: dict[str, float], seed: int, folder: Path
 ) -> tuple[Events, Events]:
     """Train on all of ``train``, keep the last epoch, and return the layer's spikes for both sets of samples."""
-    run = folder / f"{data.name}-{cell.name}-{seed}.part"
-    shutil.rmtree(run, ignore_errors=True)
     dataset = Dataset(data.name, train, None, None, digest="of a study")
-    run_training(study_recipe(cell, data, setting), dataset, run, seed=seed)
-    network = load_run(run).network("last")
-    shutil.rmtree(run)
+    with tempfile.TemporaryDirectory(prefix=f"{cell.name}-", dir=folder) as place:
+        run = Path(place) / "run"
+        run_training(study_recipe(cell, data, setting), dataset, run, seed=seed)
+        network = load_run(run).network("last")
     name = network.order()[0].name
     fired, fired_test = (simulate(network, events, engine="clock", seed=seed).spikes[name] for events in (train, test))
     return fired, fired_test

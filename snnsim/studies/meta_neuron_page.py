@@ -131,8 +131,8 @@ def study_page(result: dict[str, Any]) -> str:
         text = (
             f"{facts['classes']} classes; {facts['train']} training samples ({facts['held_out']} of them held out "
             f"while settings were chosen), {facts['test']} test samples; {facts['channels']} channels, "
-            f"{facts['neurons']} neurons, steps of {1000 * facts['dt']:g} ms. {result['seeds']} seeds; in brackets the 95 % interval of "
-            "the mean."
+            f"{facts['neurons']} neurons, steps of {1000 * facts['dt']:g} ms. {result['seeds']} seeds; in brackets the "
+            "95 % interval of the mean."
         )
         head = ("layer", *(f"{name}, %" for name in FEATURES))
         parts = [f"<p>{escape(text)}</p>"]
