@@ -72,13 +72,13 @@ def stdp_reference(
                 o1 = _sum(own[j], k, rule.decay_minus, rule.nearest)
                 change(s, j, -c * o1 * (rule.a2_minus + rule.a3_minus * r2))
             arrived[s].append((k, c))
-            passed = c * (weight[s] * layer.low)
+            passed = (c * weight[s]) * layer.low
             if np.any(layer.release < 1) or layer.low != layer.high:
                 words = philox_reference((sample, k, np.arange(n), s), (seed, 41))
                 u = uniform_reference(seed, 41, sample, k, np.arange(n), s)
                 high, low = (words[2] >> np.uint64(5)).astype(float), (words[3] >> np.uint64(6)).astype(float)
                 q = layer.low + (layer.high - layer.low) * ((high * 2.0**26 + low) * 2.0**-53)
-                passed = np.where(u < layer.release, c * (weight[s] * q), 0.0)
+                passed = np.where(u < layer.release, (c * weight[s]) * q, 0.0)
             total += passed
         free = held == 0
         held[~free] -= 1

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.philox import philox_words, uniform_scalar
+from snnsim.kernels.philox import Stream, philox_words, uniform_scalar
 
 __all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "certain", "passed_on", "stdp_run", "stdp_sample"]
 
-RELEASE = 41  # Stream.RELEASE, projection 0
-FIRING = 44  # stream of random firing: (sample, step, unit, 0)
+RELEASE = int(Stream.RELEASE)  # of projection 0
+FIRING = int(Stream.FIRING)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ def certain(layer):  # type: ignore[no-untyped-def]
 def passed_on(weight, count, n, source, layer, seed, sample, step):  # type: ignore[no-untyped-def]
     """Return what ``count`` coincident events of one source add to a neuron: one draw for all of them.
 
-    Where nothing is random (release 1, low equal to high) this is ``count * (weight * low)`` whatever is drawn.
+    Where nothing is random (release 1, low equal to high) this is ``(count * weight) * low`` whatever is drawn.
     """
     x0, x1, x2, x3 = philox_words(sample, step, n, source, seed, RELEASE)
     unit = 1.0 / 9007199254740992.0
@@ -85,7 +85,7 @@ def passed_on(weight, count, n, source, layer, seed, sample, step):  # type: ign
     if u >= layer.release[n]:
         return 0.0
     u = (np.float64(x2 >> np.uint64(5)) * 67108864.0 + np.float64(x3 >> np.uint64(6))) * unit
-    return count * (weight * (layer.low + (layer.high - layer.low) * u))
+    return (count * weight) * (layer.low + (layer.high - layer.low) * u)
 
 
 @njit(cache=True, nogil=True)
@@ -155,7 +155,7 @@ def stdp_sample(  # type: ignore[no-untyped-def]
                 r2[s] = 1.0 if rule.nearest else r2[s] + c
             if sure:
                 for j in range(n):
-                    total[j] += c * (weight[s, j] * layer.low)
+                    total[j] += (c * weight[s, j]) * layer.low
             else:
                 for j in range(n):
                     total[j] += passed_on(weight[s, j], c, j, s, layer, seed, sample, k)

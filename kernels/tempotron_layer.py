@@ -48,7 +48,7 @@ def peaks(begin, source, count, weight, layer, seed, sample, v_max, k_max):  # t
             s = source[e]
             if sure:
                 for j in range(n):
-                    total[j] += count[e] * (weight[s, j] * layer.low)
+                    total[j] += (count[e] * weight[s, j]) * layer.low
             else:
                 for j in range(n):
                     total[j] += passed_on(weight[s, j], count[e], j, s, layer, seed, sample, k)

@@ -156,6 +156,27 @@ def test_the_network_has_the_same_spikes_on_the_clock_engine(reset: Any) -> None
     assert np.array_equal(mine.offsets, theirs.offsets)
 
 
+@pytest.mark.parametrize("kind", ["meta", "meta-sure-threshold", "levy-baxter"])
+def test_random_layers_are_networks_of_random_neurons(kind: str) -> None:
+    data = samples()
+    temperature = 0.2 if kind == "meta" else 0.0
+    chance = Chance(release=0.6, low=0.5, high=1.5, temperature=temperature)
+    neuron = LIF(tau_mem=0.015, t_ref=0.002, drive=5.0, v_threshold=1.2)
+    if kind == "levy-baxter":
+        chance, neuron = Chance(release=0.7, low=0.0), LIF(tau_mem=1e-7, v_threshold=0.6)
+    home = Homeostasis(target=50.0, rate=0.01, intrinsic=("v_threshold", "release"))
+    layer = STDPLayer(8, 5, STDP(a_plus=0.05, a_minus=0.04), neuron=neuron, chance=chance, homeostasis=home, seed=2)
+    layer.fit(data, 2)
+    network = layer.network()
+    assert network.populations[0].neuron.kind == ("LevyBaxter" if kind == "levy-baxter" else "MetaNeuron")
+    mine, theirs = layer.spikes(data), simulate(network, data, seed=2).spikes["stdp"]
+    assert mine.n_events > 100
+    assert np.array_equal(mine.times, theirs.times)
+    assert np.array_equal(mine.units, theirs.units)
+    other = simulate(network, data, seed=3).spikes["stdp"]
+    assert not np.array_equal(mine.times, other.times)
+
+
 def test_without_chance_nothing_is_drawn_and_release_thins_what_arrives() -> None:
     data = samples(20, 8, 80)
     plain, thin, noisy = (
@@ -406,8 +427,8 @@ def test_calls_that_do_not_fit_are_refused() -> None:
         rewarded.fit(data, reward=[1.0])
     with pytest.raises(InputError, match="winners= has no form in a network"):
         STDPLayer(8, 5, rule, winners=1).network()
-    with pytest.raises(InputError, match="LIF has no such randomness"):
-        STDPLayer(8, 5, rule, chance=Chance(release=0.5)).network()
+    with pytest.raises(InputError, match="expected amplitudes around 1"):
+        STDPLayer(8, 5, rule, chance=Chance(low=0.5)).network()
     with pytest.raises(InputError, match=r"expected 0\.0 to 1\.0, the bounds of the rule"):
         STDPLayer(8, 5, rule).weight = np.full((5, 8), 2.0)
     with pytest.raises(InputError, match="at or after its last step"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from snnsim.kernels.weight_bounds import keep_bounds
 from snnsim.learning.local import Normalise, WeightBounds, check_events, check_labels, in_blocks, number, sample_order
 from snnsim.learning.stdp import STDP, Chance, Homeostasis, Reward, Teacher
 from snnsim.network import Input, Network, Population, Projection
-from snnsim.neurons import LIF, Neuron
+from snnsim.neurons import LIF, LevyBaxter, MetaNeuron, Neuron
 
 __all__ = ["RewardSignal", "STDPLayer"]
 
@@ -341,26 +341,46 @@ class STDPLayer:
         return float(np.mean(self.predict(events, threads=threads) == events.labels))
 
     def _record(self) -> Neuron:
-        """Return the neurons as a record for the engines."""
-        if self.chance != Chance():
-            raise InputError(f"STDPLayer.network: expected neurons without {self.chance}; LIF has no such randomness")
-        step = self._step
-        return LIF.from_step(
-            dt=self.dt,
-            beta=self.beta,
-            drive_step=step.drive_step,
-            v_threshold=self.v_threshold,
-            v_reset=step.v_reset,
-            reset="zero" if step.reset_zero else "subtract",
-            reset_amount=None if step.reset_zero else step.reset_amount,
-            t_ref=step.refractory_steps * self.dt,
+        """Return the neurons as a record for the engines: LIF, MetaNeuron or LevyBaxter."""
+        step, chance = self._step, self.chance
+        if (chance.low, chance.high, chance.temperature) == (0.0, 1.0, 0.0) and not self.beta.any():
+            if np.any(step.v_reset != 0) or not step.reset_zero or step.refractory_steps.any():
+                raise InputError(
+                    "STDPLayer.network: Levy and Baxter's neurons forget all; expected v_reset 0 and no t_ref"
+                )
+            drive = step.drive_step
+            return LevyBaxter.from_step(
+                dt=self.dt, drive_step=drive, v_threshold=self.v_threshold, release=self.release.copy()
+            )
+        numbers: dict[str, Any] = {
+            "dt": self.dt,
+            "beta": self.beta,
+            "drive_step": step.drive_step,
+            "v_threshold": self.v_threshold,
+            "v_reset": step.v_reset,
+            "reset": "zero" if step.reset_zero else "subtract",
+            "reset_amount": None if step.reset_zero else step.reset_amount,
+            "t_ref": step.refractory_steps * self.dt,
+        }
+        if chance == Chance():
+            return LIF.from_step(**numbers)
+        if abs(chance.low + chance.high - 2.0) > 1e-12:
+            raise InputError(
+                f"STDPLayer.network: expected amplitudes around 1 (MetaNeuron) or from 0 to 1 without memory and "
+                f"temperature (LevyBaxter), got {chance}"
+            )
+        amplitude = 0.5 * (chance.high - chance.low)
+        return MetaNeuron.from_step(
+            **numbers, release=self.release.copy(), amplitude=amplitude, temperature=chance.temperature
         )
 
     def network(self) -> Network:
         """Return the layer as it is now as a network with the same spikes on the clock engine.
 
+        Where something is random they are the same with ``simulate(..., seed=layer.seed)``.
+
         Raises:
-            InputError: Something of it has no form in a network: ``winners``, randomness.
+            InputError: Something of it has no form in a network: ``winners``, amplitudes that no record has.
         """
         if self.winners:
             raise InputError("STDPLayer.network: winners= has no form in a network; use inhibition= instead")
