@@ -37,12 +37,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": {"nn", "kernels", "network", "neurons", "events"},
     "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
+    "studies": {
+        *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),
+        *("events", "recipes", "metrics", "plots", "report"),
+    },
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),
         *("datasets", "nn", "learning", "recipes", "training"),
     },
     "cli": {
-        *("bench",),
+        *("bench", "studies"),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),
         *("metrics", "network", "events", "nn"),
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,20 @@ def _start() -> None:
 def _do(task: dict[str, Any], data: Material, folder: Path) -> dict[str, Any]:
     cell = Cell(**task["cell"])
     return run_cell(cell, data, task["setting"], task["seed"], folder, tuning=task["tuning"])
+
+
+def _carried_out(
+    tasks: list[dict[str, Any]], by_name: dict[str, Material], folder: Path, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the runs as they end, from other processes or, for one worker, from this one."""
+    if workers <= 1:
+        for task in tasks:
+            yield _do(task, by_name[task["data"]], folder)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
+        for future in as_completed([pool.submit(_do, task, by_name[task["data"]], folder) for task in tasks]):
+            yield future.result()
 
 
 def _key(record: dict[str, Any]) -> str:
@@ -115,14 +129,9 @@ def reproduce_meta_neuron(
         by_name = {data.name: data for data in materials}
         waiting = [task for task in tasks if _key(task) not in done]
         count += len(tasks) - len(waiting)
-        context = multiprocessing.get_context("spawn")
-        with (
-            open(path, "a", encoding="utf-8") as stream,
-            ProcessPoolExecutor(jobs or usable_cores(), mp_context=context, initializer=_start) as pool,
-        ):
-            futures = [pool.submit(_do, task, by_name[task["data"]], folder) for task in waiting]
-            for future in as_completed(futures):
-                record = future.result()
+        workers = min(jobs or usable_cores(), len(waiting))
+        with open(path, "a", encoding="utf-8") as stream:
+            for record in _carried_out(waiting, by_name, folder, workers):
                 stream.write(json.dumps(record, sort_keys=True) + "\n")
                 stream.flush()
                 done[_key(record)] = record
