@@ -113,8 +113,8 @@ def test_a_study_goes_on_where_it_stopped_and_does_not_depend_on_processes(small
     page = (tmp_path / "a" / "report.html").read_text()
     assert "own parameters learned, against fixed" in page
     assert "input channels themselves" in page
+    bigger = material(make_sources("rates", n_train=40, n_test=30, n_steps=100, n_units=8), Sizes(dt=0.001))
     with pytest.raises(InputError, match="of other sizes; choose another --out"):
-        bigger = material(make_sources("rates", n_train=40, n_test=30, n_steps=100, n_units=8), Sizes(dt=0.001))
         reproduce_meta_neuron([bigger], tmp_path / "a", seeds=2, chosen=CHOSEN)
     with pytest.raises(InputError, match="expected at least 2 for an interval"):
         reproduce_meta_neuron([small], tmp_path / "b", seeds=1)
