@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnsim.files import write_text
 from snnsim.html_page import figure_html, page_html, table_html
-from snnsim.plots.page import COLOURS, new_figure
+from snnsim.plots.page import COLOURS, new_figure, page_style
 from snnsim.studies.meta_neuron import FEATURES, Cell
 from snnsim.studies.statistics import Interval, paired_difference, summary
 
@@ -87,6 +87,11 @@ def accuracy_rows(result: dict[str, Any], data: str, decision: str) -> list[tupl
 
 def _picture(result: dict[str, Any], data: str) -> Figure:
     every = _cells(result)
+    with page_style():
+        return _drawn(result, data, every)
+
+
+def _drawn(result: dict[str, Any], data: str, every: list[Cell]) -> Figure:
     figure = new_figure(width=9.8, height=0.6 + 0.27 * len(every))
     axes = figure.subplots()
     for place, cell in enumerate(every):
