@@ -8,8 +8,6 @@ delta synapses, none for synaptic currents. The tangent of the spike is a triang
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -214,5 +212,5 @@ def flow_exponents(kind: int, p: Floats, start: Floats, dt: float, n_steps: int,
                 q[r, c] /= norm
             if step >= discard:
                 total[c] += np.log(norm)
-    result: Any = total / (n_steps * dt)
-    return result
+    total /= n_steps * dt
+    return total

@@ -35,6 +35,11 @@ Integers = npt.NDArray[np.int64]
 
 RECURRENT, INPUT, READOUT = 0, 1, 2
 
+TAU_MEM = Gamma(shape=3.0, scale=0.02 / 3)
+TAU_SYN = Gamma(shape=3.0, scale=0.005 / 3)
+THRESHOLD = Constant(1.0)
+WEIGHT = Gamma(shape=2.0, scale=0.5)
+
 
 @dataclass(frozen=True)
 class PoolPlan:
@@ -61,7 +66,8 @@ class PoolPlan:
         between: Of ``blocks``.
         weight: Distribution of the sizes of weights.
         inhibition: Factor on inhibitory weights.
-        radius: Scale the weights to this spectral radius; None: leave it.
+        radius: Scale the weights to this spectral radius, those of CubaLIF neurons after multiplication by
+            ``tau_syn / tau_mem`` of the target (what moves the membrane in all); None: leave it.
         abscissa: Scale them so that this is the greatest real part of an eigenvalue; None: leave it.
         n_inputs: Channels of the input ``in``; 0: no input.
         input_share: Share of the neurons that get synapses from the input: those with the lowest draws.
@@ -74,9 +80,9 @@ class PoolPlan:
     size: int = 200
     neuron: Literal["LIF", "CubaLIF"] = "LIF"
     excitatory: float = 0.8
-    tau_mem: Law = Gamma(shape=3.0, scale=0.02 / 3)
-    tau_syn: Law = Gamma(shape=3.0, scale=0.005 / 3)
-    v_threshold: Law = Constant(1.0)
+    tau_mem: Law = TAU_MEM
+    tau_syn: Law = TAU_SYN
+    v_threshold: Law = THRESHOLD
     homogeneous: bool = False
     tau_max: float = 0.2
     threshold_min: float = 0.2
@@ -86,7 +92,7 @@ class PoolPlan:
     rewire: float = 0.1
     n_blocks: int = 4
     between: float = 0.01
-    weight: Law = Gamma(shape=2.0, scale=0.5)
+    weight: Law = WEIGHT
     inhibition: float = 4.0
     radius: float | None = 0.9
     abscissa: float | None = None
@@ -160,7 +166,7 @@ def _targets(plan: PoolPlan) -> Iterator[Integers]:
     block = units * plan.n_blocks // n
     for source in range(n):
         share = uniform(plan.seed, Stream.POOL_EDGE, 0, 0, units, source)
-        limit = plan.probability
+        limit: float | Floats = plan.probability
         if plan.structure == "blocks":
             limit = np.where(block == block[source], plan.probability, plan.between)
         yield np.flatnonzero((share < limit) & (units != source))
@@ -170,7 +176,7 @@ def _weights(plan: PoolPlan) -> Sparse:
     """Draw the recurrent synapses."""
     reached = list(_targets(plan))
     degree = np.array([row.shape[0] for row in reached])
-    target = np.concatenate(reached)
+    target = np.concatenate(reached).astype(np.int32)
     source = np.repeat(np.arange(plan.size), degree)
     if not target.size:
         raise InputError(f"pool: no synapse among {plan.size} neurons with probability {plan.probability}; raise it")
@@ -179,16 +185,16 @@ def _weights(plan: PoolPlan) -> Sparse:
     return Sparse(np.concatenate(([0], np.cumsum(degree))), target, size * sign[source], (plan.size, plan.size))
 
 
-def _scale(plan: PoolPlan, weight: Sparse) -> tuple[Sparse, float]:
-    """Scale the weights as the plan says."""
-    from scipy.sparse import csc_matrix
+def _scale(plan: PoolPlan, weight: Sparse, into: Floats) -> tuple[Sparse, float]:
+    """Scale the weights as the plan says; ``into`` is how far an arrival of 1 moves the membrane of a target."""
+    from scipy.sparse import csc_matrix, diags
 
     goal = plan.radius if plan.radius is not None else plan.abscissa
     if goal is None:
         return weight, 1.0
     matrix = csc_matrix((np.asarray(weight.weight), weight.target, weight.indptr), shape=weight.shape)
     measure = spectral_radius if plan.radius is not None else spectral_abscissa
-    found = measure(matrix)
+    found = measure(diags(into) @ matrix)
     if not found > 1e-9:
         name = "radius" if plan.radius is not None else "abscissa"
         raise InputError(
@@ -217,15 +223,17 @@ def make_pool(plan: PoolPlan) -> Made:
         report[name] = {"mean": float(values[name].mean()), "law_mean": law.mean(), "clipped": clipped}
     if plan.neuron == "LIF":
         del report["tau_syn"]
+        into = np.ones(n)
         neuron: LIF | CubaLIF = LIF(tau_mem=values["tau_mem"], v_threshold=values["v_threshold"], reset="subtract")
     else:
+        into = values["tau_syn"] / values["tau_mem"]
         neuron = CubaLIF(
             tau_mem=values["tau_mem"],
             tau_syn=values["tau_syn"],
             v_threshold=values["v_threshold"],
             reset="subtract",
         )
-    weight, factor = _scale(plan, _weights(plan))
+    weight, factor = _scale(plan, _weights(plan), into)
     report |= {"synapses": weight.nnz, "density": weight.nnz / (n * (n - 1)), "weight_scale": factor}
     stored: Floats | Sparse = weight
     if n <= DENSE_MAX:
