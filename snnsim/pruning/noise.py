@@ -139,7 +139,8 @@ def linearise(pool: PoolArrays, probe: Probe | None = None, *, seed: int = 0) ->
         mean, sigma, into = pool.tau_mem * inflow + pool.drive, np.sqrt(pool.tau_mem * power), np.ones(pool.size)
     threshold, amount = pool.numbers[6], pool.numbers[8]
     reset = pool.numbers[7] if pool.reset_zero else threshold - amount
-    law: tuple[Floats, ...] = (sigma, pool.tau_mem, threshold, reset, pool.refractory * pool.dt)
+    t_ref: Floats = np.asarray(pool.refractory * pool.dt, dtype=np.float64)
+    law: tuple[Floats, ...] = (sigma, pool.tau_mem, threshold, reset, t_ref)
     shift = 0.05 * np.maximum(np.abs(mean), 0.05 * threshold)
     above, below = firing_rate(mean + shift, *law), firing_rate(mean - shift, *law)
     slope: Floats = (above - below) / (2 * shift)
