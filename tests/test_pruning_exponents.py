@@ -181,7 +181,7 @@ def test_exponents_fall_depend_on_the_width_and_leading_ones_do_not_on_how_many(
 def test_a_strongly_coupled_pool_is_chaotic_and_a_weak_one_is_not() -> None:
     leading = []
     for radius in (0.5, 8.0):
-        pool = pool_arrays(make_pool(PoolPlan(size=80, seed=5, radius=radius)).network, "pool")
+        pool = pool_arrays(make_pool(PoolPlan(size=80, seed=5, radius=radius, excitatory=0.5)).network, "pool")
         leading.append(pool_exponents(pool, Probe(n_steps=500), count=1, seed=1).spectrum[0])
     assert leading[0] < 0 < leading[1]
 
