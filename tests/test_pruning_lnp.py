@@ -103,9 +103,9 @@ def test_removal_protects_and_keeps_one_of_each_component() -> None:
     assert found.removed.tolist() == [0, 2, 4, 5, 6]
     assert found.kept.tolist() == [1, 3]
     assert choose_removed(weight, betweenness(weight), 2, protected=np.arange(7) < 5).removed.tolist() == [5, 6]
-    with pytest.raises(InputError, match="cannot remove 6 of 7.*each of 2 components keeps one"):
+    with pytest.raises(InputError, match=r"cannot remove 6 of 7.*each of 2 components keeps one"):
         choose_removed(weight, betweenness(weight), 6)
-    with pytest.raises(InputError, match="3 are protected.*protect_inputs=False"):
+    with pytest.raises(InputError, match=r"3 are protected.*protect_inputs=False"):
         choose_removed(weight, betweenness(weight), 5, protected=np.arange(7) < 3)
 
 
@@ -362,6 +362,7 @@ def test_search_of_time_constants_improves_its_objective_and_repeats() -> None:
     network = pool_of(40)
     dense = pool_arrays(network, "pool")
     pruned = pool_arrays(prune_lnp(network, "pool", steps=("synapses",), probe=QUICK).network, "pool")
+    pruned = with_time_constants(pruned, np.full(40, 0.1), None, 1.0)  # far from those of the dense pool
     options = TimescaleSearch(initial=4, iterations=4)
     found = optimise_timescales(pruned, dense, options, probe=QUICK, seed=2)
     assert found.report["objective_after"] < found.report["objective_before"]
@@ -415,7 +416,7 @@ def test_the_seed_decides_everything() -> None:
 
 def test_every_step_can_be_left_out() -> None:
     network = pool_of(50)
-    size, edges = 50, pool_arrays(network, "pool").n_edges
+    size, pool = 50, pool_arrays(network, "pool")
     for left_out in STEPS:
         steps = [name for name in STEPS if name != left_out]
         options = TimescaleSearch(initial=1, iterations=0)
@@ -423,9 +424,11 @@ def test_every_step_can_be_left_out() -> None:
         assert result.report["steps"] == steps
         assert left_out not in result.report
         assert (result.kept.shape[0] == size) == (left_out == "neurons")
-        assert (result.mask.nnz < 0.6 * edges) == (left_out != "synapses")
+        inside = np.isin(pool.target, result.kept) & np.isin(pool.source, result.kept)
+        survived = np.asarray(result.mask[pool.target[inside], pool.source[inside]]).mean()
+        assert (survived == 1) == (left_out == "synapses")
         taus = pool_arrays(result.network, "pool").tau_mem
-        kept = pool_arrays(network, "pool").tau_mem[result.kept]
+        kept = pool.tau_mem[result.kept]
         assert np.array_equal(taus, kept) == (left_out == "timescales" or not result.report["timescales"]["changed"])
 
 
@@ -508,7 +511,7 @@ def test_leak_compensation_of_a_network() -> None:
     assert result.report["synapses"]["leak"]["mean"] > 0
     frozen = LIF.from_step(dt=0.001, beta=np.full(50, 0.95), reset="subtract")
     stored = network.replace(populations=(Population("pool", 50, frozen), network.populations[1]))
-    with pytest.raises(InputError, match="numbers per step.*leave this step out"):
+    with pytest.raises(InputError, match=r"numbers per step.*leave this step out"):
         prune_lnp(stored, "pool", steps=("synapses",), compensate_leak=True, probe=QUICK)
     with pytest.raises(InputError, match="numbers per step"):
         prune_lnp(stored, "pool", steps=("timescales",), probe=QUICK)

@@ -144,5 +144,5 @@ def test_pools_that_cannot_be_made_are_refused() -> None:
         make_pool(PoolPlan(size=20, probability=0.0))
     with pytest.raises(InputError, match="no loop that could be scaled"):
         make_pool(PoolPlan(size=5, probability=0.1, seed=6))
-    with pytest.raises(InputError, match="small-world: .* neighbours"):
+    with pytest.raises(InputError, match=r"small-world: .* neighbours"):
         make_pool(PoolPlan(size=20, probability=1.0, structure="small-world"))

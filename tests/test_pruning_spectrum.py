@@ -59,7 +59,7 @@ def test_lyapunov_equation_of_a_directed_matrix_has_no_residual() -> None:
 
 
 def test_lyapunov_equation_refuses_what_has_no_solution() -> None:
-    with pytest.raises(InputError, match="Hurwitz.*spectral abscissa is 0.5.*scale the weights down"):
+    with pytest.raises(InputError, match=r"Hurwitz.*spectral abscissa is 0.5.*scale the weights down"):
         lyapunov_covariance(np.diag([-1.0, 0.5]))
     with pytest.raises(InputError, match="square matrix"):
         lyapunov_covariance(np.zeros((2, 3)))
