@@ -1,9 +1,12 @@
 """Prune an untrained pool in several ways and measure what it still remembers.
 
-A pool of 200 neurons, heterogeneous or not, gets a new random number every 20 ms. A ridge readout of its filtered
+A pool of 200 neurons, heterogeneous or not, gets a new random number every 10 ms. A ridge readout of its filtered
 spikes reconstructs earlier numbers; the sum of the squared correlations over the lags is the memory capacity (Jaeger
-2001). Every pruning keeps the same share of synapses and neurons; the readout is fitted anew each time.
+2001). Every pruning keeps the same share of synapses and neurons; the readout is fitted anew each time. The number of
+pools may be given: ``python examples/lyapunov_pruning.py 5``.
 """
+
+import sys
 
 import numpy as np
 
@@ -15,9 +18,8 @@ from snnsim.pruning.lnp import STEPS, prune_lnp
 from snnsim.pruning.pools import PoolPlan, make_pool
 from snnsim.pruning.timescales import TimescaleSearch
 
-CHANNELS, SYMBOL, LAGS = 20, 20, 12
+CHANNELS, SYMBOL, LAGS = 20, 10, 12
 SYMBOLS, TRAINED, DISCARD = 2400, 1600, 100
-SEEDS = range(5)
 
 
 def stream(seed: int) -> tuple[np.ndarray, Events]:
@@ -54,7 +56,7 @@ def memory(network: Network, x: np.ndarray, events: Events) -> tuple[float, floa
     return capacity, result.operations.synaptic_operations / (SYMBOLS * SYMBOL)
 
 
-def main() -> None:
+def main(n_pools: int) -> None:
     fast = STEPS[:3]
     ways: dict[str, dict[str, object]] = {
         "noise": {"score": "noise", "steps": fast},
@@ -66,7 +68,7 @@ def main() -> None:
         "noise, all four": {"score": "noise", "steps": STEPS, "timescales": TimescaleSearch(iterations=10)},
     }
     rows: dict[str, list[tuple[float, float, float, float]]] = {}
-    for seed in SEEDS:
+    for seed in range(n_pools):
         x, events = stream(seed)
         for homogeneous in (False, True):
             plan = PoolPlan(
@@ -75,11 +77,14 @@ def main() -> None:
                 homogeneous=homogeneous,
                 excitatory=0.5,
                 inhibition=1.0,
-                radius=1.0,
+                input_weight=0.4,
+                radius=2.0,
                 seed=seed,
             )
             network = make_pool(plan).network
             name = "homogeneous" if homogeneous else "heterogeneous"
+            cut = network.with_weights({1: np.zeros((200, 200))})
+            rows.setdefault(f"{name}: no recurrence", []).append((1.0, 0.0, *memory(cut, x, events)))
             rows.setdefault(f"{name}: dense", []).append((0.0, 0.0, *memory(network, x, events)))
             for way, options in ways.items():
                 if homogeneous and way != "noise":
@@ -88,12 +93,12 @@ def main() -> None:
                 share = result.report["sparsity"]["pool"]
                 measured = memory(result.network, x, events)
                 rows.setdefault(f"{name}: {way}", []).append((share["synapses"], share["neurons"], *measured))
-    print(f"{'mean of ' + str(len(SEEDS)) + ' pools':38} synapses  neurons   memory (sd)    operations a step")
+    print(f"{'mean of ' + str(n_pools) + ' pools':38} synapses  neurons   memory (sd)    operations a step")
     for name, values in rows.items():
-        mean, spread = np.mean(values, axis=0), np.std(values, axis=0, ddof=1)
-        line = f"{name:38} -{100 * mean[0]:4.1f} %   -{100 * mean[1]:4.1f} %   {mean[2]:5.2f} ({spread[2]:.2f})"
+        mean, spread = np.mean(values, axis=0), np.std(values, axis=0, ddof=min(1, n_pools - 1))
+        line = f"{name:38} -{100 * mean[0]:5.1f} %   -{100 * mean[1]:4.1f} %   {mean[2]:5.2f} ({spread[2]:.2f})"
         print(f"{line}   {mean[3]:8.1f}")
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

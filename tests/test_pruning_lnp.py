@@ -603,3 +603,18 @@ def test_the_command_asks_which_pool(tmp_path: Path, capsys: pytest.CaptureFixtu
     network.replace(projections=(network.projections[0], network.projections[2])).save(tmp_path / "none.snn.h5")
     assert command(["prune", str(tmp_path / "none.snn.h5")]) == 2
     assert "no population of the network reaches itself" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_large_pools_are_pruned_with_estimated_covariances() -> None:
+    network = pool_of(2100, probability=0.005)
+    result = prune_lnp(network, "pool", steps=("synapses", "neurons"), probe=QUICK)
+    covariance = result.report["synapses"]["covariance"]
+    assert covariance["method"] == "sampled"
+    assert 0 < covariance["error"] < 0.05
+    assert 0 < covariance["shrinkage"] < 1
+    assert result.report["neurons"]["abscissa"] < 0
+    assert isinstance(result.network.projections[1].weight, Sparse)
+    assert result.kept.shape[0] == 1470
+    with pytest.raises(InputError, match="at most 2000 neurons"):
+        prune_lnp(network, "pool", score="lyapunov_noise", steps=("synapses",), probe=QUICK)

@@ -218,7 +218,17 @@ def test_probabilities_meet_the_budget_and_their_bounds() -> None:
     assert keep.probability.max() == 1.0
     assert keep.certain == np.sum(keep.probability == 1)
     assert keep.floored == np.sum(keep.k * scores < 0.02)
-    assert keep_probabilities(scores, 500).probability.min() == pytest.approx(1)
+    assert keep_probabilities(scores, 500).probability.min() == 1
+    assert keep_probabilities([0.0, 1.0], 2).probability.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_budgets_are_met_when_scores_differ_by_hundreds_of_orders_of_magnitude(share: float) -> None:
+    scores = 10.0 ** (-290 * draws(22, 1000))
+    keep = keep_probabilities(scores, 1000 * share)
+    assert keep.probability.sum() == pytest.approx(1000 * share, rel=1e-9)
+    kept = draw_kept(keep, np.arange(1000), np.arange(1000), seed=1)
+    assert kept.sum() == pytest.approx(1000 * share, abs=60)
 
 
 def test_pruned_weights_have_the_dense_ones_as_their_mean() -> None:

@@ -241,23 +241,26 @@ def keep_probabilities(scores: npt.ArrayLike, budget: float, *, p_min: float = 0
         raise InputError("keep_probabilities: expected finite scores, none negative and not all of them 0")
     if not 0 <= p_min <= 1:
         raise InputError(f"keep_probabilities: p_min: expected 0 to 1, got {p_min!r}")
+    if budget == s.size:
+        return Keep(np.ones(s.size), 1.0 / max(float(s.min()), 1e-300), s.size, 0)
+    positive = np.maximum(s, 1e-280 * float(s.max())) * (s > 0)  # so that 1 / s is finite
     most = float(np.sum(np.where(s > 0, 1.0, p_min)))
     if not p_min * s.size <= budget <= most:
         raise InputError(
             f"keep_probabilities: a budget of {budget:g} of {s.size} edges cannot be met: with p_min = {p_min:g} it "
             f"lies between {p_min * s.size:g} and {most:g}; change keep, or lower p_min"
         )
-    low, high = 0.0, 1.0 / float(s[s > 0].min())
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high):
+    low, high = 1e-6 / (float(s.max()) * s.size), 1.0 / float(positive[s > 0].min())
+    while True:  # scores may differ by hundreds of orders of magnitude: halve the logarithm
+        middle = float(np.sqrt(low) * np.sqrt(high))
+        if not low < middle < high or high / low < 1 + 1e-14:
             break
-        if float(np.maximum(p_min, np.minimum(1.0, middle * s)).sum()) < budget:
+        if float(np.maximum(p_min, np.minimum(1.0, middle * positive)).sum()) < budget:
             low = middle
         else:
             high = middle
-    p = np.maximum(p_min, np.minimum(1.0, high * s))
-    return Keep(p, high, int(np.sum(p >= 1)), int(np.sum(high * s < p_min)))
+    p = np.maximum(p_min, np.minimum(1.0, high * positive))
+    return Keep(p, high, int(np.sum(p >= 1)), int(np.sum(high * positive < p_min)))
 
 
 def draw_kept(
