@@ -101,8 +101,8 @@ def delocalise(
     The neuron with the largest part in the worst of the leading ``q = ceil(share N)`` modes gets a synapse to that
     neuron two steps away (undirected) that maximises :func:`degree_heterogeneity` around it. Its size is the median of
     the neuron's outgoing sizes, its sign drawn from the signs of its outgoing synapses (of all, if it has none). A
-    synapse that makes the abscissa of A reach 0 is taken back, the last one first; after twice the budget of these (10 at
-    least) the loop ends. With a large budget a fortieth of it is added between two eigendecompositions.
+    synapse that makes the abscissa of A reach 0 is taken back, the last one first; after twice the budget of these (or
+    10) the loop ends. With a large budget a fortieth of it is added between two eigendecompositions.
 
     Args:
         weight: ``w[target, source]``, dense or of scipy.sparse.

@@ -47,7 +47,8 @@ class PoolPlan:
 
     Attributes:
         size: Neurons of the pool.
-        neuron: ``"LIF"`` (delta synapses, recurrent delay of one step) or ``"CubaLIF"`` (exponential currents).
+        neuron: ``"LIF"`` (delta synapses) or ``"CubaLIF"`` (exponential currents); recurrent delays are one step, which
+            trainable layers have too.
         excitatory: Share of excitatory neurons, the first ones; every neuron has synapses of one sign (Dale).
         tau_mem: Distribution of membrane time constants.
         tau_syn: Distribution of synaptic time constants (CubaLIF).
@@ -252,8 +253,7 @@ def make_pool(plan: PoolPlan) -> Made:
         feed[receiving] = 2 * plan.input_weight * share
         projections.append(Projection("in", "pool", feed))
         report["input_neurons"] = count
-    delay = dt if plan.neuron == "LIF" else 0.0
-    projections.append(Projection("pool", "pool", stored, delay=delay))
+    projections.append(Projection("pool", "pool", stored, delay=dt))
     readout = None
     if plan.n_outputs:
         populations.append(Population("out", plan.n_outputs, LI(tau_mem=float(np.mean(values["tau_mem"])))))
