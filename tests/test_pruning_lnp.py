@@ -293,3 +293,19 @@ def test_a_pruned_pool_thaws_and_freezes_to_the_same_spikes(neuron: Any) -> None
     assert mine.spikes["pool"].n_events > 100
     assert np.array_equal(mine.spikes["pool"].times, theirs.spikes[name].times)
     assert np.array_equal(mine.spikes["pool"].units, theirs.spikes[name].units)
+
+
+def test_kept_weights_are_divided_by_their_probability() -> None:
+    network = pool_of(60)
+    result = prune_lnp(network, "pool", keep=0.25, steps=("synapses",), score="random", probe=QUICK)
+    before, after = (pool_arrays(item, "pool").matrix().toarray() for item in (network, result.network))
+    kept = result.mask.toarray()
+    assert np.array_equal(after != 0, kept)
+    factor = after[kept] / before[kept]
+    assert np.ptp(factor) < 1e-9
+    assert factor[0] == pytest.approx(4, rel=0.01)  # the budget is a whole number of edges
+    drawn = prune_lnp(network, "pool", keep=0.25, steps=("synapses",), score="magnitude", probe=QUICK)
+    after = pool_arrays(drawn.network, "pool").matrix().toarray()
+    kept = drawn.mask.toarray()
+    p = np.clip(drawn.report["synapses"]["k"] * np.abs(before[kept]), 0.02, 1)
+    assert after[kept] * p == pytest.approx(before[kept])

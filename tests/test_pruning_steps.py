@@ -13,7 +13,7 @@ from snnsim.network import Network, Population, Projection
 from snnsim.neurons import LIF
 from snnsim.pruning.bayes import expected_improvement, gaussian_process, minimise
 from snnsim.pruning.betweenness import betweenness, choose_removed
-from snnsim.pruning.delocalise import _after_each, degree_heterogeneity, delocalise
+from snnsim.pruning.delocalise import _after_each, _pick, degree_heterogeneity, delocalise
 from snnsim.pruning.exponents import Probe, pool_exponents, run_pool
 from snnsim.pruning.lnp import prune_lnp
 from snnsim.pruning.noise import (
@@ -256,6 +256,9 @@ def test_heterogeneity_after_an_edge_is_that_of_the_graph_with_it() -> None:
         more = graph.copy()
         more[unit, k] = more[k, unit] = True
         assert found[place] == pytest.approx(degree_heterogeneity(more, unit))
+    assert np.ptp(found) > 0
+    assert _pick(graph, unit, set()) == candidates[np.argmax(found)]
+    assert _pick(graph, unit, {(unit, int(k)) for k in candidates}) is None
 
 
 def ring(n: int) -> np.ndarray:
