@@ -66,6 +66,13 @@ class Stream(IntEnum):
     RUN_SEED = 45  # (epoch, 0, 0, 0): the seed of an epoch's releases and firings
     POISSON = 43  # (sample, step // 4, unit, stimulus)
     PRUNING = 42  # (sample, step, unit, synapse)
+    POOL_VALUE = 70  # (0, parameter, unit, 0): time constants and thresholds of a pool
+    POOL_EDGE = 71  # (0, draw, target, source): which synapses a pool has
+    POOL_WEIGHT = 72  # (0, block, target, source): how strong they are
+    POOL_NOISE = 73  # (run, step // 4, unit, 0): Poisson noise that probes a pool; (run, step, unit, 0): white noise
+    LNP_KEEP = 74  # (draw, 0, target, source): whether a synapse is kept
+    LNP_EDGE = 75  # (0, 0, target, source): sign of an added synapse
+    LNP_SEARCH = 76  # (0, round, draw, coordinate): points of the search of time constants
     CONNECT_ROW = 60  # (source, draw or four draws, attempt, projection): gaps or targets of a source
     CONNECT_COLUMN = 61  # (target, four draws, attempt, projection): sources of a target
     CONNECT_TOTAL = 62  # (draw, its high word, attempt, projection): sources of all synapses

@@ -15,6 +15,7 @@ SAYS = {
     "brunel_regimes.py": ["SR       synchronous regular", "AI       asynchronous irregular"],
     "microcircuit.py": ["7717 neurons, 298", "L23E", "L6I"],
     "encode_audio.py": ["of 200 channels"],
+    "lyapunov_pruning.py": ["mean of 1 pools", "heterogeneous: noise, all four", "homogeneous: noise"],
     "teacher_recovery.py": ["seed 0: start 61.2% off on average, after training 0."],
     "local_rules.py": [
         "tempotron: accuracy 0.",

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
     "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity"},
+    "pruning": {"network", "neurons", "kernels"},
     "export": {"network", "neurons", "events", "engines", "metrics"},
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         *("bench", "studies"),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),
-        *("metrics", "network", "events", "nn"),
+        *("metrics", "network", "events", "nn", "pruning"),
     },
 }
 SAME_ROOM = {

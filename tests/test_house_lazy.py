@@ -27,6 +27,8 @@ NO_TORCH = [
     "snnsim.metrics",
     "snnsim.datasets",
     "snnsim.plots",
+    "snnsim.pruning.lnp",
+    "snnsim.pruning.pools",
     "snnsim.report",
 ]
 

@@ -81,6 +81,12 @@ COMMANDS: dict[str, Command] = {
         "Train a recipe with several seeds and put mean and spread beside the published number.",
         "snnsim reproduce spoken-digits --seeds 3",
     ),
+    "prune": Command(
+        "snnsim.cli.prune",
+        "prune",
+        "Remove synapses and neurons of a recurrent population, without data or labels.",
+        "snnsim prune pool.snn.h5 --keep 0.5 --keep-neurons 0.7 --out pruned.snn.h5",
+    ),
     "export": Command(
         "snnsim.cli.export",
         "export",
