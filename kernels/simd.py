@@ -38,10 +38,12 @@ __all__ = [
     "splat",
     "store",
     "tile_product",
+    "total_of",
     "turn",
     "vector_lanes",
     "where_greater",
     "where_not_less",
+    "where_set",
 ]
 
 
@@ -226,6 +228,19 @@ def where_not_less(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
 
 
 @intrinsic
+def where_set(typing: Any, bits: Any, yes: Any, no: Any) -> Any:
+    """Return ``yes`` in the lanes whose bit is set and ``no`` elsewhere; lane k has bit k of a whole number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, chosen, other = arguments
+        lanes = chosen.type.count
+        each = builder.bitcast(builder.trunc(word, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
+        return builder.select(each, chosen, other)
+
+    return yes(types.uint64, yes, no), generate
+
+
+@intrinsic
 def turn(typing: Any, source: Any, start: Any, stride: Any, out: Any, out_start: Any, out_stride: Any) -> Any:
     """Transpose a square of as many rows as a vector has lanes: ``out``'s row k holds element k of every source row.
 
@@ -255,6 +270,28 @@ def turn(typing: Any, source: Any, start: Any, stride: Any, out: Any, out_start:
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, out, types.intp, types.intp), generate
+
+
+@intrinsic
+def total_of(typing: Any, vector: Any) -> Any:
+    """Return the sum of the lanes: halves are added until one number is left, the same order everywhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (value,) = arguments
+        lanes = value.type.count
+        while lanes > 1:
+            lanes //= 2
+            empty = ir.Constant(value.type, ir.Undefined)
+            low, high = (
+                ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(first, first + lanes)))
+                for first in (0, lanes)
+            )
+            value = builder.fadd(
+                builder.shuffle_vector(value, empty, low), builder.shuffle_vector(value, empty, high)
+            )
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype(vector), generate
 
 
 @intrinsic
