@@ -30,11 +30,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": {"network", "events"},
     "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity"},
     "export": {"network", "neurons", "events", "engines", "metrics"},
+    "pruning": {"network", "kernels"},
     "datasets": {"events", "kernels"},
     "recipes": set(),
     "nn": {"kernels", "neurons", "network", "recipes"},
     "learning": {"nn", "kernels"},
-    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
+    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),

@@ -1,0 +1,1 @@
+"""Pruning: which synapses and neurons a network can do without."""
