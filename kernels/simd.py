@@ -286,9 +286,7 @@ def total_of(typing: Any, vector: Any) -> Any:
                 ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(first, first + lanes)))
                 for first in (0, lanes)
             )
-            value = builder.fadd(
-                builder.shuffle_vector(value, empty, low), builder.shuffle_vector(value, empty, high)
-            )
+            value = builder.fadd(builder.shuffle_vector(value, empty, low), builder.shuffle_vector(value, empty, high))
         return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     return vector.dtype(vector), generate

@@ -131,9 +131,19 @@ def _both(turned, up, j, first, target, value, sums, scratch, o, wide):  # type:
     lanes = lanes_of(turned)
     zero = splat(turned.dtype.type(0))
     at = j * wide
-    xa, xb, xc, xd = load(turned, at), load(turned, at + lanes), load(turned, at + 2 * lanes), load(turned, at + 3 * lanes)
+    xa, xb, xc, xd = (
+        load(turned, at),
+        load(turned, at + lanes),
+        load(turned, at + 2 * lanes),
+        load(turned, at + 3 * lanes),
+    )
     at += 4 * lanes
-    xe, xf, xg, xh = load(turned, at), load(turned, at + lanes), load(turned, at + 2 * lanes), load(turned, at + 3 * lanes)
+    xe, xf, xg, xh = (
+        load(turned, at),
+        load(turned, at + lanes),
+        load(turned, at + 2 * lanes),
+        load(turned, at + 3 * lanes),
+    )
     a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
     for k in range(first[j], first[j + 1]):
         v, at = splat(value[k]), target[k] * wide

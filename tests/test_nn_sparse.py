@@ -6,9 +6,9 @@ import torch
 
 from snnsim.kernels import reference_sparse
 from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
+from snnsim.nn.context import Context
 from snnsim.nn.delays import Linear
 from snnsim.nn.dropout import SequenceDropout
-from snnsim.nn.context import Context
 from snnsim.nn.model import Block
 from snnsim.nn.neurons import LIF
 from snnsim.nn.products import row_product

@@ -211,7 +211,9 @@ def _projections(
     for tap in range(connection.taps):
         delay = steps[:, :, tap] * dt
         value: float | Floats = float(delay[0, 0]) if delay.size == 1 else delay
-        result.append(_projection(source, target, weight[:, :, tap], value, None if exists is None else exists[:, :, tap]))
+        result.append(
+            _projection(source, target, weight[:, :, tap], value, None if exists is None else exists[:, :, tap])
+        )
     return result
 
 

@@ -131,7 +131,6 @@ class Block(nn.Module):
         )
         return y, counts, (connection_state, type(start)(*end, waiting))
 
-
     def _fuses_synapses(self, x: Tensor) -> bool:
         """Return whether few synapses and LIF neurons without learned parameters go through time together."""
         connection, neuron = self.connection, self.neuron

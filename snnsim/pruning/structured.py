@@ -157,8 +157,8 @@ def remove_dead(network: Network, *, stimulated: Collection[str] = ()) -> Networ
             populations.append(item if keep.all() else _smaller(item, keep))
     if not removed:
         return network
-    names = {item.name for item in (*network.inputs, *populations)}
-    everything = live | {item.name: np.ones(item.size, bool) for item in network.inputs}
+    names = {given.name for given in network.inputs} | {kept.name for kept in populations}
+    everything = live | {given.name: np.ones(given.size, bool) for given in network.inputs}
     projections = [
         _cut(item, everything[item.source], everything[item.target])
         for item in network.projections
@@ -190,7 +190,9 @@ def _cut(projection: Projection, source: Mask, target: Mask) -> Projection:
         rows_of = rows if shape[0] > 1 else np.zeros(1, np.int64)
         delay = np.asarray(delay)[rows_of[:, None], columns if shape[1] > 1 else np.zeros(1, np.int64)]
     if not isinstance(weight, Sparse):
-        return Projection(projection.source, projection.target, weight[np.ix_(rows, columns)], delay, projection.receptor)
+        return Projection(
+            projection.source, projection.target, weight[np.ix_(rows, columns)], delay, projection.receptor
+        )
     keep = np.flatnonzero(source[weight.source] & target[weight.target])
     new_source, new_target = np.cumsum(source) - 1, np.cumsum(target) - 1
     counts = np.bincount(new_source[weight.source[keep]], minlength=columns.size)
