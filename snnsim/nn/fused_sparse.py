@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels.lanes import run_ranges
-from snnsim.kernels.norm_lif import norm_lif_backward, norm_lif_forward
+from snnsim.kernels.lif_stretch import lif_stretch_backward, lif_stretch_forward
 from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
 from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.fused import SpikeRule
@@ -75,8 +75,6 @@ class _SparseLIF(torch.autograd.Function):
         (n_steps, batch, n_in), threads = x.shape, torch.get_num_threads()
         dtype = x.numpy().dtype
         shape = (n_steps, batch, order.n_out)
-        affine = np.zeros((3, order.n_out), dtype)
-        affine[1] = 1
         thin = np.empty((0, order.n_out), dtype) if factors is None else factors.numpy()
         current, out = buffers.take(shape, x.dtype), buffers.take(shape, x.dtype)
         v = state.detach().clone(memory_format=torch.contiguous_format)
@@ -88,20 +86,18 @@ class _SparseLIF(torch.autograd.Function):
         for start in range(0, n_steps, steps):
             part = slice(start, start + steps)
             begins.append(v.clone())
-            write_product(x[part].numpy(), values, order, current[part].numpy(), threads)
             if bits is not None:
-                bits.add(x[part], threads)
-            some = np.zeros(batch, np.int64)
+                bits.add(x[part], threads)  # first: it reads one number after the other, and then they are at hand
+            write_product(x[part].numpy(), values, order, current[part].numpy(), threads)
             arguments = (
-                *(current[part].numpy(), mask[part], affine, neuron.numpy(), rule.reset_zero, thin),
-                *(v.numpy(), out[part].numpy(), some),
+                *(current[part].numpy(), mask[part], neuron.numpy(), rule.reset_zero, thin),
+                *(v.numpy(), out[part].numpy(), counts),
             )
-            run_ranges(norm_lif_forward, arguments, batch, threads, 1)
-            counts += some
+            run_ranges(lif_stretch_forward, arguments, batch, threads, 1)
         ctx.words = None if bits is None or bits.words is None else bits.words
         ctx.one = 1.0 if bits is None else bits.one or 1.0
         ctx.shape = tuple(x.shape)
-        ctx.numbers = order, rule, affine, thin, steps, begins
+        ctx.numbers = order, rule, thin, steps, begins
         fired = torch.from_numpy(counts)
         ctx.mark_non_differentiable(fired)
         ctx.set_materialize_grads(False)
@@ -112,15 +108,14 @@ class _SparseLIF(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None, _: Any) -> Any:
         kept, weight, current, neuron = ctx.saved_tensors
-        order, rule, affine, thin, steps, begins = ctx.numbers
+        order, rule, thin, steps, begins = ctx.numbers
         n_steps, batch, n_in = ctx.shape
-        threads, dtype = torch.get_num_threads(), affine.dtype
+        threads, dtype = torch.get_num_threads(), current.numpy().dtype
         up = torch.zeros_like(current) if grad_out is None else grad_out.contiguous()
         d = current.new_zeros(batch, order.n_out) if grad_v is None else grad_v.clone()
         d = d.contiguous()
         surrogate = rule.surrogate
         numbers = (surrogate.code, surrogate_numbers(surrogate.code, surrogate.parameters, dtype))
-        sums = np.empty((2, batch, order.n_out))
         grad = buffers.take((min(steps, n_steps), batch, order.n_out), current.dtype)
         again = None if ctx.words is None else buffers.take((min(steps, n_steps), batch, n_in), current.dtype)
         dx = buffers.take(ctx.shape, current.dtype) if ctx.needs_input_grad[0] else None
@@ -130,10 +125,10 @@ class _SparseLIF(torch.autograd.Function):
             part = slice(place * steps, min(n_steps, (place + 1) * steps))
             g = grad[: part.stop - part.start].numpy()
             arguments = (
-                *(current[part].numpy(), affine, neuron.numpy(), rule.reset_zero, rule.detach_reset, *numbers, thin),
-                *(begins[place].numpy(), up[part].numpy(), d.numpy(), g, sums),
+                *(current[part].numpy(), neuron.numpy(), rule.reset_zero, rule.detach_reset, *numbers, thin),
+                *(begins[place].numpy(), up[part].numpy(), d.numpy(), g),
             )
-            run_ranges(norm_lif_backward, arguments, batch, threads, 1)
+            run_ranges(lif_stretch_backward, arguments, batch, threads, 1)
             if again is None:
                 x = kept[part].numpy()
             else:

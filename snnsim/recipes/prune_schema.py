@@ -27,8 +27,8 @@ class PruneSpec(Spec):
 
     Attributes:
         method: ``magnitude`` (smallest weights go), ``random``, ``snip`` and ``synflow`` (before training),
-            ``activity`` (neurons with the lowest rates go), ``neurons`` (those with the smallest weights), ``rigl`` and ``deep-r``
-            (a fixed number of synapses that move during training).
+            ``activity`` (neurons with the lowest rates go), ``neurons`` (those with the smallest weights), ``rigl``
+            and ``deep-r`` (a fixed number of synapses that move during training).
         keep: Share of the synapses (or neurons) of ``layers`` that stay.
         layers: ``layer1``, ``layer1 recurrence``, ..., ``readout``; empty: all hidden ones, the readout stays whole.
         unit: In layers with taps, whether a ``tap`` is kept by itself or a ``synapse`` with all its taps.
