@@ -55,8 +55,8 @@ def lif_stretch_forward(
 ) -> None:
     """Fire, reset and thin.
 
-    ``h[t] = beta v[t-1] + current[t]``; a spike where ``h[t] >= threshold``; ``v[t]`` is h[t] after the reset; ``out[t]``
-    is the spike times the sample's factor.
+    ``h[t] = beta v[t-1] + current[t]``; a spike where ``h[t] >= threshold``; ``v[t]`` is h[t] after the reset;
+    ``out[t]`` is the spike times the sample's factor.
 
     Args:
         current: Shape (time, batch, unit).

@@ -177,9 +177,11 @@ def test_few_synapses_choose_the_sparse_product() -> None:
     layers["layer2"].set_mask(torch.arange(16 * 24).view(16, 24) % 10 == 0)
     chosen = choose_formulations(model, 1.0)
     assert chosen == {"layer1": "dense", "layer2": "sparse", "readout": "dense"}
-    assert choose_formulations(model, 1.0, [0.001, 0.5])["layer2"] == "events"  # its input is emptier still
-    layers["layer2"].set_mask(torch.rand(16, 24) < SPARSE_DENSITY + 0.4)
+    layers["layer2"].set_mask(torch.arange(16 * 24).view(16, 24) % 20 < 20 * SPARSE_DENSITY + 1)
     assert choose_formulations(model, 1.0)["layer2"] == "dense"
+    layers["layer1"].set_mask(torch.arange(24 * 20).view(24, 20) % 10 == 0)
+    assert choose_formulations(model, 1.0)["layer1"] == "sparse"
+    assert choose_formulations(model, 0.001)["layer1"] == "events"  # its input is emptier still
 
 
 def test_an_exported_network_has_the_masked_synapses_only(tmp_path: Path) -> None:

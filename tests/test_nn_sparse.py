@@ -13,6 +13,7 @@ from snnsim.nn.model import Block
 from snnsim.nn.neurons import LIF
 from snnsim.nn.products import row_product
 from snnsim.nn.sparse import SynapseOrder, sparse_row_product
+from snnsim.nn.surrogates import SuperSpike
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 SIZES = [(1, 1, 1), (40, 7, 5), (300, 70, 90), (129, 64, 16), (0, 4, 3), (1000, 33, 130)]
@@ -95,21 +96,33 @@ def test_bits_come_back_as_spikes(dtype: type) -> None:
         assert np.array_equal(back, x)
 
 
-def layers(dtype: torch.dtype, dropout: float = 0.0, tau: float = 0.02) -> tuple[Block, torch.Tensor]:
+def layers(dtype: torch.dtype, dropout: float = 0.0, **law: object) -> tuple[Block, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     mask = torch.rand(48, 40, generator=generator) < 0.15
     connection = Linear(40, 48, generator=generator)
     connection.set_mask(mask)
     connection.weight.data *= 3
     thin = SequenceDropout(dropout) if dropout else None
-    block = Block(connection, LIF(48, dt=0.001, tau_mem=tau), dropout=thin).to(dtype).train()
+    block = Block(connection, LIF(48, dt=0.001, tau_mem=0.02, **law), dropout=thin).to(dtype).train()
     return block, mask
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "law",
+    [
+        {},
+        {"reset": "subtract"},
+        {"detach_reset": False},
+        {"reset": "subtract", "detach_reset": False, "surrogate": SuperSpike(10.0)},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_synapses_and_neurons_together_equal_one_after_the_other(dtype: torch.dtype, dropout: float) -> None:
-    block, _ = layers(dtype, dropout)
+def test_synapses_and_neurons_together_equal_one_after_the_other(
+    dtype: torch.dtype, dropout: float, law: dict[str, object]
+) -> None:
+    block, _ = layers(dtype, dropout, **law)
     generator = torch.Generator().manual_seed(4)
     long = torch.rand(70, 37, generator=generator) < 0.8
     context = Context(long, torch.arange(37), 5, 1)
