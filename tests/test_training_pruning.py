@@ -278,3 +278,19 @@ def test_what_is_refused(toy: Dataset) -> None:
         load_recipe("shd-lif", [*LIF, "prune.method=magnitude", "prune.keep=0.0"])
     with pytest.raises(InputError, match="layers whose synapses have weights of their own"):
         load_recipe("nmnist-vgg", ["prune.method=magnitude", "prune.keep=0.5"])
+
+
+@pytest.mark.parametrize("method", ["deep-r", "snip"])
+def test_a_range_test_runs_with_the_masks_and_leaves_none(toy: Dataset, method: str) -> None:
+    from snnsim.training.lr_range import lr_range_test
+
+    loaded = load_recipe("shd-lif", [*LIF, f"prune.method={method}", "prune.keep=0.1"])
+    trainer = Trainer(loaded, prepare(loaded, toy, 0), 0)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    formulations = dict(trainer.formulations)
+    result = lr_range_test(trainer, steps=6)
+    assert len(result.table) > 0
+    after = trainer.model.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    assert trainer.formulations == formulations

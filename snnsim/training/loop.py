@@ -119,7 +119,7 @@ def _train(
         trainer.check_rule()
         folder.create(recipe, _manifest(trainer, best_test), dict(trainer.model.state_dict()))
     world.wait()
-    if trainer.pruner is not None and trainer.pruner.needs_initial:
+    if resumed and trainer.pruner is not None and trainer.pruner.needs_initial:
         trainer.pruner.initial = load_tensors(folder.path / "initial.safetensors")
     if not world.leads:
         tell = _silent

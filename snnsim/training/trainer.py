@@ -174,6 +174,8 @@ class Trainer:
 
     def prune(self) -> bool:
         """Do the round of pruning that is due at the beginning of this epoch; return whether there was one."""
+        if self.pruner is not None and self.pruner.needs_initial and self.step == 0:
+            self.pruner.initial = {name: value.clone() for name, value in self.model.state_dict().items()}
         if self.pruner is None or self.batch or not self.pruner.begin_epoch(self):
             return False
         self.best = self.best_test = None  # an epoch from before the last round is not the result
