@@ -298,12 +298,10 @@ def total_of(typing: Any, vector: Any) -> Any:
         lanes = value.type.count
         while lanes > 1:
             lanes //= 2
+            places = [[*range(first, first + lanes)] for first in (0, lanes)]
+            halves = (ir.Constant(ir.VectorType(ir.IntType(32), lanes), half) for half in places)
             empty = ir.Constant(value.type, ir.Undefined)
-            low, high = (
-                ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(first, first + lanes)))
-                for first in (0, lanes)
-            )
-            value = builder.fadd(builder.shuffle_vector(value, empty, low), builder.shuffle_vector(value, empty, high))
+            value = builder.fadd(*(builder.shuffle_vector(value, empty, half) for half in halves))
         return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     return vector.dtype(vector), generate
