@@ -29,6 +29,7 @@ __all__ = [
     "aligned_empty",
     "count_bits",
     "exponential",
+    "fetch",
     "fma",
     "fms",
     "lanes_of",
@@ -38,10 +39,12 @@ __all__ = [
     "splat",
     "store",
     "tile_product",
+    "total_of",
     "turn",
     "vector_lanes",
     "where_greater",
     "where_not_less",
+    "where_set",
 ]
 
 
@@ -159,6 +162,22 @@ def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def fetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of an offset of a flat array, which may lie outside, so that it is there soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte, word, word, word]), "llvm.prefetch.p0i8"
+        )
+        place = builder.bitcast(_pointer(context, builder, signature.args[0], *arguments), byte)
+        builder.call(function, [place, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def splat(typing: Any, scalar: Any) -> Any:
     """Return a vector of equal numbers."""
 
@@ -226,6 +245,19 @@ def where_not_less(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
 
 
 @intrinsic
+def where_set(typing: Any, bits: Any, yes: Any, no: Any) -> Any:
+    """Return ``yes`` in the lanes whose bit is set and ``no`` elsewhere; lane k has bit k of a whole number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, chosen, other = arguments
+        lanes = chosen.type.count
+        each = builder.bitcast(builder.trunc(word, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
+        return builder.select(each, chosen, other)
+
+    return yes(types.uint64, yes, no), generate
+
+
+@intrinsic
 def turn(typing: Any, source: Any, start: Any, stride: Any, out: Any, out_start: Any, out_stride: Any) -> Any:
     """Transpose a square of as many rows as a vector has lanes: ``out``'s row k holds element k of every source row.
 
@@ -255,6 +287,24 @@ def turn(typing: Any, source: Any, start: Any, stride: Any, out: Any, out_start:
         return context.get_dummy_value()
 
     return types.void(source, types.intp, types.intp, out, types.intp, types.intp), generate
+
+
+@intrinsic
+def total_of(typing: Any, vector: Any) -> Any:
+    """Return the sum of the lanes: halves are added until one number is left, the same order everywhere."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (value,) = arguments
+        lanes = value.type.count
+        while lanes > 1:
+            lanes //= 2
+            places = [[*range(first, first + lanes)] for first in (0, lanes)]
+            halves = (ir.Constant(ir.VectorType(ir.IntType(32), lanes), half) for half in places)
+            empty = ir.Constant(value.type, ir.Undefined)
+            value = builder.fadd(*(builder.shuffle_vector(value, empty, half) for half in halves))
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype(vector), generate
 
 
 @intrinsic

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from snnsim.kernels.lanes import run_ranges
-from snnsim.kernels.simd import lanes_of, load, nonzero_bits, splat
+from snnsim.kernels.simd import lanes_of, load, nonzero_bits, splat, store, where_set
 
 __all__ = ["pack_spikes", "unpack_spikes"]
 
@@ -56,13 +56,14 @@ def _pack(x, one, words, others, start, stop):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _unpack(words, one, x, start, stop):  # type: ignore[no-untyped-def]
-    size = x.shape[0]
+    size, lanes = x.shape[0], lanes_of(x)
+    yes, no = splat(one), splat(one - one)
     for w in range(start, stop):
         word = words[w]
         first = w * 64
         if first + 64 <= size:
-            for k in range(64):
-                x[first + k] = one if (word >> np.uint64(k)) & np.uint64(1) else one - one
+            for k in range(0, 64, lanes):
+                store(x, first + k, where_set(word >> np.uint64(k), yes, no))
         else:
             for k in range(size - first):
                 x[first + k] = one if (word >> np.uint64(k)) & np.uint64(1) else one - one

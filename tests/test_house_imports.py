@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipes": set(),
     "nn": {"kernels", "neurons", "network", "recipes"},
     "learning": {"nn", "kernels", "network", "neurons", "events"},
-    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events"},
+    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"},
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {
         *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),

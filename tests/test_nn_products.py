@@ -109,7 +109,7 @@ def test_formulations_of_a_checkpoint_must_fit_the_model() -> None:
     assert chosen == {"layer1": "dense", "layer1 recurrence": "events", "readout": "events"}
     with pytest.raises(InputError, match="expected those of layer1, layer1 recurrence, readout"):
         set_formulations(model, {"layer1": "dense"})
-    with pytest.raises(InputError, match="expected one of dense, events, got 'frequency'"):
+    with pytest.raises(InputError, match="expected one of dense, events, sparse, got 'frequency'"):
         set_formulations(model, {**chosen, "layer1": "frequency"})
 
 

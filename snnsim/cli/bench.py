@@ -16,6 +16,7 @@ import typer
 from snnsim.cli.bench_complexity import complexity
 from snnsim.cli.bench_options import Json, Names, Pythons, Rounds, Threads, interpreters
 from snnsim.cli.bench_sim import scaling, simulation
+from snnsim.cli.bench_sparse import sparse
 from snnsim.cli.output import emit, note
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ app = typer.Typer(no_args_is_help=True)
 app.command("sim", epilog="Example: snnsim bench sim cuba --threads 1")(simulation)
 app.command("scaling", epilog="Example: snnsim bench scaling neurons")(scaling)
 app.command("complexity", epilog="Example: snnsim bench complexity")(complexity)
+
+
+app.command("sparse", epilog="Example: snnsim bench sparse --steps 100")(sparse)
 
 
 @app.command("data", epilog="Example: snnsim bench data")
@@ -126,20 +130,24 @@ def epoch(
 
 @app.command("products", epilog="Example: snnsim bench products")
 def products(threads: Threads = None, json: Json = False) -> None:
-    """Measure up to which density listing an input's events beats a dense product; training chooses by it."""
+    """Measure up to which density events of an input, or synapses of a mask, beat a dense product."""
     from snnsim.bench.products import format_break_evens, measure_break_evens
+    from snnsim.bench.sparse import format_sparse_evens, measure_sparse_evens
     from snnsim.machine import usable_cores
-    from snnsim.nn.formulation import EVENT_DENSITY
+    from snnsim.nn.formulation import EVENT_DENSITY, SPARSE_DENSITY
 
     begin = time.perf_counter()
     note("products and weight gradients at several densities ...")
     rows = measure_break_evens(threads or usable_cores())
+    masks = measure_sparse_evens(threads or usable_cores())
     result = {
         "seconds": time.perf_counter() - begin,
         "event_density": EVENT_DENSITY,
         "break_evens": [row.to_json() for row in rows],
+        "sparse_density": SPARSE_DENSITY,
+        "sparse_break_evens": [row.to_json() for row in masks],
     }
-    emit(result, json, format_break_evens(rows))
+    emit(result, json, f"{format_break_evens(rows)}\n{format_sparse_evens(masks)}")
 
 
 def _tasks(names: list[str] | None, what: str) -> list[Task]:

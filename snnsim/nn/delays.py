@@ -24,15 +24,18 @@ from snnsim.kernels.delays import delayed_sum, pack_taps
 from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
 from snnsim.nn.frequency import frequency_delay
+from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.products import event_row_product, row_product
 from snnsim.nn.reductions import add_bias
+from snnsim.nn.sparse import sparse_row_product
 
 __all__ = ["DelayedLinear", "Formulation", "Linear", "delay_kernel"]
 
 Version = Literal["v0", "v1", "max", "gauss"]
 Per = Literal["synapse", "axon", "dendrite"]
-Formulation = Literal["dense", "events"]
-"""How a product with the input is computed: all of it, or only its entries that are not zero."""
+Formulation = Literal["dense", "events", "sparse"]
+"""How a product with the input is computed: all of it, only the input's entries that are not zero, or only the synapses
+that a mask has left."""
 
 
 class _DelayKernel(torch.autograd.Function):
@@ -87,8 +90,10 @@ def delay_kernel(weight: Tensor, position: Tensor, sigma: Tensor, version: Versi
     return kernel
 
 
-class Linear(nn.Module):
+class Linear(MaskedWeights):
     """Connection without delay: ``y[t] = x[t] W^T + b``; one matrix product over all time steps.
+
+    ``set_mask`` says which synapses exist (:mod:`snnsim.nn.masks`).
 
     Args:
         n_in: Number of sources.
@@ -103,6 +108,20 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(_kaiming_uniform((n_out, n_in), n_in, generator))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.formulation: Formulation = "dense"
+        self._add_mask()
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Keep missing synapses at 0; to be called after every optimiser step."""
+        self.enforce_mask_()
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse input of another shape or precision."""
+        _check_input(self, x, self.n_in)
+
+    def computes_sparse(self, x: Tensor) -> bool:
+        """Return whether training goes along the synapses of the mask."""
+        return self.formulation == "sparse" and x.device.type == "cpu" and not self._revealed
 
     def forward(self, x: Tensor, state: None = None, context: Context | None = None) -> tuple[Tensor, None]:
         """Map (time, batch, n_in) to (time, batch, n_out); there is no state."""
@@ -110,14 +129,19 @@ class Linear(nn.Module):
         if not torch.is_grad_enabled() and not self.training:
             y = self._exact(x)
         else:
-            sparse = self.formulation == "events" and x.device.type == "cpu"
-            y = (event_row_product if sparse else row_product)(x.flatten(0, 1), self.weight)
+            rows, weight = x.flatten(0, 1), self.weight
+            if self.computes_sparse(x):
+                y = sparse_row_product(rows, weight, self.order)
+            elif self.formulation == "events" and x.device.type == "cpu":
+                y = event_row_product(rows, self.existing_weight())
+            else:
+                y = row_product(rows, self.existing_weight())
             y = y.view(x.shape[0], x.shape[1], self.n_out)
         return (y if self.bias is None else add_bias(y, self.bias)), None
 
     def _exact(self, x: Tensor) -> Tensor:
         """Sum in the canonical order of sources, so that bits do not depend on the batch."""
-        weight = self.weight.detach().to(x.dtype).unsqueeze(2)
+        weight = self.existing_weight().detach().to(x.dtype).unsqueeze(2)
         return _delayed_sum(x, weight, torch.zeros(weight.shape, dtype=torch.int64))
 
     def delay_steps(self) -> Tensor:
@@ -129,7 +153,7 @@ class Linear(nn.Module):
         return f"{self.n_in} -> {self.n_out}, bias={self.bias is not None}"
 
 
-class DelayedLinear(nn.Module):
+class DelayedLinear(MaskedWeights):
     """Connection whose synapses have learnable delays of 0 .. max_delay_steps steps (DCLS).
 
     Args:
@@ -175,6 +199,7 @@ class DelayedLinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self._add_mask()
         self.n_in, self.n_out = _checked_sizes(n_in, n_out)
         if max_delay_steps < 1:
             raise InputError(f"max_delay_steps: expected at least 1, got {max_delay_steps}; use Linear without delays")
@@ -215,8 +240,9 @@ class DelayedLinear(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Bring positions back into range; to be called after every optimiser step."""
+        """Bring positions back into range, missing synapses back to 0; to be called after every optimiser step."""
         self.position.clamp_(*self.position_limits)
+        self.enforce_mask_()
 
     @torch.no_grad()
     def fix_delays(self) -> None:
@@ -236,13 +262,14 @@ class DelayedLinear(nn.Module):
         """Return the training kernel, shape (n_delays, n_out, n_in), with its graph."""
         if self.delays_fixed or not self.learn_delay:
             return self._delta_kernel()
-        return delay_kernel(self.weight, self.position, self.sigma, self.version, self.n_delays)
+        return delay_kernel(self.existing_weight(), self.position, self.sigma, self.version, self.n_delays)
 
     def _delta_kernel(self) -> Tensor:
-        kernel = self.weight.new_zeros(self.n_delays, self.n_out, self.n_in)
+        weight = self.existing_weight()
+        kernel = weight.new_zeros(self.n_delays, self.n_out, self.n_in)
         index = self.delay_steps().permute(2, 0, 1)
         for tap in range(self.taps):
-            kernel = kernel.scatter_add(0, index[tap : tap + 1], self.weight[:, :, tap].unsqueeze(0))
+            kernel = kernel.scatter_add(0, index[tap : tap + 1], weight[:, :, tap].unsqueeze(0))
         return kernel
 
     def forward(self, x: Tensor, state: Tensor | None = None, context: Context | None = None) -> tuple[Tensor, Tensor]:
@@ -264,7 +291,7 @@ class DelayedLinear(nn.Module):
         elif torch.is_grad_enabled() and (self.weight.requires_grad or padded.requires_grad):
             y = _delta_convolution(padded, self._delta_kernel())
         else:
-            y = _delayed_sum(padded, self.weight.detach().to(x.dtype), self.delay_steps())
+            y = _delayed_sum(padded, self.existing_weight().detach().to(x.dtype), self.delay_steps())
         y = y[padded.shape[0] - x.shape[0] :]
         if padded.shape[0] < history:
             silence = padded.new_zeros(history - padded.shape[0], *padded.shape[1:])

@@ -12,17 +12,25 @@ from typing import Any, Literal, cast, get_args
 
 from snnsim.errors import InputError
 from snnsim.nn.delays import DelayedLinear, Formulation, Linear
+from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.recurrent import Recurrent
 from snnsim.nn.trained import TrainedModel
 
-__all__ = ["EVENT_DENSITY", "Wish", "choose_formulations", "set_formulations"]
+__all__ = ["EVENT_DENSITY", "SPARSE_DENSITY", "Wish", "choose_formulations", "maskable_layers", "set_formulations"]
 
 EVENT_DENSITY = 0.2
 """Share of entries that are not zero below which listing them beats a dense product.
 
 Measured by ``snnsim bench products``: product and weight gradient together take equally long at about 21 % for 1024
 sources and targets and at 26 to 30 % for fewer.
+"""
+
+SPARSE_DENSITY = 0.35
+"""Share of synapses that a mask has left below which products along them beat dense ones.
+
+Measured by ``snnsim bench products``: product and both gradients together take equally long at 40 to 55 %; a first
+layer, whose dense product is spared the gradient of its input, gains a little later.
 """
 
 Wish = Literal["auto", "dense", "events"]
@@ -37,6 +45,10 @@ def choose_formulations(
     Layers without delays, and the weight gradient of recurrent layers with one common delay, touch the events of
     their input only where these are few, else they use dense products. Layers with delays train in the frequency
     domain. Convolutions have one way only: a convolutional network has no choice.
+
+    A layer without delays whose mask has left fewer than :data:`SPARSE_DENSITY` of its synapses computes along these
+    (``sparse``), unless its input is so empty that events take less: they spare two of the three dense products, all
+    of them in the first layer.
 
     Args:
         model: Model.
@@ -57,10 +69,14 @@ def choose_formulations(
     if not isinstance(model, SpikingModel):
         return {}
 
-    def choice(share: float) -> Formulation:
-        if wish == "auto":
-            return "events" if share < EVENT_DENSITY else "dense"
-        return wish
+    def choice(share: float, module: Linear | Recurrent, first: bool) -> Formulation:
+        if wish != "auto":
+            return wish
+        sparse = module.density / SPARSE_DENSITY if isinstance(module, Linear) else 1.0
+        events = min(1.0, share / EVENT_DENSITY)
+        if sparse < (events if first else (1 + 2 * events) / 3):
+            return "sparse"
+        return "events" if share < EVENT_DENSITY else "dense"
 
     fired = list(rates) or [1.0] * len(model.hidden_sizes())
     shares = [density]
@@ -70,7 +86,7 @@ def choose_formulations(
     chosen: dict[str, str] = {}
     for name, module, index in _connections(model):
         share = fired[index] if isinstance(module, Recurrent) else shares[index]
-        chosen[name] = "frequency" if isinstance(module, DelayedLinear) else choice(share)
+        chosen[name] = "frequency" if isinstance(module, DelayedLinear) else choice(share, module, index == 0)
     set_formulations(model, chosen)
     return chosen
 
@@ -85,7 +101,9 @@ def set_formulations(model: TrainedModel, chosen: Mapping[str, str]) -> None:
     if set(known) != set(chosen):
         raise InputError(f"formulations: expected those of {', '.join(known)}, got {', '.join(chosen)}")
     for name, module in known.items():
-        way, possible = chosen[name], ("frequency",) if isinstance(module, DelayedLinear) else get_args(Formulation)
+        way, possible = chosen[name], get_args(Formulation)
+        if not isinstance(module, Linear):
+            possible = ("frequency",) if isinstance(module, DelayedLinear) else ("dense", "events")
         if way not in possible:
             raise InputError(f"formulations: {name}: expected one of {', '.join(possible)}, got {way!r}")
         if not isinstance(module, DelayedLinear):
@@ -94,6 +112,22 @@ def set_formulations(model: TrainedModel, chosen: Mapping[str, str]) -> None:
 
 def _dropped(block: Any) -> float:
     return 0.0 if block.dropout is None else float(block.dropout.p)
+
+
+def maskable_layers(model: TrainedModel) -> dict[str, MaskedWeights]:
+    """Return the connections that can have a mask: ``layer1``, ``layer1 recurrence``, ..., ``readout``.
+
+    A convolutional network has none: its weights are shared between places.
+    """
+    if not isinstance(model, SpikingModel):
+        return {}
+    found: dict[str, MaskedWeights] = {}
+    for index, layer in enumerate(model.layers()):
+        name = "readout" if layer is model.readout else f"layer{index + 1}"
+        found[name] = layer.connection
+        if isinstance(layer.neuron, Recurrent):
+            found[f"{name} recurrence"] = layer.neuron
+    return found
 
 
 def _connections(model: SpikingModel) -> list[tuple[str, Linear | DelayedLinear | Recurrent, int]]:

@@ -18,12 +18,13 @@ import numpy.typing as npt
 import torch
 
 from snnsim.errors import InputError
-from snnsim.network import Input, Network, Population, Projection, Readout
+from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
 from snnsim.neurons import Neuron
 from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.freeze_maps import freeze_maps
+from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.neurons_conductance import ReceptorLinear
 from snnsim.nn.recurrent import Recurrent
@@ -53,6 +54,17 @@ class _Count:
     folded: int = 0
     dropout: int = 0
     widened: bool = False
+    synapses: int = 0
+    missing: int = 0
+
+    def existing(self, module: MaskedWeights) -> npt.NDArray[np.bool_] | None:
+        """Return which synapses of a layer exist, or None if all do; count them."""
+        if module.mask is None:
+            return None
+        mask: npt.NDArray[np.bool_] = module.mask.cpu().numpy()
+        self.synapses += mask.size
+        self.missing += int(np.count_nonzero(~mask))
+        return mask
 
     def round(self, position: Floats) -> Floats:
         """Return the positions of a layer as they are frozen; count them and how far they are from whole steps."""
@@ -76,7 +88,8 @@ def freeze(model: TrainedModel, *, round_delays: bool = True) -> Network:
 
     Returns:
         Input ``input``; populations ``hidden1``, ``hidden2``, ... and ``readout``; a layer with k taps has k
-        projections; delays that are one per source or target stay compact. ``notes["frozen"]`` says in
+        projections; delays that are one per source or target stay compact; a layer with a mask becomes a sparse
+        projection of the synapses that exist. ``notes["frozen"]`` says in
         sentences what was done, ``notes["tail_steps"]`` how many empty steps follow every sample.
 
     Raises:
@@ -108,6 +121,8 @@ def freeze(model: TrainedModel, *, round_delays: bool = True) -> Network:
         if isinstance(neuron, Recurrent):
             projections.append(_recurrent(name, neuron, model.dt, count))
         layers.append(_layer(name, connection))
+        if isinstance(neuron, Recurrent) and neuron.mask is not None:
+            layers[-1]["masked_recurrence"] = True
         sources = [*sources, name] if block.residual else [name]
     readout = model.readout
     connection = readout.connection
@@ -198,8 +213,9 @@ def _projections(
     if isinstance(connection, ReceptorLinear):
         exc, inh = np.abs(_array(connection.exc_weight)), np.abs(_array(connection.inh_weight))
         return [Projection(source, target, exc, 0.0, "exc"), Projection(source, target, inh, 0.0, "inh")]
+    exists = count.existing(connection)
     if isinstance(connection, Linear):
-        return [Projection(source, target, _array(connection.weight) * scale[:, None])]
+        return [_projection(source, target, _array(connection.weight) * scale[:, None], 0.0, exists)]
     if not isinstance(connection, DelayedLinear):
         raise InputError(f"freeze: {target}: {type(connection).__name__} cannot be frozen; use Linear or DelayedLinear")
     low, high = connection.position_limits
@@ -209,8 +225,23 @@ def _projections(
     for tap in range(connection.taps):
         delay = steps[:, :, tap] * dt
         value: float | Floats = float(delay[0, 0]) if delay.size == 1 else delay
-        result.append(Projection(source, target, weight[:, :, tap], value))
+        result.append(
+            _projection(source, target, weight[:, :, tap], value, None if exists is None else exists[:, :, tap])
+        )
     return result
+
+
+def _projection(
+    source: str, target: str, weight: Floats, delay: float | Floats, exists: npt.NDArray[np.bool_] | None
+) -> Projection:
+    """Return a dense projection, or with a mask a sparse one of the synapses that exist, by source."""
+    if exists is None:
+        return Projection(source, target, weight, delay)
+    sources, targets = np.nonzero(exists.T)
+    sparse = Sparse.from_triples(sources, targets, weight[targets, sources], (weight.shape[0], weight.shape[1]))
+    if np.shape(delay) == weight.shape:
+        delay = np.asarray(delay)[targets, sources]
+    return Projection(source, target, sparse, delay)
 
 
 def _recurrent(name: str, module: Recurrent, dt: float, count: _Count) -> Projection:
@@ -221,7 +252,7 @@ def _recurrent(name: str, module: Recurrent, dt: float, count: _Count) -> Projec
     else:
         steps = np.asarray(module.delay_steps.detach().cpu().numpy(), dtype=np.float64)
     delay: float | Floats = float(steps) * dt if steps.ndim == 0 else np.asarray(steps * dt)
-    return Projection(name, name, weight, delay)
+    return _projection(name, name, weight, delay, count.existing(module))
 
 
 def _layer(name: str, connection: Linear | DelayedLinear | ReceptorLinear) -> dict[str, Any]:
@@ -237,6 +268,8 @@ def _layer(name: str, connection: Linear | DelayedLinear | ReceptorLinear) -> di
             "sigma": float(connection.sigma),
             "learn_delay": connection.learn_delay,
         }
+    if connection.mask is not None:
+        layer["masked"] = True
     return layer
 
 
@@ -254,6 +287,8 @@ def _sentences(count: _Count, model: TrainedModel) -> list[str]:
             f"{count.moved} of {count.taps} delays were rounded to whole steps of {model.dt} s, "
             f"by up to {count.largest:.3g} steps."
         )
+    if count.missing:
+        sentences.append(f"{count.missing} of {count.synapses} synapses were masked and left out.")
     if count.folded:
         sentences.append(f"Batch norm of {count.folded} layers was folded into weights and a drive per step.")
     if count.dropout:

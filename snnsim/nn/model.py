@@ -19,6 +19,7 @@ from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.fused_norm import norm_neurons
+from snnsim.nn.fused_sparse import sparse_lif
 from snnsim.nn.levy_baxter import LevyBaxter
 from snnsim.nn.meta import MetaNeuron, StochasticModule
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
@@ -27,6 +28,7 @@ from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.norm import BatchNormTime
 from snnsim.nn.readouts import REDUCTIONS, Reduce, reduce_trace
 from snnsim.nn.recurrent import Recurrent
+from snnsim.nn.spiking import stack_rows
 from snnsim.nn.trained import Output, State, TrainedModel
 
 if TYPE_CHECKING:
@@ -125,9 +127,11 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor, State]:
         """Return the block's output, the spikes in valid steps of every sample (before dropout), and the state."""
         connection_state, old = (None, None) if state is None else state
+        neuron: Any = self.neuron
+        if self._fuses_synapses(x):
+            return self._run_synapses(x, old, context)
         current, connection_state = self.connection(x, connection_state, context)
         current = current.contiguous()
-        neuron: Any = self.neuron
         neuron._check_input(current)
         start = neuron.initial_state(current.shape[1], current.dtype) if old is None else old
         *begin, waiting = start
@@ -146,6 +150,37 @@ class Block(nn.Module):
             None if context is None else context.mask,
         )
         return y, counts, (connection_state, type(start)(*end, waiting))
+
+    def _fuses_synapses(self, x: Tensor) -> bool:
+        """Return whether few synapses and LIF neurons without learned parameters go through time together."""
+        connection, neuron = self.connection, self.neuron
+        return (
+            isinstance(connection, Linear)
+            and connection.computes_sparse(x)
+            and connection.bias is None
+            and self.norm is None
+            and type(neuron) in (LIF, IF)
+            and not any(parameter.requires_grad for parameter in neuron.parameters())
+            and not has_hooks(connection)
+        )
+
+    def _run_synapses(self, x: Tensor, old: Any, context: Context | None) -> tuple[Tensor, Tensor, State]:
+        connection, neuron = cast(Linear, self.connection), cast(Any, self.neuron)
+        connection.check_input(x)
+        start = neuron.initial_state(x.shape[1], x.dtype) if old is None else old
+        prepared = neuron.prepare(x.dtype)
+        like = x.new_empty(1, x.shape[1], connection.n_out)
+        y, v, counts = sparse_lif(
+            x,
+            connection.weight,
+            connection.order,
+            start.v,
+            stack_rows(neuron.dynamics, prepared.vectors)[:4],
+            None if self.dropout is None else self.dropout.factors(context, like),
+            prepared.rule,
+            None if context is None else context.mask,
+        )
+        return y, counts, (None, type(start)(v, start.refractory))
 
 
 class ReadoutBlock(nn.Module):

@@ -20,7 +20,7 @@ from snnsim.kernels.matrix import matrix_product
 from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
 from snnsim.nn.memory import buffers
 
-__all__ = ["event_row_product", "event_weight_gradient", "product", "row_product"]
+__all__ = ["event_row_product", "event_weight_gradient", "product", "row_product", "spike_bits"]
 
 SMALL = 1 << 21
 """Multiplications below which a product stays on one thread: waking another costs as much."""
@@ -67,7 +67,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def _spike_bits(x: Tensor) -> tuple[Tensor | None, float]:
+def spike_bits(x: Tensor) -> tuple[Tensor | None, float]:
     """Return spikes as bits with the value of a spike; None if ``x`` holds other numbers or lies elsewhere."""
     if x.device.type != "cpu" or not x.is_contiguous() or not x.numel():
         return None, 0.0
@@ -82,7 +82,7 @@ class _RowProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.shape = tuple(x.shape)
-        bits, ctx.one = _spike_bits(x.detach()) if all(ctx.needs_input_grad) else (None, 0.0)
+        bits, ctx.one = spike_bits(x.detach()) if all(ctx.needs_input_grad) else (None, 0.0)
         ctx.packed = bits is not None
         kept = (x if ctx.needs_input_grad[1] else None) if bits is None else bits
         ctx.save_for_backward(kept, weight)

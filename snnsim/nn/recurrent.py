@@ -22,6 +22,7 @@ from snnsim.kernels import dynamics
 from snnsim.nn.context import Context
 from snnsim.nn.delays import Formulation, Version, delay_kernel
 from snnsim.nn.fused_recurrent import recurrent_spikes
+from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.products import row_product
@@ -41,7 +42,7 @@ class RecurrentState(NamedTuple):
     history: Tensor
 
 
-class Recurrent(nn.Module):
+class Recurrent(MaskedWeights):
     """Spiking neurons with recurrent connections among them.
 
     Args:
@@ -59,6 +60,7 @@ class Recurrent(nn.Module):
         recurrent_weight: Parameter, shape (unit, unit).
         position: Parameter of learned delays, shape (unit, unit, 1): delay = 1 + n_delays // 2 - position.
         sigma: Buffer of learned delays, shape ().
+        mask: Buffer, bool, shape (unit, unit): which recurrent synapses exist, see ``set_mask``; None: all.
         formulation: How the gradient of common-delay weights is computed in training: "dense", or "events" where spikes
             are few (see :mod:`snnsim.nn.formulation`).
 
@@ -68,6 +70,7 @@ class Recurrent(nn.Module):
 
     sigma: Tensor
     fixed_delay: Tensor
+    mask_of = "recurrent_weight"
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Recurrent(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self._add_mask()
         if not isinstance(neuron, (LIF, CubaLIF, AdaptiveLIF, MetaDynamicNeuron)):
             raise InputError(f"Recurrent: expected spiking neurons such as LIF, got {type(neuron).__name__}")
         self.neuron: Any = neuron
@@ -141,7 +145,8 @@ class Recurrent(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Bring learned positions back into range; to be called after every optimiser step."""
+        """Bring learned positions back into range, missing synapses back to 0; call it after every optimiser step."""
+        self.enforce_mask_()
         if self.learn_delay:
             self.position.clamp_(*self.position_limits)
 
@@ -161,15 +166,15 @@ class Recurrent(nn.Module):
     def _slots(self) -> tuple[list[int], Tensor]:
         """Return the delays in use, ascending, and their weights, shape (delays, source, target)."""
         if self.learn_delay and self.training and not self.delays_fixed:
-            weight = self.recurrent_weight.unsqueeze(2)
+            weight = self.existing_weight().unsqueeze(2)
             kernel = delay_kernel(weight, self.position, self.sigma, self.version, self.n_delays)
             return list(range(1, self.n_delays + 1)), kernel.transpose(1, 2)
-        steps = self.delay_steps
+        steps, weight = self.delay_steps, self.existing_weight()
         if steps.dim() == 0:
-            return [int(steps)], self.recurrent_weight.t().unsqueeze(0)
+            return [int(steps)], weight.t().unsqueeze(0)
         delays = torch.unique(steps)
         chosen = steps.t().unsqueeze(0) == delays.view(-1, 1, 1)
-        return delays.tolist(), self.recurrent_weight.t().unsqueeze(0) * chosen.to(self.recurrent_weight.dtype)
+        return delays.tolist(), weight.t().unsqueeze(0) * chosen.to(weight.dtype)
 
     def initial_state(self, batch: int, dtype: torch.dtype = torch.float32) -> RecurrentState:
         """Return the zero state for ``batch`` samples."""
@@ -236,7 +241,7 @@ class Recurrent(nn.Module):
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
         delay, neuron = int(self.delay_steps), self.neuron
         prepared, sparse = neuron.prepare(current.dtype), self.formulation == "events"
-        weight = self.recurrent_weight
+        weight = self.existing_weight()
         spikes, v, w = recurrent_spikes(
             current, weight, prepared.vectors, delay, neuron.dynamics, prepared.rule, sparse
         )

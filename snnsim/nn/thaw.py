@@ -58,8 +58,9 @@ def thaw(
         surrogate: Stand-in for the derivative of the spike.
 
     Returns:
-        A model in evaluation mode. Batch norm and dropout do not come back; synapses that were missing from a
-        population pair have weight 0 and can grow.
+        A model in evaluation mode. Batch norm and dropout do not come back. Synapses that were missing from a
+        population pair stay missing, by a mask, if the model that was frozen had one there; else they have weight 0
+        and can grow.
 
     Raises:
         InputError: The network has another shape; the message names the population or projection.
@@ -169,12 +170,25 @@ class _Thawing:
         for projection in projections:
             if isinstance(projection.weight, Sparse):
                 weight, steps = self.sparse_taps(projection)
+                if projection.delay_shape in ((1, shape[1]), (shape[0], 1)):  # missing synapses share it
+                    steps = np.broadcast_to(projection.delay_steps(self.dt), shape)[:, :, None].astype(np.int64)
             else:
                 steps = np.broadcast_to(projection.delay_steps(self.dt), shape)[:, :, None]
                 weight = projection.weight[:, :, None]
             weights.append(weight)
             delays.append(steps)
         return np.concatenate(weights, axis=2), np.concatenate(delays, axis=2)
+
+    def masks(self, projections: list[Projection]) -> npt.NDArray[np.bool_]:
+        """Return which synapses are stored, bool, (n_target, n_source, taps); one sparse projection a tap."""
+        found = []
+        for projection in projections:
+            mask = np.ones(projection.shape, bool)
+            if isinstance(projection.weight, Sparse):
+                mask[:] = False
+                mask[projection.weight.target, projection.weight.source] = True
+            found.append(mask)
+        return np.stack(found, axis=2)
 
     def sparse_taps(self, projection: Projection) -> tuple[Floats, Integers]:
         s = projection.synapses(self.dt)
@@ -234,13 +248,16 @@ class _Thawing:
             made = self.delayed(note, groups[0], weight, steps, bias)
         if made.bias is not None:
             made.bias.data = torch.from_numpy(drive.copy())
+        if note.get("masked") and taps == len(groups[0]):
+            mask = self.masks(groups[0])
+            made.set_mask(mask[:, :, 0] if isinstance(made, Linear) else mask)
         return made
 
     def delayed(
         self, note: dict[str, Any], projections: list[Projection], weight: Floats, steps: Integers, bias: bool
     ) -> DelayedLinear:
         n_out, n_in, taps = weight.shape
-        dense = not any(isinstance(item.weight, Sparse) for item in projections)
+        dense = bool(note.get("masked")) or not any(isinstance(item.weight, Sparse) for item in projections)
         shapes = {item.delay_shape for item in projections}
         per = "synapse"
         if dense and shapes == {(1, n_in)} and n_out > 1:
@@ -271,7 +288,10 @@ class _Thawing:
         if steps.min() < 1:
             raise InputError(f"thaw: population {population.name!r} has recurrent delays of 0 steps; a model needs 1")
         value: Any = int(steps.flat[0]) if np.all(steps == steps.flat[0]) else steps
-        return Recurrent(neuron, torch.from_numpy(weight[:, :, 0].copy()), delay_steps=value)
+        made = Recurrent(neuron, torch.from_numpy(weight[:, :, 0].copy()), delay_steps=value)
+        if self.notes.get(population.name, {}).get("masked_recurrence"):
+            made.set_mask(self.masks(projections)[:, :, 0])
+        return made
 
     def neuron(self, population: Population) -> Any:
         """Return the module of a population; its drive is left to the connection."""

@@ -1,4 +1,4 @@
-"""Pruning of networks: Lyapunov noise pruning of recurrent pools, and the spectral tools it stands on.
+"""Pruning: which synapses and neurons a network can do without, and the spectral tools that tell.
 
 :data:`METHODS` lists the ways to prune a network by name; each is imported when it is first used.
 """

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from snnsim.recipes.conv_schema import ConvSpec
+from snnsim.recipes.prune_schema import PruneSpec
 from snnsim.recipes.spec import Spec
 from snnsim.recipes.train_schema import (
     AugmentSpec,
@@ -33,6 +34,7 @@ __all__ = [
     "ModelSpec",
     "NeuronSpec",
     "NormalSpec",
+    "PruneSpec",
     "PublishedRow",
     "RateSpec",
     "ReadoutSpec",
@@ -482,7 +484,34 @@ class Recipe(Spec):
     data: DataSpec = DataSpec()
     model: ModelSpec
     train: TrainSpec
+    prune: PruneSpec | None = None
     published: list[PublishedRow] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        prune = self.prune
+        if prune is None:
+            return self
+        if self.model.conv is not None:
+            raise ValueError(
+                "prune: expected layers whose synapses have weights of their own; a convolution shares them"
+            )
+        if prune.last_epoch() >= self.train.epochs:
+            raise ValueError(
+                f"prune: its last round comes at the beginning of epoch {prune.last_epoch()} (counted from 0), the run "
+                f"has {self.train.epochs}; lower prune.start, every or rounds, or raise train.epochs"
+            )
+        if self.train.rule.wake:
+            raise ValueError("prune: train.rule.wake would add to synapses that are gone; use wake = 0")
+        if prune.method in ("snip", "rigl") and self.train.rule.update == "step":
+            raise ValueError(
+                f"prune: method {prune.method!r} needs the gradient of a batch; use rule.update 'sequence'"
+            )
+        if prune.method in ("activity", "neurons") and self.model.residual:
+            raise ValueError(
+                f"prune: method {prune.method!r} removes neurons, which residual = true carries on; use 'magnitude'"
+            )
+        return self
 
     def published_row(self) -> PublishedRow | None:
         """Return the published row of this variant (the first row if no variant was asked for)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -69,16 +69,20 @@ class EvalResult:
 def fan_out(model: TrainedModel) -> tuple[list[float], list[float]]:
     """Return the synapses of one source: of every connection in order, and of every layer's recurrence.
 
-    In a convolutional network a source's synapses depend on its place; these are means over places.
+    In a convolutional network a source's synapses depend on its place, with a mask on which source it is; these are
+    means.
     """
     if isinstance(model, ConvSpikingModel):
         return model.fan_out(), [0.0] * len(model.hidden_sizes())
     assert isinstance(model, SpikingModel)
-    forward = [float(layer.connection.n_out) * getattr(layer.connection, "taps", 1) for layer in model.layers()]
+    forward = []
+    for layer in model.layers():
+        connection = layer.connection
+        forward.append(float(connection.n_out) * getattr(connection, "taps", 1) * connection.density)
     recurrent: list[float] = []
     for block in model.blocks:
         weight = getattr(block.neuron, "weight", None)
-        recurrent.append(0 if weight is None or weight.dim() < 2 else int(weight.shape[0]))
+        recurrent.append(0 if weight is None or weight.dim() < 2 else weight.shape[0] * cast(Any, block.neuron).density)
     return forward, recurrent
 
 

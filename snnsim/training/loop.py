@@ -21,6 +21,7 @@ from snnsim.errors import InputError
 from snnsim.nn.memory import keep_freed_memory
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import (
+    load_tensors,
     newest_checkpoint,
     remove_others,
     save_tensors,
@@ -118,6 +119,8 @@ def _train(
         trainer.check_rule()
         folder.create(recipe, _manifest(trainer, best_test), dict(trainer.model.state_dict()))
     world.wait()
+    if resumed and trainer.pruner is not None and trainer.pruner.needs_initial:
+        trainer.pruner.initial = load_tensors(folder.path / "initial.safetensors")
     if not world.leads:
         tell = _silent
     epochs = recipe.train.epochs
@@ -142,6 +145,7 @@ def _train(
     while trainer.epoch < epochs:
         start = time.perf_counter()
         trainer.begin_epoch()
+        trainer.prune()
         first_sample = trainer.totals.samples
         known = len(trainer.totals.warnings)
         waits: list[float] = []

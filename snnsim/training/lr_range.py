@@ -19,6 +19,8 @@ import torch
 from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
 from snnsim.files import canonical_json, write_text
+from snnsim.nn.formulation import set_formulations
+from snnsim.nn.masks import mask_gradients
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import restore_state, training_state
 from snnsim.training.health import diagnose
@@ -173,6 +175,7 @@ def lr_range_test(
     tensors = {name: value.detach().clone() for name, value in tensors.items()}
     epoch, random = trainer.epoch, torch.get_rng_state()
     training = trainer.model.training
+    chosen, best, best_test = trainer.formulations, trainer.best, trainer.best_test
 
     def batches() -> Iterator[Any]:
         while True:
@@ -187,6 +190,7 @@ def lr_range_test(
             for parameters in entry.optimiser.param_groups:
                 parameters["lr"] = rate
         sums = trainer.forward_backward(next(source))
+        mask_gradients(trainer.model)
         norm = gradient_norm(trainer.model)
         for entry in trainer.optimisers:
             entry.optimiser.step()
@@ -202,13 +206,16 @@ def lr_range_test(
 
     try:
         trainer.begin_epoch()
+        trainer.prune()
         return sweep(step, rates(first, last, steps, linear=linear))
     finally:
         for entry in trainer.optimisers:
             entry.optimiser.state.clear()
             entry.optimiser.zero_grad(set_to_none=True)
         restore_state(trainer.model, trainer.optimisers, tensors, values)
-        trainer.epoch = epoch
+        trainer.epoch, trainer.best, trainer.best_test = epoch, best, best_test
+        trainer.formulations = chosen
+        set_formulations(trainer.model, chosen)
         trainer.model.train(training)
         torch.set_rng_state(random)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from snnsim.learning.protocol import valid_pairs
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
+from snnsim.nn.masks import densities, mask_gradients, revealed
 from snnsim.nn.model import build_model
 from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
@@ -31,6 +33,7 @@ from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
 from snnsim.training.prepare import Prepared, input_density, stream
+from snnsim.training.pruning import Pruner
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
 
 __all__ = ["Totals", "Trainer"]
@@ -108,6 +111,10 @@ class Trainer:
         self.world.check_batches(len(data.train), recipe.train.batch_size)
         self.optimisers = build_optimisers(self.model, recipe.train, len(self.batches))
         self.rule = make_rule(recipe.train)
+        self.pruner: Pruner | None = None
+        if recipe.prune is not None:
+            self.pruner = Pruner(recipe.prune, self.model, recipe.train.epochs * len(self.batches))
+        self.rates: list[float] = []
         self.update_within: Callable[[], None] | None = None
         if recipe.train.rule.update == "step":
             if self.world.size > 1:
@@ -164,6 +171,16 @@ class Trainer:
         if self.epoch >= first_fixed_epoch(spec, epochs):
             self.model.fix_delays()
         self.model.train()
+
+    def prune(self) -> bool:
+        """Do the round of pruning that is due at the beginning of this epoch; return whether there was one."""
+        if self.pruner is not None and self.pruner.needs_initial and self.step == 0:
+            self.pruner.initial = {name: value.clone() for name, value in self.model.state_dict().items()}
+        if self.pruner is None or self.batch or not self.pruner.begin_epoch(self):
+            return False
+        self.best = self.best_test = None  # an epoch from before the last round is not the result
+        self.formulations = choose_formulations(self.model, self.density, self.rates, self.recipe.train.formulation)
+        return True
 
     def task(self, batch: Any) -> tuple[Stream, Loss]:
         """Return this process's part of a batch as a rule wants it."""
@@ -225,11 +242,14 @@ class Trainer:
 
     def apply_gradients(self) -> None:
         """Change the parameters by their gradients and keep them in range."""
+        mask_gradients(self.model)
         if self.recipe.train.clip_norm is not None:
             clip_gradients(self.model, self.recipe.train.clip_norm)
         for group in self.optimisers:
             group.optimiser.step()
         self.model.clamp_()
+        if self.pruner is not None:
+            self.pruner.after_update(self)
 
     def update_and_clear(self) -> None:
         """Learn from what a rule has found so far in a sequence."""
@@ -237,8 +257,14 @@ class Trainer:
         self.clear_gradients()
 
     def update(self) -> None:
-        """Apply the gradients of a batch and advance the schedules that go by batch."""
-        self.apply_gradients()
+        """Apply the gradients of a batch, or grow synapses by them, and advance the schedules that go by batch."""
+        if self.pruner is not None and self.pruner.grows_at(self.step):
+            self.pruner.regrow(self)
+            self.clear_gradients()
+            for group in self.optimisers:
+                group.optimiser.step()  # without gradients nothing moves; schedules want a step before they advance
+        else:
+            self.apply_gradients()
         for group in self.optimisers:
             group.advance("batch")
 
@@ -248,7 +274,9 @@ class Trainer:
         Raises:
             InputError: The loss is not finite.
         """
-        sums = self.forward_backward(batch)
+        grows = self.pruner is not None and self.pruner.grows_at(self.step)
+        with revealed(self.model) if grows else nullcontext():
+            sums = self.forward_backward(batch)
         if not math.isfinite(sums["loss"]):
             raise InputError(
                 f"training: the loss is {sums['loss']} in epoch {self.epoch + 1}, batch {self.batch + 1}; "
@@ -296,6 +324,9 @@ class Trainer:
             "warnings": totals.warnings,
             "gradient_cosine": totals.gradient_cosine,
         }
+        if self.pruner is not None:
+            record["density"] = densities(self.model)
+        self.rates = rates
         if self.data.valid is not None:
             result = evaluate_model(self.model, self.data.valid, self.recipe, self.data.pool, world=self.world)
             record |= {
@@ -335,6 +366,7 @@ class Trainer:
             "best_test": self.best_test,
             "named": self.named,
             "formulations": self.formulations,
+            "rates": self.rates,
             "metrics_length": self.metrics_length,
             "rule": self.rule.state() if isinstance(self.rule, EventProp) else None,
             "optimisers": optimisers,
@@ -348,6 +380,7 @@ class Trainer:
         self.totals = Totals(**values["totals"])
         self.best, self.best_test, self.named = values["best"], values["best_test"], list(values["named"])
         self.formulations = dict(values["formulations"])
+        self.rates = list(values.get("rates", []))
         set_formulations(self.model, self.formulations)
         self.metrics_length = int(values["metrics_length"])
         if isinstance(self.rule, EventProp):
