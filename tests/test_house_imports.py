@@ -75,7 +75,8 @@ THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the hal
 TORCH_ROOMS = {"nn", "learning", "training", "bench", "studies"}
 TORCH_FILES = {"nir_judge.py"}  # runs other people's programs, imported when a file is checked
 LOCAL_RULES = {  # learning rules on spikes alone
-    ROOT / "snnsim" / "learning" / f"{name}.py" for name in ("local", "spikeprop", "stdp", "stdp_layer", "tempotron")
+    ROOT / "snnsim" / "learning" / f"{name}.py"
+    for name in ("local", "spikeprop", "stdp", "stdp_layer", "tempotron", "tempotron_layer")
 }
 NEVER = {"pickle", "torchvision", "torchaudio", "kernels", "datasets", "dill", "joblib", "cloudpickle"}
 
