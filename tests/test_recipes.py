@@ -16,6 +16,7 @@ NAMES = [
     "digits-resnet",
     "digits-vgg",
     "gsc-dcls",
+    "meta-study",
     "nmnist-vgg",
     "shd-adlif",
     "shd-dcls",

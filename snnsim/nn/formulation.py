@@ -124,7 +124,8 @@ def maskable_layers(model: TrainedModel) -> dict[str, MaskedWeights]:
     found: dict[str, MaskedWeights] = {}
     for index, layer in enumerate(model.layers()):
         name = "readout" if layer is model.readout else f"layer{index + 1}"
-        found[name] = layer.connection
+        if isinstance(layer.connection, MaskedWeights):  # conductances have none
+            found[name] = layer.connection
         if isinstance(layer.neuron, Recurrent):
             found[f"{name} recurrence"] = layer.neuron
     return found

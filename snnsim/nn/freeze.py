@@ -268,7 +268,7 @@ def _layer(name: str, connection: Linear | DelayedLinear | ReceptorLinear) -> di
             "sigma": float(connection.sigma),
             "learn_delay": connection.learn_delay,
         }
-    if connection.mask is not None:
+    if isinstance(connection, MaskedWeights) and connection.mask is not None:
         layer["masked"] = True
     return layer
 

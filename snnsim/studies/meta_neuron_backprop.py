@@ -34,6 +34,7 @@ def study_recipe(cell: Cell, data: Material, setting: dict[str, float]) -> Recip
         f"train.epochs={sizes.backprop_epochs}",
         f"train.batch_size={sizes.batch}",
         f"train.weights.lr={2e-3 * setting['gain']}",
+        "train.validation.how=none",
     ]
     if kind != "levy-baxter":
         changes.append(f"model.neuron.tau_mem={TAU_MEM}")

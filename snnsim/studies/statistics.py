@@ -39,8 +39,8 @@ def summary(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
     Where all values are equal the interval has no width.
 
-    >>> summary([1.0, 2.0, 3.0])
-    Interval(mean=2.0, low=-0.484137711971..., high=4.48413771197..., n=3)
+    >>> [round(value, 3) for value in summary([1.0, 2.0, 3.0])]
+    [2.0, -0.484, 4.484, 3]
     """
     from scipy.stats import t
 
