@@ -45,7 +45,7 @@ def _pack(x, one, words, others, start, stop):  # type: ignore[no-untyped-def]
                 entry = x[first + k]
                 if entry != 0:
                     word |= np.uint64(1) << np.uint64(k)
-                    if entry != one:
+                    if entry - one != 0:
                         wrong |= np.uint64(1)
         words[w] = word
         if wrong != 0:

@@ -188,9 +188,13 @@ def block_entropy_rate(symbols: npt.ArrayLike, length: int | None = None, *, cor
 def _flat(symbols: Symbols, alphabet: int | None) -> tuple[npt.NDArray[np.uint16], Counts, int, bool]:
     """Return all strings in one array, where each begins, the size of the alphabet, and whether it is a batch."""
     ragged = isinstance(symbols, (list, tuple)) and len(symbols) > 0 and not np.isscalar(symbols[0])
-    parts = [np.asarray(part) for part in symbols] if ragged else []  # type: ignore[union-attr]
-    if ragged and any(part.ndim != 1 for part in parts):
-        ragged, symbols = False, np.asarray(symbols)
+    try:
+        parts = [np.asarray(part) for part in symbols] if ragged else []  # type: ignore[union-attr]
+        parts = [part if part.size else part.astype(np.uint16) for part in parts]  # an empty list is of floats
+        if ragged and any(part.ndim != 1 for part in parts):
+            ragged, symbols = False, np.asarray(symbols)
+    except ValueError:
+        raise InputError("symbols: expected one string, or strings of shape (n,) each, got nested lists") from None
     if ragged:
         values = np.concatenate(parts)
         offsets = np.concatenate([[0], np.cumsum([part.size for part in parts])]).astype(np.int64)
@@ -205,6 +209,8 @@ def _flat(symbols: Symbols, alphabet: int | None) -> tuple[npt.NDArray[np.uint16
     if values.dtype.kind not in "iub" and values.size:
         raise InputError(f"symbols: expected whole numbers, got {values.dtype}; cast counts with .astype(int)")
     highest = int(values.max()) if values.size else 0
+    if alphabet is not None and (isinstance(alphabet, bool) or not isinstance(alphabet, (int, np.integer))):
+        raise InputError(f"alphabet: expected a whole number of symbols, got {alphabet!r}")
     size = highest + 1 if alphabet is None else int(alphabet)
     if not 1 <= size <= LARGEST:
         raise InputError(f"alphabet: expected 1 to {LARGEST} symbols, got {size}; number your symbols from 0 on")
@@ -216,7 +222,7 @@ def _flat(symbols: Symbols, alphabet: int | None) -> tuple[npt.NDArray[np.uint16
 def _counts(symbols: Symbols, alphabet: int | None, method: Method, threads: int) -> Counts:
     if method not in ("lz76", "lz78"):
         raise InputError(f"method: expected 'lz76' or 'lz78', got {method!r}")
-    if threads < 1:
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 1:
         raise InputError(f"threads: expected at least 1, got {threads}")
     flat, offsets, size, batch = _flat(symbols, alphabet)
     counts = count_words(flat, offsets, size, 76 if method == "lz76" else 78, threads)

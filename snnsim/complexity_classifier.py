@@ -73,13 +73,15 @@ def lz_features(
     if features not in ("rate", "lzc", "both"):
         raise InputError(f"features: expected 'rate', 'lzc' or 'both', got {features!r}")
     if isinstance(spikes, Events):
-        steps = spikes.n_steps(dt) if n_steps is None else np.broadcast_to(np.asarray(n_steps, np.int64), len(spikes))
+        steps = spikes.n_steps(dt) if n_steps is None else _steps(n_steps, len(spikes))
         counts = np.asarray(bin_events(spikes, dt, steps), dtype=np.float64)
     else:
         counts = np.asarray(spikes, dtype=np.float64)
         if counts.ndim != 3:
             raise InputError(f"spikes: expected Events or shape (time, batch, unit), got shape {counts.shape}")
-        steps = np.broadcast_to(np.asarray(len(counts) if n_steps is None else n_steps, np.int64), counts.shape[1])
+        if not np.all((counts >= 0) & np.isfinite(counts)):
+            raise InputError("spikes: expected counts, finite and not negative")
+        steps = _steps(len(counts) if n_steps is None else n_steps, counts.shape[1])
     if steps.size and not (steps.min() >= 1 and steps.max() <= len(counts)):
         raise InputError(f"n_steps: expected 1 to {len(counts)} steps a sample, got {steps.min()} to {steps.max()}")
     inside = np.arange(len(counts))[:, None] < steps[None, :]
@@ -99,6 +101,14 @@ def lz_features(
         seconds = time.perf_counter() - begin
         parts.append(values)
     return LZFeatures(np.concatenate(parts, axis=1), seconds)
+
+
+def _steps(n_steps: npt.ArrayLike, n_samples: int) -> npt.NDArray[np.int64]:
+    """Return the steps of every sample, whole numbers."""
+    given = np.asarray(n_steps)
+    if given.dtype.kind not in "iu" or given.shape not in ((), (n_samples,)):
+        raise InputError(f"n_steps: expected a whole number, or one a sample ({n_samples}), got {n_steps!r}")
+    return np.broadcast_to(given.astype(np.int64), n_samples)
 
 
 class LZClassifier:
@@ -135,8 +145,8 @@ class LZClassifier:
             raise InputError(f"rule: expected 'class-mean' or 'logistic', got {rule!r}")
         if method not in ("lz76", "lz78"):
             raise InputError(f"method: expected 'lz76' or 'lz78', got {method!r}")
-        if not penalty > 0:
-            raise InputError(f"penalty: expected a positive number, got {penalty}")
+        if not isinstance(penalty, (int, float)) or not 0 < penalty < np.inf:
+            raise InputError(f"penalty: expected a positive number, got {penalty!r}")
         self.features: FeatureKind = features
         self.rule: Rule = rule
         self.method: Method = method
@@ -193,6 +203,8 @@ class LZClassifier:
         found = self.predict(spikes)
         if truth.shape != found.shape:
             raise InputError(f"labels: expected {found.size} classes, got shape {truth.shape}")
+        if not found.size or truth.min() < 0:
+            raise InputError("score: expected at least one sample, and a label for each")
         return float(np.mean(found == truth))
 
     def save(self, path: str | Path) -> None:

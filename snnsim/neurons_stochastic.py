@@ -229,4 +229,7 @@ def optimal_failure(entropy: npt.ArrayLike) -> npt.NDArray[np.float64]:
     >>> optimal_failure([1.0, 0.5]).tolist()
     [0.25, 0.5]
     """
-    return np.asarray(4.0 ** -np.asarray(entropy, dtype=np.float64), dtype=np.float64)
+    bits = np.asarray(entropy, dtype=np.float64)
+    if not np.all((bits >= 0) & (bits <= 1)):
+        raise InputError(f"optimal_failure: expected entropies of an event within [0, 1] bits, got {bits}")
+    return np.asarray(4.0**-bits, dtype=np.float64)

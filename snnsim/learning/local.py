@@ -17,7 +17,7 @@ from snnsim.events import Events
 from snnsim.kernels.philox import Stream, uniform
 from snnsim.kernels.weight_bounds import NONE, NORM, SUM
 
-__all__ = ["Normalise", "WeightBounds", "check_events", "check_labels", "in_blocks", "number", "sample_order"]
+__all__ = ["Normalise", "WeightBounds", "check_events", "check_labels", "in_blocks", "number", "sample_order", "whole"]
 
 Normalise = Literal["sum", "norm"]
 Floats = npt.NDArray[np.float64]
@@ -30,6 +30,13 @@ def number(owner: str, name: str, value: Any, low: float = -math.inf, high: floa
         room = "a finite number" if (low, high) == (-math.inf, math.inf) else f"a number from {low} to {high}"
         raise InputError(f"{owner}: {name}: expected {room}, got {value!r}")
     return float(value)
+
+
+def whole(owner: str, name: str, value: Any, low: int) -> int:
+    """Return a whole number of at least ``low``, or refuse it with the name of what it is for."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise InputError(f"{owner}: {name}: expected a whole number of at least {low}, got {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True, kw_only=True)

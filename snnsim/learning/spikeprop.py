@@ -12,7 +12,7 @@ from snnsim.events import Events
 from snnsim.kernels.philox import Stream, uniform
 from snnsim.kernels.spikeprop import spikeprop_gradient, spikeprop_times
 from snnsim.kernels.weight_bounds import keep_bounds
-from snnsim.learning.local import WeightBounds, check_events, check_labels, in_blocks, number
+from snnsim.learning.local import WeightBounds, check_events, check_labels, in_blocks, number, whole
 from snnsim.network import Input, Network, Population, Projection
 from snnsim.neurons import CubaLIF
 
@@ -181,7 +181,7 @@ class SpikeProp:
         """
         target, first = self._wanted(events, wanted), self.first_spikes(events)
         errors: list[float] = []
-        for _ in range(int(number("SpikeProp.fit", "epochs", epochs, 1))):
+        for _ in range(whole("SpikeProp.fit", "epochs", epochs, 1)):
             hidden, out = self.times(events, threads=threads)
             loss, g1, g2 = self._gradient(first, target, hidden, out)
             errors.append(math.sqrt(2.0 * loss / max(target.size, 1)))
@@ -214,6 +214,7 @@ class SpikeProp:
         """Return the share of samples whose class fires first."""
         if not len(events):
             raise InputError("SpikeProp.score: expected at least one sample, got none")
+        check_labels("SpikeProp.score", events, events.n_classes)
         return float(np.mean(self.predict(events, threads=threads) == events.labels))
 
     def spikes(self, events: Events, *, threads: int | None = None) -> Events:

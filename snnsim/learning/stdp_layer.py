@@ -16,7 +16,16 @@ from snnsim.grid import check_dt, decay, time_to_step
 from snnsim.kernels.philox import Stream, philox4x32, uniform
 from snnsim.kernels.stdp import FIRING, LayerNumbers, stdp_run, stdp_sample
 from snnsim.kernels.weight_bounds import keep_bounds
-from snnsim.learning.local import Normalise, WeightBounds, check_events, check_labels, in_blocks, number, sample_order
+from snnsim.learning.local import (
+    Normalise,
+    WeightBounds,
+    check_events,
+    check_labels,
+    in_blocks,
+    number,
+    sample_order,
+    whole,
+)
 from snnsim.learning.stdp import STDP, Chance, Homeostasis, Reward, Teacher
 from snnsim.network import Input, Network, Population, Projection
 from snnsim.neurons import LIF, LevyBaxter, MetaNeuron, Neuron
@@ -105,6 +114,15 @@ class STDPLayer:
             )
         self.chance = Chance() if chance is None else chance
         self.reward, self.teacher, self.homeostasis = reward, teacher, homeostasis
+        kinds = {"chance": Chance, "reward": Reward, "teacher": Teacher, "homeostasis": Homeostasis}
+        for name, value in (
+            ("chance", self.chance),
+            ("reward", reward),
+            ("teacher", teacher),
+            ("homeostasis", homeostasis),
+        ):
+            if value is not None and not isinstance(value, kinds[name]):
+                raise InputError(f"STDPLayer: {name}: expected {kinds[name].__name__}, got {type(value).__name__}")
         self.winners = 0 if winners is None else int(number("STDPLayer", "winners", winners, 1, self.n_units))
         self.inhibition = number("STDPLayer", "inhibition", inhibition, 0.0)
         self.bounds = WeightBounds(w_min=rule.w_min, w_max=rule.w_max, normalise=normalise, total=total)
@@ -222,7 +240,7 @@ class STDPLayer:
         grid, rule = self._grid(events), self.rule.numbers(self.dt)
         kept = np.zeros(self._weight.shape if self.reward is not None else (0, 0))
         rates: list[float] = []
-        for _ in range(int(number("STDPLayer.fit", "epochs", epochs, 1))):
+        for _ in range(whole("STDPLayer.fit", "epochs", epochs, 1)):
             seed = philox4x32((0, self._epoch, 0, 1), (self.seed, FIRING))[0]
             spiked = 0
             for i in sample_order(self.seed, self._epoch, len(events)):
@@ -239,7 +257,8 @@ class STDPLayer:
                 )
                 counts = spikes.sum(axis=0, dtype=np.int64)
                 if self.reward is not None:
-                    got = float(values[i]) if values is not None else float(reward(label, counts))  # type: ignore[operator,misc]
+                    given = values[i] if values is not None else reward(label, counts)  # type: ignore[operator,misc]
+                    got = number("STDPLayer.fit", "reward", given)
                     self._weight += self.reward.rate * (got - self._mean) * kept
                     self._mean += self.reward.baseline * (got - self._mean)
                 self._keep()
@@ -314,6 +333,8 @@ class STDPLayer:
     def assign(self, events: Events, *, threads: int | None = None) -> Ints:
         """Give each neuron the class for which its mean rate is highest (Diehl and Cook 2015); return the classes."""
         n_classes = events.n_classes
+        if not len(events):
+            raise InputError("STDPLayer.assign: expected labelled samples, got none")
         labels = check_labels("STDPLayer.assign", events, n_classes)
         rates = self.rates(events, threads=threads)
         shown = [rates[labels == c] for c in range(n_classes)]
@@ -338,6 +359,7 @@ class STDPLayer:
         """Return the share of samples whose class is right."""
         if not len(events):
             raise InputError("STDPLayer.score: expected at least one sample, got none")
+        check_labels("STDPLayer.score", events, events.n_classes)
         return float(np.mean(self.predict(events, threads=threads) == events.labels))
 
     def _record(self) -> Neuron:
@@ -384,6 +406,12 @@ class STDPLayer:
         """
         if self.winners:
             raise InputError("STDPLayer.network: winners= has no form in a network; use inhibition= instead")
+        chance = self.chance
+        if self.inhibition and (np.any(self.release < 1) or (chance.low, chance.high) != (1.0, 1.0)):
+            raise InputError(
+                "STDPLayer.network: inhibition= with random synapses has no form in a network, where lateral synapses "
+                "would release at random too; use one of the two"
+            )
         projections = [Projection("input", "stdp", weight=self.weight)]
         if self.inhibition:
             lateral = -self.inhibition * (1.0 - np.eye(self.n_units))

@@ -20,7 +20,7 @@ from snnsim.kernels.tempotron import (
     tempotron_peaks,
     tempotron_train,
 )
-from snnsim.learning.local import WeightBounds, check_events, check_labels, in_blocks, number, sample_order
+from snnsim.learning.local import WeightBounds, check_events, check_labels, in_blocks, number, sample_order, whole
 from snnsim.network import Input, Network, Population, Projection
 from snnsim.neurons import CubaLIF
 
@@ -192,7 +192,7 @@ class Tempotron:
         b = self.bounds
         limits = (float(b.w_min), float(b.w_max), b.kind, b.size, tau_s / 20, tau_m * 20, theta / 20, RATIO)
         errors: list[int] = []
-        for _ in range(int(number("Tempotron.fit", "epochs", epochs, 1))):
+        for _ in range(whole("Tempotron.fit", "epochs", epochs, 1)):
             order = sample_order(self.seed, self._epoch, len(events))
 
             def learn(n0: int, n1: int, order: Ints = order) -> int:

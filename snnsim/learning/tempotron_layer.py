@@ -13,7 +13,7 @@ from snnsim.grid import decay
 from snnsim.kernels.philox import philox4x32
 from snnsim.kernels.stdp import FIRING
 from snnsim.kernels.tempotron_layer import peak_gradient, peaks
-from snnsim.learning.local import check_labels, number, sample_order
+from snnsim.learning.local import check_events, check_labels, number, sample_order, whole
 from snnsim.learning.stdp import STDP, Chance
 from snnsim.learning.stdp_layer import STDPLayer
 from snnsim.neurons import LIF
@@ -109,12 +109,13 @@ class TempotronLayer(STDPLayer):
         Raises:
             InputError: Units or labels do not fit.
         """
+        check_events("TempotronLayer.fit", events, self.n_inputs)
         labels = check_labels("TempotronLayer.fit", events, self.n_classes)
         grid = self._grid(events)
         v_max, k_max = np.zeros(self.n_units), np.zeros(self.n_units, dtype=np.int64)
         by_weight, by_beta, by_release = np.zeros_like(self._weight), np.zeros(self.n_units), np.zeros(self.n_units)
         wrong: list[float] = []
-        for _ in range(int(number("TempotronLayer.fit", "epochs", epochs, 1))):
+        for _ in range(whole("TempotronLayer.fit", "epochs", epochs, 1)):
             seed = philox4x32((0, self._epoch, 0, 1), (self.seed, FIRING))[0]
             errors = 0
             for i in sample_order(self.seed, self._epoch, len(events)):
@@ -125,10 +126,10 @@ class TempotronLayer(STDPLayer):
                 peaks(*sample, self._weight, layer, seed, name, v_max, k_max)
                 fired, wanted = v_max >= self.v_threshold, self.unit_class == labels[i]
                 sign = wanted.astype(np.float64) - fired
-                sign[k_max < 0] = 0.0
+                errors += int(np.count_nonzero(sign))
+                sign[k_max < 0] = 0.0  # without an event there is nothing to learn from
                 if not sign.any():
                     continue
-                errors += int(np.count_nonzero(sign))
                 peak_gradient(*sample, self._weight, layer, seed, name, k_max, sign, by_weight, by_beta, by_release)
                 self._velocity = self.momentum * self._velocity + self.rate * by_weight
                 self._weight = np.clip(self._weight + self._velocity, self.rule.w_min, self.rule.w_max)

@@ -357,7 +357,9 @@ def _special(spec: NeuronSpec, size: int, dt: float, surrogate: Any, value: Call
         numbers |= {"e_exc": 6.0, "e_inh": -2.0}
         own: dict[str, Any] = {name: value(name, number) for name, number in numbers.items()}
         return ConductanceLIF(size, solver=spec.solver, substeps=spec.substeps, **own, **shared)
-    types = None if spec.types is None else np.arange(size) % min(spec.types, size)
+    if spec.types is not None and spec.types > size:
+        raise InputError(f"model.neuron.types: expected at most one a neuron of the layer ({size}), got {spec.types}")
+    types = None if spec.types is None else np.arange(size) % spec.types
     return MetaDynamicNeuron(size, time_unit=spec.tau_mem, types=types, **shared)
 
 

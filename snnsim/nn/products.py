@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from snnsim.errors import InputError
 from snnsim.kernels import event_product as events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.matrix import matrix_product
@@ -53,6 +54,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Shape (m, n).
     """
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[0] or a.dtype != b.dtype:
+        raise InputError(
+            f"product: expected matrices (m, k) and (k, n) of one dtype, got {tuple(a.shape)} {a.dtype} and "
+            f"{tuple(b.shape)} {b.dtype}"
+        )
     if a.device.type != "cpu":
         with torch.no_grad():
             return torch.mm(a, b)

@@ -205,7 +205,7 @@ def random_current(
     if x.device.type != "cpu":
         raise InputError(f"random synapses: expected tensors on the CPU, got {x.device}; use mode='mean' elsewhere")
     inner, step, before = (None, 0, None) if state is None else state
-    weight: Tensor = connection.weight
+    weight = connection.existing_weight()
     history = 0
     if isinstance(connection, DelayedLinear):
         if torch.is_grad_enabled() and connection.position.requires_grad and not connection.delays_fixed:

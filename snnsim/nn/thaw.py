@@ -39,6 +39,15 @@ TRAINABLE = (
 )
 """Kinds of neurons that have a module."""
 
+
+def _several(weight: Floats | Sparse) -> bool:
+    """Return whether a pair of neurons has several synapses in a projection."""
+    if not isinstance(weight, Sparse):
+        return False
+    pairs = np.asarray(weight.target, dtype=np.int64) * weight.shape[1] + weight.source
+    return bool(np.unique(pairs).size < pairs.size)
+
+
 FINAL_SIGMA = 0.23
 """Width of delay kernels that the notes do not know: the last value of the delay paper's schedule."""
 
@@ -128,14 +137,15 @@ class _Thawing:
             if not isinstance(layer.neuron, StochasticModule):
                 continue
             numbers = [k for k, item in enumerate(network.projections) if item.target == population.name]
-            sparse = any(isinstance(network.projections[k].weight, Sparse) for k in numbers)
+            several = any(_several(network.projections[k].weight) for k in numbers)
             first = layer.neuron.projection
             expected = list(range(first, first + len(numbers)))
             at = layer.neuron.population
-            if sparse or numbers != expected or network.populations[at].name != population.name:
+            if several or numbers != expected or network.populations[at].name != population.name:
                 raise InputError(
                     f"thaw: population {population.name!r} draws random numbers by its place in the network; expected "
-                    f"it to be population {at} with dense projections at the places {expected}, got places {numbers}"
+                    f"it to be population {at} with projections of one synapse a pair at the places {expected}, got "
+                    f"{'several synapses a pair' if several else f'places {numbers}'}"
                 )
 
     def chain(self) -> list[Population]:

@@ -503,6 +503,11 @@ class Recipe(Spec):
             )
         if self.train.rule.wake:
             raise ValueError("prune: train.rule.wake would add to synapses that are gone; use wake = 0")
+        if prune.method in ("rigl", "deep-r") and not self.model.connection.learn_weight:
+            raise ValueError(
+                f"prune: synapses that method {prune.method!r} lets grow start at 0 and have to learn; set "
+                "model.connection.learn_weight = true or choose another method"
+            )
         if prune.method in ("snip", "rigl") and self.train.rule.update == "step":
             raise ValueError(
                 f"prune: method {prune.method!r} needs the gradient of a batch; use rule.update 'sequence'"

@@ -78,7 +78,7 @@ def fan_out(model: TrainedModel) -> tuple[list[float], list[float]]:
     forward = []
     for layer in model.layers():
         connection = layer.connection
-        forward.append(float(connection.n_out) * getattr(connection, "taps", 1) * connection.density)
+        forward.append(float(connection.n_out) * getattr(connection, "taps", 1) * getattr(connection, "density", 1.0))
     recurrent: list[float] = []
     for block in model.blocks:
         weight = getattr(block.neuron, "weight", None)
