@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 SAME_ROOM = {
+    "__main__": "cli",
     "html_page": "report",
     "neuron_base": "neurons",
     "neurons_recovery": "neurons",
