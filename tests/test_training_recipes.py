@@ -17,7 +17,7 @@ FEWER = ["train.batch_size=32", "train.epochs=8"]
 
 ELSEWHERE = {"shd-eventprop", "digits-meta", "meta-study"}
 """The published weights of the first suit 700 channels and leave the toy silent; test_training_eventprop.py has it
-learn, test_training_meta.py the second, which is for images, and test_studies.py the third, which has one plain layer."""
+learn, test_training_meta.py the second, which is for images, and test_studies.py the third, one plain layer."""
 
 ON_CHANNELS = [name for name in list_recipes() if load_recipe(name).model.conv is None and name not in ELSEWHERE]
 """Recipes for maps of pixels learn in test_training_conv.py."""
