@@ -21,13 +21,13 @@ from snnsim.files import canonical_json, sha256_bytes
 from snnsim.grid import check_dt
 from snnsim.kernels.philox import Stream, uniform
 
-__all__ = ["SETS", "Bernoulli", "GammaRenewal", "Markov", "Poisson", "Source", "binary_entropy", "draw", "make_sources"]
+__all__ = ["SETS", "Bernoulli", "GammaRenewal", "Markov", "Poisson", "Source", "draw", "make_sources"]
 
 Float64 = npt.NDArray[np.float64]
 Binary = npt.NDArray[np.bool_]
 
 
-def binary_entropy(p: float) -> float:
+def _entropy(p: float) -> float:
     """Return ``-p log2 p - (1-p) log2 (1-p)``, bits."""
     return 0.0 if p in (0.0, 1.0) else -p * math.log2(p) - (1 - p) * math.log2(1 - p)
 
@@ -53,7 +53,7 @@ class Bernoulli:
     @property
     def entropy_rate(self) -> float:
         """Bits a step."""
-        return binary_entropy(self.p)
+        return _entropy(self.p)
 
     def steps(self, seed: int, sample: int, n_steps: int, n_units: int, dt: float) -> Binary:
         """Return spikes, shape (n_steps, n_units)."""
@@ -83,7 +83,7 @@ class Markov:
     @property
     def entropy_rate(self) -> float:
         """Bits a step."""
-        mixed = self.beta * binary_entropy(self.alpha) + self.alpha * binary_entropy(self.beta)
+        mixed = self.beta * _entropy(self.alpha) + self.alpha * _entropy(self.beta)
         return mixed / (self.alpha + self.beta)
 
     def steps(self, seed: int, sample: int, n_steps: int, n_units: int, dt: float) -> Binary:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.simd import aligned_empty, fetch, lanes_of, load, splat, store, total_of, where_not_less
+from snnsim.kernels.memory import fetch
+from snnsim.kernels.simd import aligned_empty, lanes_of, load, splat, store, total_of, where_not_less
 from snnsim.kernels.surrogates import surrogate_block
 
 __all__ = ["lif_stretch_backward", "lif_stretch_forward"]

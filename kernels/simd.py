@@ -29,7 +29,6 @@ __all__ = [
     "aligned_empty",
     "count_bits",
     "exponential",
-    "fetch",
     "fma",
     "fms",
     "lanes_of",
@@ -159,22 +158,6 @@ def store(typing: Any, array: Any, offset: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
-
-
-@intrinsic
-def fetch(typing: Any, array: Any, offset: Any) -> Any:
-    """Ask for the cache line of an offset of a flat array, which may lie outside, so that it is there soon."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [byte, word, word, word]), "llvm.prefetch.p0i8"
-        )
-        place = builder.bitcast(_pointer(context, builder, signature.args[0], *arguments), byte)
-        builder.call(function, [place, word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
 
 
 @intrinsic

@@ -7,19 +7,16 @@ plasticity", equations 2 and 3) change weights at once or an eligibility. The or
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.philox import Stream, philox_words, uniform_scalar
+from snnsim.kernels.stochastic import FIRING, RELEASE, fires, pair_of
 
-__all__ = ["FIRING", "RELEASE", "LayerNumbers", "RuleNumbers", "certain", "passed_on", "stdp_run", "stdp_sample"]
+__all__ = ["LayerNumbers", "RuleNumbers", "certain", "passed_on", "stdp_run", "stdp_sample"]
 
-RELEASE = int(Stream.RELEASE)  # of projection 0
-FIRING = int(Stream.FIRING)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -79,13 +76,10 @@ def passed_on(weight, count, n, source, layer, seed, sample, step):  # type: ign
 
     Where nothing is random (release 1, low equal to high) this is ``(count * weight) * low`` whatever is drawn.
     """
-    x0, x1, x2, x3 = philox_words(sample, step, n, source, seed, RELEASE)
-    unit = 1.0 / 9007199254740992.0
-    u = (np.float64(x0 >> np.uint64(5)) * 67108864.0 + np.float64(x1 >> np.uint64(6))) * unit
+    u, other = pair_of(seed, RELEASE, sample, step, n, source)
     if u >= layer.release[n]:
         return 0.0
-    u = (np.float64(x2 >> np.uint64(5)) * 67108864.0 + np.float64(x3 >> np.uint64(6))) * unit
-    return (count * weight) * (layer.low + (layer.high - layer.low) * u)
+    return (count * weight) * (layer.low + (layer.high - layer.low) * other)
 
 
 @njit(cache=True, nogil=True)
@@ -167,11 +161,7 @@ def stdp_sample(  # type: ignore[no-untyped-def]
                 held[j] -= 1
                 continue
             v[j] = (layer.beta[j] * v[j] + (layer.drive[j] + teacher[j])) + total[j]
-            if layer.temperature > 0.0:
-                chance = 1.0 / (1.0 + math.exp(-(v[j] - layer.theta[j]) / layer.temperature))
-                fired[j] = uniform_scalar(seed, FIRING, sample, k, j, 0) < chance
-            else:
-                fired[j] = v[j] >= layer.theta[j]
+            fired[j] = fires(v[j], layer.theta[j], layer.temperature, seed, FIRING, sample, k, j)
             able += fired[j]
         if able > room:  # the highest above their thresholds, the first among equals, fire; 2 marks them
             for _ in range(room):

@@ -14,7 +14,8 @@ from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.grid import check_dt, decay, time_to_step
 from snnsim.kernels.philox import Stream, philox4x32, uniform
-from snnsim.kernels.stdp import FIRING, LayerNumbers, stdp_run, stdp_sample
+from snnsim.kernels.stdp import LayerNumbers, stdp_run, stdp_sample
+from snnsim.kernels.stochastic import FIRING
 from snnsim.kernels.weight_bounds import keep_bounds
 from snnsim.learning.local import (
     Normalise,

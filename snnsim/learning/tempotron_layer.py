@@ -11,7 +11,7 @@ from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.grid import decay
 from snnsim.kernels.philox import philox4x32
-from snnsim.kernels.stdp import FIRING
+from snnsim.kernels.stochastic import FIRING
 from snnsim.kernels.tempotron_layer import peak_gradient, peaks
 from snnsim.learning.local import check_events, check_labels, number, sample_order, whole
 from snnsim.learning.stdp import STDP, Chance
