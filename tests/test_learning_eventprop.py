@@ -465,6 +465,7 @@ def test_spikes_on_a_fine_grid_approach_the_exact_ones() -> None:
 
 
 def test_it_is_another_gradient_than_that_of_a_surrogate() -> None:
+    torch.manual_seed(0)  # over thirty seeds the readout's cosine lies between 0.977 and 0.9995
     model, stream, loss = simple().double(), TensorStream(stream_of().x), loss_of()
     with torch.no_grad():
         model.blocks[0].connection.weight.copy_(torch.linspace(0.2, 1.2, 40).view(4, 10))  # type: ignore[union-attr, operator]
