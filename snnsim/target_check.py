@@ -224,10 +224,10 @@ class _Checker:
             return "read the scores from spikes: train with a spiking readout"
         if kind == "lif" and "cubalif" in known:
             return "a synaptic current always exists there; train with CubaLIF"
-        if kind in ("lif", "cubalif") and "if" in known:
-            return "it has no leak; train with IF"
         if kind == "cubalif" and "lif" in known:
             return "it has no synaptic current; train with LIF"
+        if kind in ("lif", "cubalif") and "if" in known:
+            return "it has no leak; train with IF"
         return f"train with one of {', '.join(known)}"
 
     def _reset(self, name: str, step: StepParameters) -> None:

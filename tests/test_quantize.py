@@ -1,4 +1,4 @@
-"""Quantisation: the integer network does what the float one does, on the target's grid; what cannot be held is refused."""
+"""Quantisation: the integer network does what the float one does, on the grid of its target; the rest is refused."""
 
 import json
 
@@ -221,7 +221,7 @@ def test_decays_that_differ_are_refused_or_averaged():
     network = mixed().replace(
         populations=(Population("a", 30, lif(np.linspace(0.8, 0.9, 30))), *mixed().populations[1:])
     )
-    with pytest.raises(InputError, match="beta differs from neuron to neuron.*decays = 'mean'"):
+    with pytest.raises(InputError, match=r"beta differs from neuron to neuron.*decays = 'mean'"):
         quantize(network, "loihi2")
     integer, report = quantize(network, "loihi2", options=QuantizeOptions(decays="mean"))
     assert integer.population("a").parameters["v_decay"].tolist() == [round(4096 * 0.15)] * 30
@@ -233,7 +233,7 @@ def test_delays_too_long_are_refused_or_clamped():
     integer, _ = quantize(network, "loihi2")  # 63 steps: arrive there, with a latency of 0
     assert integer.projections[0].delay.max() == 63
     network = network.replace(projections=(Projection("in", "a", np.full((30, 20), 0.1), 0.064),))
-    with pytest.raises(InputError, match="600 delays of up to 64 steps.*at most 63 steps"):
+    with pytest.raises(InputError, match=r"600 delays of up to 64 steps.*at most 63 steps"):
         quantize(network, "loihi2")
     integer, report = quantize(network, "loihi2", options=QuantizeOptions(delays="clamp"))
     assert integer.projections[0].delay.max() == 63
@@ -320,7 +320,7 @@ def test_a_loop_that_is_too_fast_is_refused():
     """Round a -> b -> a the float network needs one step, the chip two."""
     fast = Projection("b", "a", np.full((30, 20), 0.1), 0.0)
     network = mixed().replace(projections=(*mixed().projections, fast))
-    with pytest.raises(InputError, match="b->a: 600 delays are shorter than the 1 step.*needs round a loop") as error:
+    with pytest.raises(InputError, match=r"b->a: 600 delays are shorter than the 1 step.*needs round a loop") as error:
         quantize(network, "loihi2")
     assert "in->a" not in str(error.value)
 
