@@ -72,10 +72,13 @@ def _drive(step: StepParameters) -> Floats:
 
 
 def _decays(step: StepParameters, kind: str, bits: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    v_decay = np.clip(np.rint(UNITY * (1 - step.beta)), 0, 2**bits - 1).astype(np.int64)
+    """Return both decays in 4096ths; with fewer than 12 bits they are multiples of a power of two."""
+    unit = 2 ** max(0, 12 - bits)
+    top = UNITY // unit
+    v_decay = unit * np.clip(np.rint(top * (1 - step.beta)), 0, top - 1).astype(np.int64)
     if not kind.startswith("cuba"):
         return v_decay, np.full(v_decay.shape, UNITY, np.int64)
-    return v_decay, np.clip(np.rint(UNITY * (1 - step.alpha)), 1, UNITY).astype(np.int64)
+    return v_decay, unit * np.clip(np.rint(top * (1 - step.alpha)), 1, top).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -181,9 +181,9 @@ class QuantizeReport:
             for name, value in found.difference.items():
                 factor = found.stretch.get(name, 1.0)
                 scaled = (
-                    "" if factor == 1 else f" (scale stretched by {factor:g}; without: {100 * found.plain[name]:.2g} %)"
+                    "" if factor == 1 else f" (scale stretched by {factor:g}; without: {100 * found.plain[name]:.3g} %)"
                 )
-                lines.append(f"{name}: differs by {100 * value:.2g} % from the float network{scaled}.")
+                lines.append(f"{name}: differs by {100 * value:.3g} % from the float network{scaled}.")
             if found.same_class is not None:
                 lines.append(
                     f"{100 * found.same_class:.1f} % of {found.samples} calibration samples have the class of the "

@@ -371,3 +371,12 @@ def test_a_loop_that_is_too_fast_is_refused():
 
 def test_the_profile_of_the_first_loihi_gives_the_same_integers():
     assert quantize(mixed(), "loihi")[0] == quantize(mixed(), load_profile("loihi2"))[0]
+
+
+def test_a_profile_with_fewer_bits_of_decay_gets_coarser_decays():
+    from test_limits import limited
+
+    integer, report = quantize(mixed(), limited(decay_bits=3))
+    assert np.unique(integer.population("a").parameters["v_decay"]).tolist() == [512]  # 1 - 0.875 on eighths
+    assert np.unique(integer.population("b").parameters["v_decay"]).tolist() == [0]  # 1/16 is a tie: to even
+    assert report.layers[1].beta_error.tolist() == [0.0625] * 20
