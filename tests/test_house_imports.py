@@ -22,21 +22,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "neurons": set(),
     "events": set(),
     "network": {"neurons"},
+    "integer_network": {"network"},
     "stimuli": {"network"},
     "plasticity": {"network"},
     "connect": {"network", "kernels"},
     "models": {"connect", "network", "neurons", "stimuli"},
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
-    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity"},
+    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity", "integer_network"},
+    "limits": set(),
+    "quantize": {"limits", "integer_network", "network", "neurons", "events", "engines"},
     "pruning": {"network", "neurons", "kernels"},
-    "export": {"network", "neurons", "events", "engines", "metrics"},
+    "export": {"network", "neurons", "events", "engines", "metrics", "limits", "quantize", "integer_network"},
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
     "recipes": set(),
     "nn": {"kernels", "neurons", "network", "recipes"},
     "learning": {"nn", "kernels", "network", "neurons", "events"},
-    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"},
+    "training": {
+        *("learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"),
+        *("limits", "quantize"),
+    },
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {
         *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),
@@ -49,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         *("bench", "studies"),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),
-        *("metrics", "network", "events", "nn", "pruning"),
+        *("metrics", "network", "events", "nn", "pruning", "limits", "quantize", "integer_network"),
     },
 }
 SAME_ROOM = {
@@ -60,6 +66,14 @@ SAME_ROOM = {
     "neurons_meta_dynamic": "neurons",
     "neurons_synaptic": "neurons",
     "neurons_stochastic": "neurons",
+    "target_check": "quantize",
+    "quantize_delays": "quantize",
+    "quantize_weights": "quantize",
+    "quantize_report": "quantize",
+    "quantize_calibration": "quantize",
+    "quantize_loihi": "quantize",
+    "integer_laws": "integer_network",
+    "integer_file": "integer_network",  # saving and loading, imported when used
     "network_file": "network",  # saving and loading, imported when used
     "network_checks": "network",
     "network_sparse": "network",
@@ -70,7 +84,9 @@ SAME_ROOM = {
     "connect_plan": "connect",
     "connect_space": "connect",
 }
-NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "machine", "neurons", "events", "network"}
+NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "machine", "neurons", "events", "network"} | {
+    "integer_network"
+}
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
 TORCH_ROOMS = {"nn", "learning", "training", "bench", "studies"}

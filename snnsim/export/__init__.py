@@ -50,8 +50,10 @@ class Target:
         suffix: Suffix of its files.
         module: Module that holds ``writer`` and ``judge``; imported when used.
         writer: Function ``(network, path, **options) -> ExportReport``.
+        judge_module: Module that holds ``judge``.
         judge: Function ``(path) -> judge`` that loads the file with an independent program
             (see :mod:`snnsim.export.proof`).
+        profile: Limits profile that a network is checked against, empty where the target has no limits.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Target:
     writer: str
     judge_module: str
     judge: str
+    profile: str = ""
 
     def write(self, network: Network, path: str | Path, **options: Any) -> ExportReport:
         """Write ``network`` to ``path`` in this target's format."""
