@@ -1,0 +1,132 @@
+"""C99 and memory images: a network in integers of the law ``fixed`` as a header, a source and tables for flash.
+
+The source allocates nothing and uses nothing but ``stdint.h``. Events act at once: a unit that fires walks its own
+synapses and adds their weights to rings of arrivals, which are as long as the longest delay into their population.
+Nothing else is done for a silent unit. The law and the interface are described in ``docs/hardware.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from snnsim.errors import InputError
+from snnsim.export import ExportReport
+from snnsim.export.c99_layout import Layout, lay_out
+from snnsim.export.c99_source import header_text, host_text, source_text
+from snnsim.export.memory_images import write_images
+from snnsim.files import write_json, write_text
+from snnsim.integer_network import IntegerNetwork
+from snnsim.network import Network
+from snnsim.quantize_fixed import FixedOptions, max_count, quantize_fixed
+
+__all__ = ["INTEGERS", "MEMORY", "check_prefix", "write_c99"]
+
+INTEGERS = "network.int.h5"
+"""The integer network beside the source: the reference of a proof."""
+
+MEMORY = "memory"
+"""Folder of the memory images."""
+
+MAX_COUNT = 16
+
+
+def check_prefix(prefix: object) -> str:
+    """Return a prefix of all names in C.
+
+    Raises:
+        InputError: It is not an identifier, or is reserved.
+    """
+    if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,30}", prefix):
+        raise InputError(
+            f"prefix: expected a letter, then at most 30 letters, digits and underscores, as C has names, got {prefix!r}"
+        )
+    return prefix
+
+
+def write_c99(
+    network: Network | IntegerNetwork,
+    path: str | Path,
+    *,
+    prefix: str = "snn",
+    weight_bits: int = 8,
+    scale: str = "population",
+    power_of_two: bool = False,
+    counts: int | None = None,
+    images: bool = True,
+) -> ExportReport:
+    """Write a network as C99 source and memory images.
+
+    Args:
+        network: A float network, which is put on integers first, or one of the law ``fixed``.
+        path: Folder; made if it does not exist.
+        prefix: What all names in C begin with; ``snn_step``, ``SNN_INPUTS``.
+        weight_bits: 8 or 16, for a float network; with ``scale`` and ``power_of_two`` see
+            :class:`snnsim.quantize_fixed.FixedOptions`.
+        scale: ``"population"`` or ``"neuron"``.
+        power_of_two: Whether scales are powers of two.
+        counts: How often one input unit may act in one step (default 16, or what the integer network can hold);
+            a smaller number may need less memory.
+        images: Whether to write the memory images.
+
+    Returns:
+        What was written, with a sentence for everything that changed.
+
+    Raises:
+        InputError: The law cannot hold the network, or an option is unknown.
+    """
+    check_prefix(prefix)
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out: {folder} is a file; the target c99 writes a folder")
+    if isinstance(network, IntegerNetwork):
+        whole = network
+        counts = min(MAX_COUNT, max_count(whole)) if whole.law == "fixed" and counts is None else counts or MAX_COUNT
+    else:
+        counts = MAX_COUNT if counts is None else counts
+        options = FixedOptions(weight_bits, scale, power_of_two, counts)  # type: ignore[arg-type]
+        whole, _ = quantize_fixed(network, options)
+    layout = lay_out(whole, counts=counts)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = whole.digest()
+    write_text(folder / f"{prefix}.h", header_text(layout, prefix, digest))
+    write_text(folder / f"{prefix}.c", source_text(layout, prefix))
+    write_text(folder / f"{prefix}_host.c", host_text(prefix))
+    whole.save(folder / INTEGERS)
+    if images:
+        write_images(layout, folder / MEMORY, digest)
+    changes = (*whole.changes, *_sentences(layout))
+    write_json(folder / "export.json", _description(whole, layout, prefix, changes))
+    return ExportReport("c99", folder, changes, {item.name: 0 for item in whole.populations})
+
+
+def _sentences(layout: Layout) -> list[str]:
+    lines = [
+        f"Constant tables take {layout.table_bytes} bytes, memory {layout.state_bytes} bytes.",
+        f"One input unit may act at most {layout.max_count} times in a step; more could overflow a sum.",
+    ]
+    for item in layout.populations:
+        if item.name != item.title:
+            lines.append(f"{item.title} is called {item.name} in C.")
+    return lines
+
+
+def _description(whole: IntegerNetwork, layout: Layout, prefix: str, changes: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "law": "fixed",
+        "prefix": prefix,
+        "network": whole.digest(),
+        "source_network": whole.source,
+        "max_count": layout.max_count,
+        "readout": None if whole.readout is None else asdict(whole.readout),
+        "scale": {name: [float(value.min()), float(value.max())] for name, value in whole.scale.items()},
+        "table_bytes": layout.table_bytes,
+        "state_bytes": layout.state_bytes,
+        "tables": {item.name: item.n_bytes for item in layout.tables()},
+        "state": {name: words * bits // 8 for name, words, bits in layout.arrays()},
+        "populations": {item.title: item.name for item in layout.populations},
+        "changes": list(changes),
+    }

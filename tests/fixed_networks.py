@@ -1,0 +1,120 @@
+"""Networks of the law ``fixed`` for tests, and a second, naive program that runs them."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnsim.integer_network import IntegerNetwork
+from snnsim.network import Input, Network, Population, Projection, Readout
+from snnsim.neurons import IF, LI, LIF, CubaLI, CubaLIF
+
+DT = 0.001
+
+
+def naive(network: IntegerNetwork, counts: npt.NDArray[Any]) -> tuple[dict[str, Any], list[int], dict[str, Any]]:
+    """Run one sample in Python integers: spikes (time, neuron) by population, scores, and the last membranes."""
+    n_steps = counts.shape[0]
+    pops = {item.name: item for item in network.populations}
+    v = {name: [0] * item.size for name, item in pops.items()}
+    i = {name: [0] * item.size for name, item in pops.items()}
+    left = {name: [0] * item.size for name, item in pops.items()}
+    spikes = {name: np.zeros((n_steps, item.size), bool) for name, item in pops.items() if item.spiking}
+    traces = {name: np.zeros((n_steps, item.size), np.int64) for name, item in pops.items()}
+    coming: dict[tuple[str, int, int], int] = {}
+
+    def decay(x: int, b: int) -> int:
+        return abs(x) * b // 32768 * (1 if x > 0 else -1)
+
+    def send(source: str, unit: int, times: int, k: int) -> None:
+        for item in network.projections:
+            if item.source == source:
+                for s in range(item.indptr[unit], item.indptr[unit + 1]):
+                    key = (item.target, int(item.unit[s]), k + int(item.delay[s]))
+                    coming[key] = coming.get(key, 0) + int(item.weight[s]) * times
+
+    def clamp(x: int, bits: int) -> int:
+        return max(-(2**bits), min(2**bits, x))
+
+    for k in range(n_steps):
+        first = 0
+        for item in network.inputs:
+            for unit in np.flatnonzero(counts[k, first : first + item.size]):
+                send(item.name, int(unit), int(counts[k, first + unit]), k)
+            first += item.size
+        for place in network.order():
+            pop = network.populations[place]
+            name = pop.name
+            p = {key: [int(x) for x in value] for key, value in pop.parameters.items()}
+            for j in range(pop.size):
+                moved = decay(v[name][j], p["beta"][j]) + p["drive"][j]
+                arrived = coming.pop((name, j, k), 0) * 2 ** p["shift"][j]
+                if pop.current:
+                    acting = clamp(i[name][j] + arrived, 29)
+                    moved += acting
+                    i[name][j] = clamp(decay(acting, p["alpha"][j]) + p["drive_syn"][j], 29)
+                else:
+                    moved += arrived
+                if left[name][j]:
+                    left[name][j] -= 1
+                    continue
+                v[name][j] = clamp(moved, 30)
+                if pop.spiking and v[name][j] >= p["v_threshold"][j]:
+                    v[name][j] = p["v_reset"][j] if p["reset_zero"][j] else v[name][j] - p["reset_amount"][j]
+                    left[name][j] = p["refractory_steps"][j]
+                    spikes[name][k, j] = True
+            if pop.spiking:
+                for j in np.flatnonzero(spikes[name][k]):
+                    send(name, int(j), 1, k)
+        for pop in network.populations:
+            traces[pop.name][k] = v[pop.name]
+    scores: list[int] = []
+    readout = network.readout
+    if readout is not None:
+        x = traces[readout.population] if readout.variable == "v" else spikes[readout.population].astype(np.int64)
+        x = x[readout.skip_steps :]
+        if len(x):
+            reduced = {"max": x.max(axis=0), "last": x[-1]}.get(readout.reduce, x.sum(axis=0))
+            scores = [int(value) for value in reduced]
+        else:
+            scores = [0] * x.shape[1]
+    return spikes, scores, v
+
+
+def rich_network(seed: int = 0, *, reduce: str = "max") -> Network:
+    """Every law, both resets, refractoriness, drives, recurrence, parallel synapses, two inputs, per-neuron numbers."""
+    rng = np.random.default_rng(seed)
+
+    def projection(
+        source: str, target: str, n: int, m: int, mean: float, spread: float, low: int, high: int
+    ) -> Projection:
+        weight = rng.normal(mean, spread, (n, m)) * (rng.random((n, m)) < 0.7)
+        return Projection(source, target, weight, rng.integers(low, high + 1, (n, m)) * DT)
+
+    lif = LIF(tau_mem=rng.uniform(0.004, 0.02, 14), v_threshold=rng.uniform(0.8, 1.2, 14), t_ref=0.002, drive=4.0)
+    cuba = CubaLIF(tau_mem=0.01, tau_syn=rng.uniform(0.002, 0.008, 11), reset="subtract", drive=8.0, drive_syn=900.0)
+    return Network(
+        populations=(
+            Population("out", 5, CubaLI(tau_mem=0.03, tau_syn=0.004)),
+            Population("late 1", 9, IF(reset="subtract", v_threshold=1.0)),
+            Population("cuba", 11, cuba),
+            Population("first", 14, lif),
+            Population("trace", 3, LI(tau_mem=0.02)),
+        ),
+        projections=(
+            projection("in", "first", 14, 12, 0.1, 0.3, 0, 9),
+            projection("other", "first", 14, 4, 0.1, 0.3, 3, 3),
+            projection("first", "first", 14, 14, -0.05, 0.1, 1, 4),
+            projection("first", "cuba", 11, 14, 0.5, 2.0, 0, 6),
+            projection("first", "cuba", 11, 14, 0.2, 1.0, 2, 2),
+            projection("cuba", "cuba", 11, 11, -0.3, 1.0, 0, 3),
+            projection("first", "late 1", 9, 14, 0.05, 0.2, 0, 0),
+            projection("cuba", "late 1", 9, 11, 0.05, 0.2, 0, 12),
+            projection("cuba", "out", 5, 11, 0.0, 1.0, 0, 5),
+            projection("late 1", "out", 5, 9, 0.0, 1.0, 1, 1),
+            projection("late 1", "trace", 3, 9, 0.1, 1.0, 0, 2),
+        ),
+        inputs=(Input("in", 12), Input("other", 4)),
+        readout=Readout("late 1", "spikes", "count") if reduce == "count" else Readout("out", "v", reduce, 5),  # type: ignore[arg-type]
+        dt=DT,
+    )
