@@ -22,13 +22,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "neurons": set(),
     "events": set(),
     "network": {"neurons"},
+    "integer_network": {"network"},
     "stimuli": {"network"},
     "plasticity": {"network"},
     "connect": {"network", "kernels"},
     "models": {"connect", "network", "neurons", "stimuli"},
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
-    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity"},
+    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity", "integer_network"},
     "pruning": {"network", "neurons", "kernels"},
     "export": {"network", "neurons", "events", "engines", "metrics"},
     "datasets": {"events", "kernels"},
@@ -60,6 +61,8 @@ SAME_ROOM = {
     "neurons_meta_dynamic": "neurons",
     "neurons_synaptic": "neurons",
     "neurons_stochastic": "neurons",
+    "integer_laws": "integer_network",
+    "integer_file": "integer_network",  # saving and loading, imported when used
     "network_file": "network",  # saving and loading, imported when used
     "network_checks": "network",
     "network_sparse": "network",
@@ -70,7 +73,9 @@ SAME_ROOM = {
     "connect_plan": "connect",
     "connect_space": "connect",
 }
-NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "machine", "neurons", "events", "network"}
+NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "machine", "neurons", "events", "network"} | {
+    "integer_network"
+}
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
 TORCH_ROOMS = {"nn", "learning", "training", "bench", "studies"}

@@ -19,7 +19,7 @@ from snnsim.events import Events
 from snnsim.grid import check_dt, time_to_step
 from snnsim.machine import usable_cores
 from snnsim.metrics import Operations
-from snnsim.network import Network
+from snnsim.network import Input, Network
 from snnsim.network_checks import check_integer
 from snnsim.plasticity import PairSTDP, check_plasticity
 from snnsim.stimuli import Stimulus, check_stimuli
@@ -216,8 +216,22 @@ def at_dt(network: Network, dt: float | None) -> Network:
         raise InputError(f"dt = {dt} s: this network can only run at its own dt = {network.dt} s: {error}") from None
 
 
+class OnGrid(Protocol):
+    """A network, in floats or in integers, whose inputs are put on a grid."""
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Its inputs."""
+        ...
+
+    @property
+    def dt(self) -> float:
+        """Seconds a step."""
+        ...
+
+
 def grid_inputs(
-    network: Network,
+    network: OnGrid,
     events: Events | Mapping[str, Events] | None,
     n_steps: npt.ArrayLike | None = None,
     tail_steps: int = 0,

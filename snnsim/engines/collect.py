@@ -14,7 +14,7 @@ from snnsim.events import Events
 from snnsim.metrics import count_operations
 from snnsim.network import Network, Readout
 
-__all__ = ["SampleRun", "accumulate", "collect", "scores"]
+__all__ = ["SampleRun", "accumulate", "add_rows", "collect", "scores"]
 
 Floats = npt.NDArray[np.float64]
 Accumulated = tuple[Floats, int]
@@ -57,10 +57,14 @@ def accumulate(
         trace was cut into pieces.
     """
     population = network.population(readout.population)
-    total, count = previous if previous is not None else (np.zeros(trace.shape[1]), 0)
     low = max(population.start_step + readout.skip_steps - first_step, 0)
     high = trace.shape[0] if population.stop_step is None else max(population.stop_step - first_step, 0)
-    rows = trace[low:high].astype(np.float64)
+    return add_rows(readout, trace[low:high].astype(np.float64), previous)
+
+
+def add_rows(readout: Readout, rows: Floats, previous: Accumulated | None) -> Accumulated:
+    """Add all rows ``(time, class)`` of a trace to what came before; see :func:`accumulate`."""
+    total, count = previous if previous is not None else (np.zeros(rows.shape[1]), 0)
     if not rows.shape[0]:
         return total, count
     if readout.reduce == "last":
