@@ -79,21 +79,22 @@ def fixed(
         arrivals: Sum of the weights that arrive in this step, int64 ``(size,)``.
 
     Returns:
-        The state after the step, spikes (0 or 1), and where a value was clamped.
+        The state after the step, spikes (0 or 1), and where a value was clamped or arrivals were too many for int32.
     """
     p = parameters
     v, i, left = state[V], state[CURRENT], state[LEFT]
-    clamped = np.zeros(v.shape, np.bool_)
+    arrived = arrivals << p["shift"]
+    clamped = np.abs(arrived) >= MEMBRANE_LIMIT
     moved = fixed_decay(v, p["beta"]) + p["drive"]
     if kind in ("cubalif", "cubali"):
-        received = _clamp(i + (arrivals << p["shift"]), CURRENT_LIMIT)
-        clamped |= received != i + (arrivals << p["shift"])
+        received = _clamp(i + arrived, CURRENT_LIMIT)
+        clamped |= received != i + arrived
         moved = moved + received
         kept = fixed_decay(received, p["alpha"]) + p["drive_syn"]
         i = _clamp(kept, CURRENT_LIMIT)
         clamped |= i != kept
     else:
-        moved = moved + (arrivals << p["shift"])
+        moved = moved + arrived
     free = left == 0
     clamped |= free & (np.abs(moved) > MEMBRANE_LIMIT)
     v = np.where(free, _clamp(moved, MEMBRANE_LIMIT), v)

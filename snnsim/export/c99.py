@@ -41,7 +41,7 @@ def check_prefix(prefix: object) -> str:
     """
     if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,30}", prefix):
         raise InputError(
-            f"prefix: expected a letter, then at most 30 letters, digits and underscores, as C has names, got {prefix!r}"
+            f"prefix: expected a letter, then at most 30 letters, digits and underscores (a name in C), got {prefix!r}"
         )
     return prefix
 
