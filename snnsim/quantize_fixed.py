@@ -8,7 +8,7 @@ shift gives the membrane fractional bits, so that its decay does not lose what 8
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +24,7 @@ from snnsim.kernels.reference_integer_fixed import (
     fixed_max_count,
     fixed_peak,
 )
+from snnsim.kernels.reference_integer_scores import SOFTMAX_BITS
 from snnsim.network import Network, Population, Projection, Readout
 from snnsim.network_checks import check_integer
 from snnsim.neuron_base import StepParameters
@@ -58,7 +59,7 @@ class FixedOptions:
     weight_bits: int = 8
     scale: Scale = "population"
     power_of_two: bool = False
-    max_count: int = 16
+    max_count: int = 32
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (8, 16):
@@ -106,6 +107,8 @@ def quantize_fixed(network: Network, options: FixedOptions | None = None) -> tup
     options = options or FixedOptions()
     for item in network.populations:
         _refuse(item)
+    if network.readout is not None and network.readout.reduce == "sum_softmax" and network.readout.variable == "spikes":
+        raise InputError("readout: the law 'fixed' has no softmax of spikes; read 'count'")
     notes: list[str] = []
     populations: list[IntegerPopulation] = []
     weights: dict[int, Integers] = {}
@@ -125,7 +128,16 @@ def quantize_fixed(network: Network, options: FixedOptions | None = None) -> tup
             weights[number] = np.rint(synapses.weight * (gain * unit)[synapses.target]).astype(np.int64)
             np.add.at(bounds[network.projections[number].source in names], synapses.target, np.abs(weights[number]))
         arrivals = bounds[True] * options.max_count + bounds[False]
-        shift, parameters, can_clamp = _shifted(item, step, unit, arrivals, LEAST_SHIFT[options.weight_bits])
+        least = LEAST_SHIFT[options.weight_bits]
+        most = MAX_SHIFT
+        if _softmax(network, item):
+            most = min(most, SOFTMAX_BITS - int(np.log2(unit[0])))
+            if most < 0 or unit[0] < 1:
+                raise InputError(
+                    f"population {item.name!r}: its weights are too {'small' if most < 0 else 'large'} for the softmax "
+                    "in integers; read 'mean' or 'max'"
+                )
+        shift, parameters, can_clamp = _shifted(item, step, unit, arrivals, least, most)
         populations.append(IntegerPopulation(item.name, item.size, KINDS[item.neuron.kind], parameters))
         scale[item.name] = unit * 2.0**shift
         shifts[item.name] = shift
@@ -201,24 +213,24 @@ def _unit(network: Network, item: Population, incoming: list[int], gain: Floats,
     step = item.neuron.step(item.size, network.dt)
     alone = np.abs(step.v_threshold) if item.neuron.spiking else np.ones(item.size)
     largest = np.where(largest > 0, largest, np.where(alone > 0, alone, 1.0))  # nothing comes in: any scale serves
-    unit = top / largest
+    unit = np.asarray(top / largest)
     if item.neuron.spiking:  # weights far below the threshold need not use all their bits
         unit = np.minimum(unit, MAX_THRESHOLD / np.where(alone > 0, alone, 1.0))
     if not np.isfinite(unit).all() or unit.max() > 2.0**62:
         raise InputError(f"population {item.name!r}: weights up to {largest.min():.3g} are too small to be scaled")
-    if options.power_of_two:
+    if options.power_of_two or _softmax(network, item):
         unit = 2.0 ** np.floor(np.log2(unit))
     return np.asarray(unit)
 
 
 def _shifted(
-    item: Population, step: StepParameters, unit: Floats, arrivals: Integers, least: int
+    item: Population, step: StepParameters, unit: Floats, arrivals: Integers, least: int, most: int
 ) -> tuple[int, dict[str, Integers], bool]:
     """Return the most fractional bits that fit, the parameters with them, and whether a worst case is clamped."""
     kind = KINDS[item.neuron.kind]
     fitting: tuple[int, dict[str, Integers], bool] | None = None
     reason = ""
-    for shift in range(MAX_SHIFT, -1, -1):
+    for shift in range(most, -1, -1):
         parameters = _parameters(item, step, unit, shift)
         if parameters is None:
             reason = "a threshold, reset or drive reaches 2^30"
@@ -354,9 +366,12 @@ def _weight_error(
 
 def _readout(network: Network, notes: list[str]) -> Readout | None:
     readout = network.readout
-    if readout is None or readout.reduce != "sum_softmax":
-        return readout
-    notes.append(
-        "readout: the softmax of every step is not a whole number; scores are the sum of v over the steps ('mean')."
-    )
-    return replace(readout, reduce="mean")
+    if readout is not None and readout.reduce == "sum_softmax":
+        notes.append("readout: the softmax of every step is taken with a table of powers of two, within 1.1% of it.")
+    return readout
+
+
+def _softmax(network: Network, item: Population) -> bool:
+    """Return whether the scores of this population are sums of softmax, which need a power of two as scale."""
+    readout = network.readout
+    return readout is not None and readout.population == item.name and readout.reduce == "sum_softmax"

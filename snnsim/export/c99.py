@@ -30,7 +30,7 @@ INTEGERS = "network.int.h5"
 MEMORY = "memory"
 """Folder of the memory images."""
 
-MAX_COUNT = 16
+MAX_COUNT = 32
 
 
 def check_prefix(prefix: object) -> str:
@@ -67,7 +67,7 @@ def write_c99(
             :class:`snnsim.quantize_fixed.FixedOptions`.
         scale: ``"population"`` or ``"neuron"``.
         power_of_two: Whether scales are powers of two.
-        counts: How often one input unit may act in one step (default 16, or what the integer network can hold);
+        counts: How often one input unit may act in one step (default 32, or what the integer network can hold);
             a smaller number may need less memory.
         images: Whether to write the memory images.
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from snnsim.errors import InputError
 from snnsim.integer_network import IntegerNetwork, IntegerPopulation, IntegerProjection
 from snnsim.kernels.reference_integer_fixed import CURRENT_LIMIT, MEMBRANE_LIMIT, fixed_faults, fixed_peak
+from snnsim.kernels.reference_integer_scores import POWERS
 from snnsim.quantize_fixed import arrival_bounds, max_count
 
 __all__ = ["Layout", "Numbers", "PopulationLayout", "ProjectionLayout", "Table", "lay_out"]
@@ -168,6 +169,7 @@ class Layout:
         reduce: How it is read.
         variable: ``"v"`` or ``"spikes"``.
         skip_steps: Steps before reading.
+        softmax_bits: Fractional bits of the membranes if scores are sums of softmax.
         max_count: How often an input unit may act in one step.
     """
 
@@ -178,23 +180,27 @@ class Layout:
     reduce: str
     variable: str
     skip_steps: int
+    softmax_bits: int | None
     max_count: int
 
     def tables(self) -> list[Table]:
         """Return every table."""
         holders: list[PopulationLayout | ProjectionLayout] = [*self.populations, *self.projections]
-        return [table for item in holders for table in item.tables()]
+        powers = [] if self.softmax_bits is None else [_table("powers", POWERS, "2^15 2^-((k + 1/2) / 64)")]
+        return [*(table for item in holders for table in item.tables()), *powers]
 
     @property
     def score_bits(self) -> int:
         """Width of a score: sums over steps may need more than 32 bits."""
-        return 64 if self.reduce == "mean" and self.variable == "v" else 32
+        return 64 if self.reduce in ("mean", "sum_softmax") and self.variable == "v" else 32
 
     def arrays(self) -> list[tuple[str, int, int]]:
         """Return name, words and bits of every array in memory."""
         found = [entry for item in self.populations for entry in item.arrays()]
         if self.readout is not None:
             found.append(("scores", self.populations[self.readout].size, self.score_bits))
+            if self.softmax_bits is not None:
+                found.append(("terms", self.populations[self.readout].size, 16))
             if self.reduce == "max" or self.skip_steps:
                 found.append(("steps", 1, 32))
         return found
@@ -256,7 +262,7 @@ def lay_out(network: IntegerNetwork, *, counts: int = 16) -> Layout:
     populations = tuple(_population(network, network.populations[k], names, counts) for k in network.order())
     projections = tuple(_projection(network, k, names) for k, item in enumerate(network.projections) if item.n_synapses)
     readout = network.readout
-    place = None
+    place, bits = None, None
     if readout is not None:
         if readout.reduce == "sum_softmax":
             raise InputError(
@@ -271,6 +277,7 @@ def lay_out(network: IntegerNetwork, *, counts: int = 16) -> Layout:
         reduce=readout.reduce if readout is not None else "",
         variable=readout.variable if readout is not None else "",
         skip_steps=readout.skip_steps if readout is not None else 0,
+        softmax_bits=bits,
         max_count=counts,
     )
 

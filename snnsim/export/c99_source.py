@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from snnsim.export.c99_layout import Layout, Numbers, PopulationLayout, ProjectionLayout, Table
 from snnsim.kernels.reference_integer_fixed import CURRENT_LIMIT, DECAY_ONE, MEMBRANE_LIMIT
+from snnsim.kernels.reference_integer_scores import SOFTMAX_END
 
 __all__ = ["header_text", "host_text", "source_text"]
 
@@ -83,6 +84,8 @@ def header_text(layout: Layout, prefix: str, digest: str) -> str:
 def _score_sentence(layout: Layout) -> str:
     what = "membrane" if layout.variable == "v" else "spike (0 or 1)"
     how = {"max": "largest", "last": "last", "mean": "sum over steps of the", "count": "sum over steps of the"}
+    if layout.softmax_bits is not None:
+        return "The sum over steps of the softmax of the membranes, in units of 2^-15."
     after = f" after the first {layout.skip_steps} steps" if layout.skip_steps else ""
     return f"The {how[layout.reduce]} {what} of every neuron of the readout{after}."
 
@@ -293,7 +296,9 @@ class _Source:
         lines = [f"static void {p}_read(void)", "{", "    uint16_t j;"]
         if layout.skip_steps:
             lines += [f"    if ({p}_steps < {layout.skip_steps}u)", "        return;"]
-        if layout.variable == "v":
+        if layout.softmax_bits is not None:
+            lines += self.softmax(v, item.size, layout.softmax_bits)
+        elif layout.variable == "v":
             body = {
                 "max": [
                     f"        if ({p}_steps == {layout.skip_steps}u || {v} > {scores}[j])",
@@ -319,6 +324,34 @@ class _Source:
             "",
         ]
         return "\n".join(lines)
+
+    def softmax(self, v: str, size: int, bits: int) -> list[str]:
+        """Return the lines that add the softmax of one step."""
+        p = self.prefix
+        near = f"(apart >> {bits - 10})" if bits >= 10 else f"(apart << {10 - bits})"
+        power = f"{self.upper}_READ16({p}_powers[(apart & 1023u) >> 4])"
+        return [
+            f"    int32_t highest = {p}_v_{self.readout_name()}[0];",
+            "    uint32_t total = 0, apart;",
+            f"    for (j = 1; j < {size}u; j++)",
+            f"        if ({v} > highest)",
+            f"            highest = {v};",
+            f"    for (j = 0; j < {size}u; j++) {{",
+            f"        apart = (uint32_t)highest - (uint32_t){v};",
+            f"        {p}_terms[j] = 0;",
+            f"        if (apart < {SOFTMAX_END << bits}u) {{",
+            f"            apart = ({near} * 1477u) >> 10;",
+            f"            {p}_terms[j] = (uint16_t)({power} >> (apart >> 10));",
+            "        }",
+            f"        total += {p}_terms[j];",
+            "    }",
+            f"    for (j = 0; j < {size}u; j++)",
+            f"        {p}_scores[j] += (int64_t)(((uint32_t){p}_terms[j] << 15) / total);",
+        ]
+
+    def readout_name(self) -> str:
+        assert self.layout.readout is not None
+        return self.layout.populations[self.layout.readout].name
 
     def reset(self) -> str:
         lines = [f"void {self.prefix}_reset(void)", "{", "    uint32_t k;"]
