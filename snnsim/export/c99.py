@@ -127,6 +127,10 @@ def _description(whole: IntegerNetwork, layout: Layout, prefix: str, changes: tu
         "state_bytes": layout.state_bytes,
         "tables": {item.name: item.n_bytes for item in layout.tables()},
         "state": {name: words * bits // 8 for name, words, bits in layout.arrays()},
-        "populations": {item.title: item.name for item in layout.populations},
+        "classes": 0 if layout.readout is None else layout.populations[layout.readout].size,
+        "layers": [
+            {"title": item.title, "name": item.name, "size": item.size, "spiking": item.spiking}
+            for item in layout.populations
+        ],
         "changes": list(changes),
     }

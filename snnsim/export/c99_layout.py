@@ -16,7 +16,7 @@ import numpy.typing as npt
 from snnsim.errors import InputError
 from snnsim.integer_network import IntegerNetwork, IntegerPopulation, IntegerProjection
 from snnsim.kernels.reference_integer_fixed import CURRENT_LIMIT, MEMBRANE_LIMIT, fixed_faults, fixed_peak
-from snnsim.kernels.reference_integer_scores import POWERS
+from snnsim.kernels.reference_integer_scores import POWERS, softmax_bits
 from snnsim.quantize_fixed import arrival_bounds, max_count
 
 __all__ = ["Layout", "Numbers", "PopulationLayout", "ProjectionLayout", "Table", "lay_out"]
@@ -265,9 +265,12 @@ def lay_out(network: IntegerNetwork, *, counts: int = 16) -> Layout:
     place, bits = None, None
     if readout is not None:
         if readout.reduce == "sum_softmax":
-            raise InputError(
-                "c99: readout: the softmax of every step is not a whole number; use reduce 'mean' or 'max'"
-            )
+            bits = softmax_bits(network.scale[readout.population])
+            if bits is None or readout.variable != "v":
+                raise InputError(
+                    f"c99: readout: the softmax needs membranes of {readout.population!r} whose scale is one power of "
+                    "two within 2^0 .. 2^26; read 'mean' or 'max'"
+                )
         place = [item.title for item in populations].index(readout.population)
     return Layout(
         inputs=tuple((names[item.name], item.size) for item in network.inputs),
