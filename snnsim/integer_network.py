@@ -178,7 +178,8 @@ class IntegerNetwork:
         readout: How scores are read, in float units, or None.
         dt: Seconds a step.
         scale: By population, integer units of ``v`` per float unit, float64 ``(size,)``; default 1.
-        latency: By population, steps by which its spikes come later than in the float network; default 0.
+        latency: By population, steps by which its spikes come later than in the float network (earlier if negative);
+            default 0.
         changes: Sentences: everything that is not as in the float network. They do not count for equality.
         source: Digest of the float network, or empty.
 
@@ -290,7 +291,7 @@ class IntegerNetwork:
             if array.min() <= 0:
                 raise InputError(f"integer network: scale of {name!r}: expected positive numbers, got {array.min()}")
             scale[name] = array
-            latency[name] = check_integer(self.latency.get(name, 0), f"latency of {name!r}", 0, MAX_DELAY)
+            latency[name] = check_integer(self.latency.get(name, 0), f"latency of {name!r}", -MAX_DELAY, MAX_DELAY)
         object.__setattr__(self, "scale", MappingProxyType(scale))
         object.__setattr__(self, "latency", latency)
 
@@ -343,8 +344,8 @@ class IntegerNetwork:
 
     @property
     def max_latency(self) -> int:
-        """Greatest latency of a population in steps."""
-        return max(self.latency.values())
+        """Greatest latency of a population in steps, at least 0."""
+        return max(0, *self.latency.values())
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked again."""

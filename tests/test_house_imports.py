@@ -30,14 +30,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
     "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity", "integer_network"},
+    "limits": set(),
+    "quantize": {"limits", "integer_network", "network", "neurons", "events", "engines"},
     "pruning": {"network", "neurons", "kernels"},
-    "export": {"network", "neurons", "events", "engines", "metrics"},
+    "export": {"network", "neurons", "events", "engines", "metrics", "limits", "quantize", "integer_network"},
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
     "recipes": set(),
     "nn": {"kernels", "neurons", "network", "recipes"},
     "learning": {"nn", "kernels", "network", "neurons", "events"},
-    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"},
+    "training": {
+        *("learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"),
+        *("limits", "quantize"),
+    },
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {
         *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),
@@ -50,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         *("bench", "studies"),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),
-        *("metrics", "network", "events", "nn", "pruning"),
+        *("metrics", "network", "events", "nn", "pruning", "limits", "quantize", "integer_network"),
     },
 }
 SAME_ROOM = {
@@ -61,6 +66,12 @@ SAME_ROOM = {
     "neurons_meta_dynamic": "neurons",
     "neurons_synaptic": "neurons",
     "neurons_stochastic": "neurons",
+    "target_check": "quantize",
+    "quantize_delays": "quantize",
+    "quantize_weights": "quantize",
+    "quantize_report": "quantize",
+    "quantize_calibration": "quantize",
+    "quantize_loihi": "quantize",
     "integer_laws": "integer_network",
     "integer_file": "integer_network",  # saving and loading, imported when used
     "network_file": "network",  # saving and loading, imported when used

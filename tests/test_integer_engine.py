@@ -207,7 +207,7 @@ def small(**changes):
         (lambda: small(projections=(IntegerProjection("p", "p", [0, 0, 0], [], [], []),)), "never spikes"),
         (lambda: small(projections=(IntegerProjection("in", "p", [0, 1, 1], [0], [1], [1]),)), "has 2 sources"),
         (lambda: small(scale={"p": 0.0}), "positive"),
-        (lambda: small(latency={"p": -1}), "latency of 'p'"),
+        (lambda: small(latency={"p": 0.5}), "latency of 'p'"),
         (lambda: small(latency={"q": 1}), "expected a mapping"),
         (lambda: small(readout=Readout("q")), "not in the network"),
         (lambda: small(inputs=(Input("p", 1),)), "used twice"),

@@ -224,10 +224,12 @@ class _Runner:
             rows = sample.traces[f"{readout.population}.v"] / network.scale[readout.population]
         else:
             steps, units = sample.spikes[readout.population]
-            rows = np.zeros((n_steps + first, network.population(readout.population).size))
+            rows = np.zeros((max(n_steps + first, 0), network.population(readout.population).size))
             inside = steps < n_steps + first
             np.add.at(rows, (steps[inside], units[inside]), 1.0)
-        return scores(readout, add_rows(readout, rows[first + readout.skip_steps : first + n_steps], None))
+        return scores(
+            readout, add_rows(readout, rows[max(first + readout.skip_steps, 0) : max(first + n_steps, 0)], None)
+        )
 
 
 def simulate_integer(
