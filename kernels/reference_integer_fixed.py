@@ -58,7 +58,7 @@ Parameters = Mapping[str, Integers]
 
 def fixed_decay(x: Integers, decay: Integers) -> Integers:
     """Return ``sgn(x) ((|x| decay) >> 15)``, int64 arrays of one shape."""
-    return np.sign(x) * ((np.abs(x) * decay) >> DECAY_BITS)
+    return np.asarray(np.sign(x) * ((np.abs(x) * decay) >> DECAY_BITS), np.int64)
 
 
 def _clamp(x: Integers, limit: int) -> Integers:

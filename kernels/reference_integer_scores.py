@@ -58,7 +58,7 @@ def fixed_softmax(v: Integers, bits: int) -> Integers:
     near = np.where(inside, d, 0)
     y = ((near >> (bits - 10) if bits >= 10 else near << (10 - bits)) * 1477) >> 10
     e = np.where(inside, POWERS[(y & 1023) >> 4] >> (y >> 10), 0)
-    return (e << 15) // e.sum(axis=1, keepdims=True)
+    return np.asarray((e << 15) // e.sum(axis=1, keepdims=True), np.int64)
 
 
 def fixed_scores(reduce: str, trace: Integers, bits: int = 0) -> Integers:
@@ -74,5 +74,5 @@ def fixed_scores(reduce: str, trace: Integers, bits: int = 0) -> Integers:
     if reduce == "max":
         return np.asarray(trace.max(axis=0))
     if reduce == "last":
-        return trace[-1].copy()
+        return np.array(trace[-1], np.int64)
     return np.asarray((fixed_softmax(trace, bits) if reduce == "sum_softmax" else trace).sum(axis=0))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError
+from snnsim.network_checks import check_integer
 
 __all__ = ["Calibration", "LayerError", "QuantizeOptions", "QuantizeReport"]
 
@@ -31,6 +32,9 @@ class QuantizeOptions:
         headroom: Range left for membranes and currents: the bound, whatever the input, or twice the largest value
             observed in calibration.
         calibration_samples: Samples of the calibration events that are run.
+        power_of_two: Law ``fixed``: scales are powers of two, so that numbers with few binary digits stay exact; costs
+            up to one bit.
+        max_count: Law ``fixed``: how often one input unit may act in a step; no sum overflows up to it.
     """
 
     scale: Literal["auto", "layer", "neuron"] = "auto"
@@ -38,6 +42,8 @@ class QuantizeOptions:
     decays: Literal["refuse", "mean"] = "refuse"
     headroom: Literal["bound", "observed"] = "bound"
     calibration_samples: int = 64
+    power_of_two: bool = False
+    max_count: int = 32
 
     def __post_init__(self) -> None:
         words: dict[str, Sequence[str]] = {
@@ -52,6 +58,9 @@ class QuantizeOptions:
         samples = self.calibration_samples
         if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
             raise InputError(f"quantize: calibration_samples: expected a positive integer, got {samples!r}")
+        if self.power_of_two not in (True, False):
+            raise InputError(f"quantize: power_of_two: expected True or False, got {self.power_of_two!r}")
+        check_integer(self.max_count, "quantize: max_count", 1, 2**16 - 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,6 +75,8 @@ def naive(network: IntegerNetwork, counts: npt.NDArray[Any]) -> tuple[dict[str, 
         x = x[readout.skip_steps :]
         if len(x):
             reduced = {"max": x.max(axis=0), "last": x[-1]}.get(readout.reduce, x.sum(axis=0))
+            if readout.reduce == "sum_softmax":
+                reduced = soft(x, int(np.log2(network.scale[readout.population][0])))
             scores = [int(value) for value in reduced]
         else:
             scores = [0] * x.shape[1]
@@ -118,3 +120,17 @@ def rich_network(seed: int = 0, *, reduce: str = "max") -> Network:
         readout=Readout("late 1", "spikes", "count") if reduce == "count" else Readout("out", "v", reduce, 5),  # type: ignore[arg-type]
         dt=DT,
     )
+
+
+def soft(rows: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
+    """Sum the softmax of every row, in Python integers."""
+    powers = [round(2 ** (15 - (k + 0.5) / 64)) for k in range(64)]
+    total = [0] * rows.shape[1]
+    for row in rows.tolist():
+        terms = []
+        for value in row:
+            apart = max(row) - value
+            y = (apart * 1024 // 2**bits) * 1477 // 1024
+            terms.append(powers[y % 1024 // 16] // 2 ** (y // 1024) if apart < 11 * 2**bits else 0)
+        total = [a + term * 32768 // sum(terms) for a, term in zip(total, terms, strict=True)]
+    return np.array(total)

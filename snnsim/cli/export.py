@@ -14,6 +14,7 @@ from snnsim.errors import InputError
 
 if TYPE_CHECKING:
     from snnsim.events import Events
+    from snnsim.integer_network import IntegerNetwork
     from snnsim.network import Network
 
 __all__ = ["export"]
@@ -28,9 +29,13 @@ class Delays(StrEnum):
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5).")],
-    target: Annotated[str, typer.Option("--target", help="Format to write: nir.")] = "nir",
-    out: Annotated[Path | None, typer.Option("--out", help="File to write (default: beside the source).")] = None,
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; c99: also .int.h5).")
+    ],
+    target: Annotated[str, typer.Option("--target", help="Format to write: nir or c99.")] = "nir",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File, for c99 the folder, to write (default: beside the source).")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run the file with an independent program and compare every spike.")
     ] = False,
@@ -40,11 +45,25 @@ def export(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples that the check runs, at least.")] = 200,
     delays: Annotated[
-        Delays, typer.Option("--delays", help="Write delays, refuse a network that has any, or drop them and say so.")
-    ] = Delays.delay_node,
+        Delays | None,
+        typer.Option("--delays", help="nir: write delays (default), refuse a network that has any, or drop them."),
+    ] = None,
     stop_steps: Annotated[
-        bool, typer.Option("--drop-stop-steps", help="Let populations that stop early run to the end.")
+        bool, typer.Option("--drop-stop-steps", help="nir: let populations that stop early run to the end.")
     ] = False,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="c99: what names in C begin with (default snn).")
+    ] = None,
+    weight_bits: Annotated[int | None, typer.Option("--weight-bits", help="c99: 8 (default) or 16.")] = None,
+    scale: Annotated[
+        str | None, typer.Option("--scale", help="c99: a scale for each neuron (default) or layer.")
+    ] = None,
+    max_count: Annotated[
+        int | None, typer.Option("--max-count", help="c99: most events of one input unit in a step (default 32).")
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option("--calibrate", help="c99: data set on whose training samples scales are chosen.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a network for another program and prove that the same spikes come out."""
@@ -57,19 +76,26 @@ def export(
         raise InputError("--events: only a check runs events; add --check")
     network, stem, run = _open(source)
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
-    options: dict[str, Any] = {"delays": delays.value}
-    if stop_steps:
-        options["stop_steps"] = "drop-with-report"
+    options = _options(
+        target,
+        nir={"--delays": delays, "--drop-stop-steps": stop_steps or None},
+        c99={
+            **{"--prefix": prefix, "--weight-bits": weight_bits, "--scale": scale, "--max-count": max_count},
+            "--calibrate": None if calibrate is None else _samples(calibrate, network, run, samples),
+        },
+    )
     report = export_network(network, target, path, **options)
     files = [path]
-    lines = [f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
+    size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    lines = [f"wrote {path} ({size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
     result: dict[str, Any] = {"files": files, "changes": list(report.changes), "latency": report.latency}
     holds = True
     if check:
         given = None if events is None else _samples(events, network, run, samples)
         note("checking with another program ...")
         proof = prove_export(network, target, path, options=options, events=given, n_samples=samples)
-        proof_path = proof.save(path.with_name(path.name + ".proof.json"))
+        inside = TARGETS[target].folder
+        proof_path = proof.save(path / "proof.json" if inside else path.with_name(path.name + ".proof.json"))
         files.append(proof_path)
         lines += ["proof:", *(f"  {sentence}" for sentence in proof.sentences()), f"wrote {proof_path}"]
         result |= {
@@ -86,7 +112,31 @@ def export(
         raise typer.Exit(1)
 
 
-def _open(source: Path) -> tuple[Network, Path, Any]:
+NAMES = {
+    "--delays": "delays",
+    "--drop-stop-steps": "stop_steps",
+    "--max-count": "counts",
+    "--weight-bits": "weight_bits",
+}
+"""Option of a target's writer by option of the command, where they differ."""
+
+
+def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a target's writer; refuse those of other targets."""
+    for other, values in given.items():
+        wrong = [name for name, value in values.items() if value is not None and other != target]
+        if wrong:
+            raise InputError(f"{wrong[0]}: this is an option of --target {other}, not of {target}")
+    options: dict[str, Any] = {}
+    for name, value in given.get(target, {}).items():
+        if value is not None:
+            options[NAMES.get(name, name[2:])] = value.value if isinstance(value, StrEnum) else value
+    if "stop_steps" in options:
+        options["stop_steps"] = "drop-with-report"
+    return options
+
+
+def _open(source: Path) -> tuple[Network | IntegerNetwork, Path, Any]:
     """Return the network, the path that its export is named after, and the run if it is one."""
     if source.is_dir():
         from snnsim.training.runs import load_run
@@ -95,11 +145,15 @@ def _open(source: Path) -> tuple[Network, Path, Any]:
         return run.network(), source / run.default, run
     from snnsim.network import Network
 
+    if source.name.endswith(".int.h5"):
+        from snnsim.integer_network import IntegerNetwork
+
+        return IntegerNetwork.load(source), source.with_name(source.name.removesuffix(".int.h5")), None
     name = source.name.removesuffix(".h5").removesuffix(".snn")
     return Network.load(source), source.with_name(name), None
 
 
-def _samples(name: str, network: Network, run: Any, count: int) -> Events:
+def _samples(name: str, network: Network | IntegerNetwork, run: Any, count: int) -> Events:
     """Return the first training samples of a data set, on the network's channels (the test set stays unseen)."""
     import numpy as np
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from snnsim.errors import InputError
+from snnsim.events import Events
 from snnsim.export import ExportReport
 from snnsim.export.c99_layout import Layout, lay_out
 from snnsim.export.c99_source import header_text, host_text, source_text
@@ -20,7 +21,8 @@ from snnsim.export.memory_images import write_images
 from snnsim.files import write_json, write_text
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Network
-from snnsim.quantize_fixed import FixedOptions, max_count, quantize_fixed
+from snnsim.quantize import QuantizeOptions, quantize
+from snnsim.quantize_fixed import max_count
 
 __all__ = ["INTEGERS", "MEMORY", "check_prefix", "write_c99"]
 
@@ -31,6 +33,8 @@ MEMORY = "memory"
 """Folder of the memory images."""
 
 MAX_COUNT = 32
+PROFILES = {8: "fixed8", 16: "fixed"}
+"""Limits by the bits of a weight."""
 
 
 def check_prefix(prefix: object) -> str:
@@ -52,10 +56,11 @@ def write_c99(
     *,
     prefix: str = "snn",
     weight_bits: int = 8,
-    scale: str = "population",
+    scale: Literal["auto", "layer", "neuron"] = "auto",
     power_of_two: bool = False,
     counts: int | None = None,
     images: bool = True,
+    calibration: Events | None = None,
 ) -> ExportReport:
     """Write a network as C99 source and memory images.
 
@@ -63,13 +68,14 @@ def write_c99(
         network: A float network, which is put on integers first, or one of the law ``fixed``.
         path: Folder; made if it does not exist.
         prefix: What all names in C begin with; ``snn_step``, ``SNN_INPUTS``.
-        weight_bits: 8 or 16, for a float network; with ``scale`` and ``power_of_two`` see
-            :class:`snnsim.quantize_fixed.FixedOptions`.
-        scale: ``"population"`` or ``"neuron"``.
+        weight_bits: 8 or 16, for a float network; with the next options see
+            :class:`snnsim.quantize.QuantizeOptions`.
+        scale: ``"layer"`` or ``"neuron"``; ``"auto"`` is a scale a neuron.
         power_of_two: Whether scales are powers of two.
         counts: How often one input unit may act in one step (default 32, or what the integer network can hold);
             a smaller number may need less memory.
         images: Whether to write the memory images.
+        calibration: Training samples on which the scales are chosen; default: the largest weight just fits.
 
     Returns:
         What was written, with a sentence for everything that changed.
@@ -85,9 +91,12 @@ def write_c99(
         whole = network
         counts = min(MAX_COUNT, max_count(whole)) if whole.law == "fixed" and counts is None else counts or MAX_COUNT
     else:
+        if weight_bits not in PROFILES:
+            raise InputError(f"weight_bits: expected 8 or 16, got {weight_bits!r}")
         counts = MAX_COUNT if counts is None else counts
-        options = FixedOptions(weight_bits, scale, power_of_two, counts)  # type: ignore[arg-type]
-        whole, _ = quantize_fixed(network, options)
+        options = QuantizeOptions(scale=scale, power_of_two=power_of_two, max_count=counts)
+        tail = int(network.notes.get("tail_steps") or 0)
+        whole, _ = quantize(network, PROFILES[weight_bits], options=options, calibration=calibration, tail_steps=tail)
     layout = lay_out(whole, counts=counts)
     folder.mkdir(parents=True, exist_ok=True)
     digest = whole.digest()

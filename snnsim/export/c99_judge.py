@@ -130,7 +130,11 @@ class C99Judge:
             shutil.copyfile(folder / name, self.place / name)
         self.program = self.place / "host"
         upper = self.prefix.upper()
-        self._compile([*flags, f"-D{upper}_COUNT", *sources[1:], "-o", self.program.name])
+        try:
+            self._compile([*flags, f"-D{upper}_COUNT", *sources[1:], "-o", self.program.name])
+        except BaseException:
+            self.close()
+            raise
         self.name = f"{self.prefix}.c compiled by {self.compiler.version}"
 
     def __enter__(self) -> Self:
@@ -163,14 +167,14 @@ class C99Judge:
         done = self.execute(pack_samples(counts))
         return self._parse(done.stdout, counts.shape[0], counts.shape[1])
 
-    def execute(self, data: bytes, *before: str) -> subprocess.CompletedProcess[bytes]:
+    def execute(self, data: bytes, *before: str, program: str = "") -> subprocess.CompletedProcess[bytes]:
         """Run the program on packed samples, under another command if one is given before it.
 
         Raises:
             InputError: It ends with an error.
         """
         done = subprocess.run(
-            [*before, str(self.program)], input=data, capture_output=True, timeout=SECONDS, check=False
+            [*before, program or str(self.program)], input=data, capture_output=True, timeout=SECONDS, check=False
         )
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()[:300]
@@ -231,14 +235,20 @@ class C99Judge:
         rows = re.findall(rf"^[0-9a-f]+ ([0-9a-f]+) [bBdDrR] {self.prefix}_(\w+)$", said, re.MULTILINE)
         return {name: int(size, 16) for size, name in rows}
 
-    def instructions(self, counts: Array) -> float | None:
-        """Return host instructions a sample within the step function, counted by valgrind; None where it is missing."""
+    def cost(self, counts: Array) -> tuple[float | None, float | None]:
+        """Return host instructions and ticks of the host's counter a sample within the step function.
+
+        The program is compiled again, without counting operations. Instructions are counted by valgrind, on the samples
+        given; None where it is missing. Ticks are the median of the samples; None where the host has no counter.
+        """
+        sources = (f"{self.prefix}.c", f"{self.prefix}_host.c")
+        self._compile([*self.flags, *sources, "-o", "plain"])
+        program, data = str(self.place / "plain"), pack_samples(counts)
+        done = self.execute(data, program=program)
+        ticks = float(np.median(self._parse(done.stdout, *counts.shape[:2]).ticks))
         tool = shutil.which("valgrind")
         if tool is None:
-            return None
-        done = self.execute(
-            pack_samples(counts),
-            *(tool, "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect={self.prefix}_step"),
-        )
-        found = re.search(rb"Collected : (\d+)", done.stderr)
-        return int(found.group(1)) / counts.shape[1] if found else None
+            return None, ticks or None
+        options = ("--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect={self.prefix}_step")
+        found = re.search(rb"Collected : (\d+)", self.execute(data, tool, *options, program=program).stderr)
+        return int(found.group(1)) / counts.shape[1] if found else None, ticks or None

@@ -258,7 +258,7 @@ def lay_out(network: IntegerNetwork, *, counts: int = 16) -> Layout:
             f"c99: max_count {counts}: sums of int32 hold at most {possible} events of one input unit in a step; "
             "quantise with this max_count or export with a smaller one"
         )
-    names = identifiers([item.name for item in (*network.inputs, *network.populations)])
+    names = identifiers([*(item.name for item in network.inputs), *(item.name for item in network.populations)])
     populations = tuple(_population(network, network.populations[k], names, counts) for k in network.order())
     projections = tuple(_projection(network, k, names) for k, item in enumerate(network.projections) if item.n_synapses)
     readout = network.readout

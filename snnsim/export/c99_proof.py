@@ -34,7 +34,7 @@ __all__ = ["C99Proof", "prove_c99"]
 Array = npt.NDArray[Any]
 ACTIVE_ENOUGH = 0.03
 PROFILED = 3
-"""Samples run under valgrind."""
+"""Samples whose instructions and ticks are counted."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class C99Proof:
         operations_a_sample: Synapses walked, on average.
         updates_a_sample: Neurons updated, on average.
         instructions_a_sample: Host instructions in the step function, by valgrind; None where it is missing.
-        ticks_a_sample: Median of the host's counter in the step function; None where it has none.
+        ticks_a_sample: Median ticks of the host's counter in the step function; None where it has none.
         sizes: Bytes of text, data and bss of the network's object compiled with -Os; None without ``size``.
         table_bytes: Bytes of the constant tables.
         state_bytes: Bytes of the arrays in memory.
@@ -195,8 +195,8 @@ def prove_c99(
     n_samples: int = 200,
     n_steps: int | None = None,
     seed: int = 0,
-    options: dict[str, Any] | None = None,
     mutate: bool = True,
+    cost: bool = True,
     batch: int = 50,
 ) -> C99Proof:
     """Compile an export, run it, and compare it with the integer reference.
@@ -210,8 +210,8 @@ def prove_c99(
         n_steps: Steps a sample; default: the longest sample and the tail in the network's notes, or, generated, 100
             and twice the longest delay.
         seed: Seed of generated samples.
-        options: Not used: what was written says how.
         mutate: Whether to plant errors.
+        cost: Whether to count the host's instructions and ticks.
         batch: Samples run together.
 
     Raises:
@@ -236,7 +236,7 @@ def prove_c99(
             counts, source = _given(whole, events, n_steps, tail, limit)
         reference = _Reference(whole, counts, batch)
         layers, different, total = reference.compare(judge)
-        ticks = np.concatenate(total["ticks"])
+        instructions, ticks = judge.cost(counts[:, :PROFILED]) if cost else (None, None)
         remarks = [
             f"{layer.population} has only {layer.spikes} spikes; a proof needs {MIN_SPIKES}."
             for layer in layers
@@ -268,8 +268,8 @@ def prove_c99(
             source=source,
             operations_a_sample=float(np.concatenate(total["operations"]).mean()),
             updates_a_sample=float(np.concatenate(total["updates"]).mean()),
-            instructions_a_sample=judge.instructions(counts[:, :PROFILED]),
-            ticks_a_sample=float(np.median(ticks)) if ticks.any() else None,
+            instructions_a_sample=instructions,
+            ticks_a_sample=ticks,
             sizes=judge.sizes(),
             table_bytes=int(judge.description["table_bytes"]),
             state_bytes=int(judge.description["state_bytes"]),
@@ -388,7 +388,7 @@ class _Reference:
         """Return the layers, how many scores, membranes and counts differ, and what the program counted."""
         found: dict[str, LayerProof] = {}
         different = {"scores": 0, "membranes": 0, "operations": 0}
-        total: dict[str, list[Array]] = {"operations": [], "updates": [], "ticks": []}
+        total: dict[str, list[Array]] = {"operations": [], "updates": []}
         for first in range(0, self.counts.shape[1], self.batch):
             ours, theirs = self.chunk(first), judge.run(self.counts[:, first : first + self.batch])
             for name, spikes in ours.spikes.items():
@@ -427,9 +427,15 @@ def _add(before: LayerProof | None, name: str, ours: Array, theirs: Array, first
         sample = int(np.flatnonzero(differing.any(axis=(0, 2)))[0])
         step, neuron = np.argwhere(differing[:, sample])[0]
         where = (first + sample, int(step), int(neuron))
-    start = (0, 0, 0) if before is None else (before.compared, before.spikes, before.mismatches)
-    counted = (ours.size, int(ours.sum()), int(differing.sum()))
-    return LayerProof(name, ours.shape[2], *(a + b for a, b in zip(start, counted, strict=True)), where)
+    old = LayerProof(name, ours.shape[2], 0, 0, 0) if before is None else before
+    return LayerProof(
+        name,
+        ours.shape[2],
+        old.compared + ours.size,
+        old.spikes + int(ours.sum()),
+        old.mismatches + int(differing.sum()),
+        where,
+    )
 
 
 def _plant(reference: _Reference, judge: C99Judge, limit: int) -> Iterator[MutationProof]:
