@@ -5,8 +5,8 @@ its step. With the latencies L by which the spikes of the integer network come l
 
     delay_integer = delay + c + L_target - L_source        c = 1 into a CubaLIF or CubaLI, else 0
 
-Latencies are the least ones from 0 on for which every delay lies between the target's least and greatest. If there are
-none, they may be -1: a target whose currents act at once is a step early.
+Latencies are the least ones from 0 on for which every delay lies between the target's least and greatest. On a target
+without delays they may be -1: if its currents act at once, it is a step early.
 """
 
 from __future__ import annotations
@@ -106,6 +106,18 @@ def _latencies(network: Network, edges: list[tuple[str, str, int]], lowest: int 
     return None
 
 
+def _without_loops(network: Network, lower: list[tuple[str, str, int]]) -> dict[str, int]:
+    """Return latencies that respect the least delays, but for those that close a loop too fast for the target."""
+    kept: list[tuple[str, str, int]] = []
+    latency = dict.fromkeys((item.name for item in network.populations), 0)
+    for edge in lower:
+        found = _latencies(network, [*kept, edge])
+        if found is not None:
+            kept.append(edge)
+            latency = found
+    return latency
+
+
 def plan_delays(network: Network, limits: DelayRange) -> DelayPlan:
     """Choose latencies and find the synapses whose delays cannot be held.
 
@@ -119,15 +131,12 @@ def plan_delays(network: Network, limits: DelayRange) -> DelayPlan:
     for item in network.projections:
         least = limits.from_input if item.source in inputs else limits.least
         pairs.append((least, limits.greatest if limits.each else least))
-    lower = list(_edges(network, pairs, spans, upper=False))
     both = list(_edges(network, pairs, spans, upper=True))
     latency = _latencies(network, both)
-    if latency is None:
+    if latency is None and not limits.each:
         latency = _latencies(network, both, -1)
     if latency is None:
-        latency = _latencies(network, lower)
-    if latency is None:  # a loop that the target cannot make as fast: only what does not go round
-        latency = dict.fromkeys((item.name for item in network.populations), 0)
+        latency = _without_loops(network, list(_edges(network, pairs, spans, upper=False)))
     shift, outside, longest = [], [], []
     for item, steps, (low, high) in zip(network.projections, all_synapses, pairs, strict=True):
         source = 0 if item.source in inputs else latency[item.source]

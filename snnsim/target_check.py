@@ -224,10 +224,10 @@ class _Checker:
             return "read the scores from spikes: train with a spiking readout"
         if kind == "lif" and "cubalif" in known:
             return "a synaptic current always exists there; train with CubaLIF"
-        if kind in ("lif", "cubalif") and "if" in known:
-            return "it has no leak; train with IF"
         if kind == "cubalif" and "lif" in known:
             return "it has no synaptic current; train with LIF"
+        if kind in ("lif", "cubalif") and "if" in known:
+            return "it has no leak; train with IF"
         return f"train with one of {', '.join(known)}"
 
     def _reset(self, name: str, step: StepParameters) -> None:
@@ -309,7 +309,7 @@ class _Checker:
                 what = f"{places.size} delays of up to {plan.longest[number]} steps there, the target has up to {high}"
                 remedy = f"train with delays of at most {most} steps, or quantise with delays = 'clamp'"
             else:
-                what = f"{places.size} delays are shorter than the {low} steps that the target needs round a loop"
+                what = f"{places.size} delays are shorter than the {low} step(s) that the target needs round a loop"
                 remedy = "train its recurrent connections with longer delays"
             self.cannot("max_delay" if limits.each else "delay_per", item.name, what, remedy, ends, int(places.size))
         if profile.delay_per == "axon":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from snnsim.cli.output import emit
+from snnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from snnsim.training.runs import Run
 
 __all__ = ["evaluate"]
 
@@ -38,9 +42,22 @@ def evaluate(
     weights: Annotated[
         Weights | None, typer.Option("--weights", help="Weights [default: best, if there was a validation set].")
     ] = None,
+    arithmetic: Annotated[
+        str | None,
+        typer.Option("--as", metavar="PROFILE", help="In the integers of a chip: a limits profile or its file."),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate/--no-calibrate", help="With --as: set the scales with training samples.")
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
+    if arithmetic is not None and engine not in ("torch", "integer"):
+        raise InputError(f"--engine: --as runs the integer engine; leave --engine {engine} out")
+    if arithmetic is not None:
+        from snnsim.limits import load_profile
+
+        load_profile(arithmetic)
     from snnsim.training.runs import load_run
 
     opened = load_run(run)
@@ -51,6 +68,9 @@ def evaluate(
     chosen: Literal["best", "last"] = opened.default
     if weights is not None:
         chosen = "best" if weights is Weights.best else "last"
+    if arithmetic is not None:
+        _evaluate_as(opened, data, arithmetic, split.value, chosen, calibrate, json)
+        return
     result = run_evaluation(opened, open_dataset(data), split=split.value, engine=engine, which=chosen)
     correct = round(result.accuracy * result.n_samples)
     text = (
@@ -74,4 +94,55 @@ def evaluate(
         },
         json,
         text,
+    )
+
+
+def _evaluate_as(
+    run: Run,
+    data: str,
+    profile: str,
+    split: Literal["train", "valid", "test"],
+    which: Literal["best", "last"],
+    calibrate: bool,
+    json: bool,
+) -> None:
+    """Print the accuracy in a chip's arithmetic beside that in floats, and what changed."""
+    from snnsim.datasets import open_dataset
+    from snnsim.training.integer_evaluation import evaluate_as
+
+    result = evaluate_as(run, open_dataset(data), profile, split=split, which=which, calibrate=calibrate)
+    lines = []
+    for name, outcome in (("float", result.float_result), (result.report.profile, result.integer_result)):
+        correct = round(outcome.accuracy * outcome.n_samples)
+        lines.append(
+            f"{which} weights, {split} split, {name}: {100 * outcome.accuracy:.2f} % ({correct} of "
+            f"{outcome.n_samples}), {outcome.spikes / max(1, outcome.n_samples):.0f} spikes and "
+            f"{outcome.synaptic_operations:.3g} synaptic operations a sample, {outcome.seconds:.1f} s"
+        )
+    lines.append(f"{100 * result.same_class:.2f} % of the samples get the class of the float network")
+    over = {name: count for name, count in result.overflow.items() if count}
+    lines.append(f"neuron-steps in which a number left its range: {over if over else 'none'}")
+    lines += [f"  {line}" for line in result.report.sentences()]
+    whole = result.integer_result
+    emit(
+        {
+            "accuracy": whole.accuracy,
+            "n_samples": whole.n_samples,
+            "engine": whole.engine,
+            "spikes": whole.spikes / max(1, whole.n_samples),
+            "synaptic_operations": whole.synaptic_operations,
+            "seconds": whole.seconds,
+            "files": [str(run.path)],
+            "changes": list(result.report.changes),
+            "float_accuracy": result.float_result.accuracy,
+            "same_class": result.same_class,
+            "overflow": result.overflow,
+            "profile": result.report.profile,
+            "weights": which,
+            "split": split,
+            "rates": list(whole.rates),
+            "report": result.report.to_json(),
+        },
+        json,
+        "\n".join(lines),
     )

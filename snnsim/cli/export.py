@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from snnsim.cli.output import emit, note
+from snnsim.cli.sources import open_source, training_samples
 from snnsim.errors import InputError
 
 if TYPE_CHECKING:
-    from snnsim.events import Events
     from snnsim.integer_network import IntegerNetwork
     from snnsim.network import Network
 
@@ -32,7 +32,9 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; c99: also .int.h5).")
     ],
-    target: Annotated[str, typer.Option("--target", help="Format to write: nir or c99.")] = "nir",
+    target: Annotated[
+        str, typer.Option("--target", help="Format: nir or c99. With --dry-run also a limits profile or its file.")
+    ] = "nir",
     out: Annotated[
         Path | None, typer.Option("--out", help="File, for c99 the folder, to write (default: beside the source).")
     ] = None,
@@ -64,14 +66,23 @@ def export(
     calibrate: Annotated[
         str | None, typer.Option("--calibrate", help="c99: data set on whose training samples scales are chosen.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing: say whether the target can hold the network.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a network for another program and prove that the same spikes come out."""
     begin = time.perf_counter()
     from snnsim.export import TARGETS, export_network, prove_export
 
+    if dry_run:
+        _dry_run(source, target, begin, json)
+        return
     if target not in TARGETS:
-        raise InputError(f"--target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}")
+        from snnsim.limits import profile_names
+
+        hint = "; it can only be checked: add --dry-run" if target in profile_names() else ""
+        raise InputError(f"--target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}{hint}")
     if events is not None and not check:
         raise InputError("--events: only a check runs events; add --check")
     network, stem, run = _open(source)
@@ -81,7 +92,9 @@ def export(
         nir={"--delays": delays, "--drop-stop-steps": stop_steps or None},
         c99={
             **{"--prefix": prefix, "--weight-bits": weight_bits, "--scale": scale, "--max-count": max_count},
-            "--calibrate": None if calibrate is None else _samples(calibrate, network, run, samples),
+            "--calibrate": None
+            if calibrate is None
+            else training_samples(calibrate, network, run, samples, "--calibrate"),
         },
     )
     report = export_network(network, target, path, **options)
@@ -91,7 +104,7 @@ def export(
     result: dict[str, Any] = {"files": files, "changes": list(report.changes), "latency": report.latency}
     holds = True
     if check:
-        given = None if events is None else _samples(events, network, run, samples)
+        given = None if events is None else training_samples(events, network, run, samples)
         note("checking with another program ...")
         proof = prove_export(network, target, path, options=options, events=given, n_samples=samples)
         inside = TARGETS[target].folder
@@ -138,35 +151,26 @@ def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
 
 def _open(source: Path) -> tuple[Network | IntegerNetwork, Path, Any]:
     """Return the network, the path that its export is named after, and the run if it is one."""
-    if source.is_dir():
-        from snnsim.training.runs import load_run
-
-        run = load_run(source)
-        return run.network(), source / run.default, run
-    from snnsim.network import Network
-
     if source.name.endswith(".int.h5"):
         from snnsim.integer_network import IntegerNetwork
 
         return IntegerNetwork.load(source), source.with_name(source.name.removesuffix(".int.h5")), None
-    name = source.name.removesuffix(".h5").removesuffix(".snn")
-    return Network.load(source), source.with_name(name), None
+    return open_source(source)
 
 
-def _samples(name: str, network: Network | IntegerNetwork, run: Any, count: int) -> Events:
-    """Return the first training samples of a data set, on the network's channels (the test set stays unseen)."""
-    import numpy as np
+def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:
+    """Check a network against the limits of a target; status 1 if it does not fit."""
+    from snnsim.export import TARGETS
+    from snnsim.limits import load_profile
+    from snnsim.target_check import check
 
-    from snnsim.datasets import open_dataset
-    from snnsim.training.prepare import pool_units, prepare_split
-
-    dataset = open_dataset(name)
-    size = network.inputs[0].size
-    if run is not None:
-        chosen = prepare_split(run.recipe, dataset, "train", run.manifest)
-        pool = run.pool
-    else:
-        chosen, pool = dataset.train, dataset.n_units // size
-    if pool < 1 or -(-chosen.n_units // pool) != size:
-        raise InputError(f"--events: {name!r} has {chosen.n_units} channels, the network {size}; use matching data")
-    return pool_units(chosen.subset(np.arange(min(count, len(chosen)))), pool)
+    name = TARGETS[target].profile if target in TARGETS else target
+    if not name:
+        raise InputError(f"--dry-run: target {target!r} has no limits of size or arithmetic to check")
+    profile = load_profile(name)
+    network, _, _ = open_source(source)
+    found = check(network, profile)
+    result = {"changes": [item.sentence() for item in found.changes], "seconds": time.perf_counter() - begin}
+    emit(result | {"check": found.to_json()}, json=json, text="\n".join(found.sentences()))
+    if not found.fits:
+        raise typer.Exit(1)

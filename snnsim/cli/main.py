@@ -87,6 +87,12 @@ COMMANDS: dict[str, Command] = {
         "Remove synapses and neurons of a recurrent population, without data or labels.",
         "snnsim prune pool.snn.h5 --keep 0.5 --keep-neurons 0.7 --out pruned.snn.h5",
     ),
+    "quantize": Command(
+        "snnsim.cli.quantize",
+        "quantize",
+        "Turn a network into the integers of a chip and say what changed.",
+        "snnsim quantize runs/first --profile loihi2 --calibrate spoken-digits --out first.int.h5",
+    ),
     "export": Command(
         "snnsim.cli.export",
         "export",

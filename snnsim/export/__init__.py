@@ -52,11 +52,13 @@ class Target:
         suffix: Suffix of its files.
         module: Module that holds ``writer`` and ``judge``; imported when used.
         writer: Function ``(network, path, **options) -> ExportReport``.
+        judge_module: Module that holds ``judge``.
         judge: Function ``(path) -> judge`` that loads the file with an independent program
             (see :mod:`snnsim.export.proof`).
         prover: For a target in integers: function ``(network, path, **settings) -> proof`` that runs what was written
             and compares it with the integer reference, as ``module:function``; else empty.
         folder: Whether it writes a folder.
+        profile: Limits profile that a network is checked against, empty where the target has no limits.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Target:
     judge: str
     prover: str = ""
     folder: bool = False
+    profile: str = ""
 
     def write(self, network: Network | IntegerNetwork, path: str | Path, **options: Any) -> ExportReport:
         """Write ``network`` to ``path`` in this target's format.
@@ -107,6 +110,7 @@ TARGETS: dict[str, Target] = {
         judge="C99Judge",
         prover="snnsim.export.c99_proof:prove_c99",
         folder=True,
+        profile="fixed8",
     ),
 }
 """Every export target by name."""

@@ -1,0 +1,141 @@
+"""Quantisation on the command line: check a network, write its integers, measure its accuracy in them."""
+
+import json
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from snnsim.cli.main import run
+from snnsim.datasets import open_dataset
+from snnsim.integer_network import IntegerNetwork
+from snnsim.network import Input, Network, Population, Projection, Readout
+from snnsim.neurons import LI, LIF
+from snnsim.recipes import load_recipe
+from snnsim.training import evaluate, load_run, train
+from snnsim.training.integer_evaluation import evaluate_as
+
+SMALL = ["model.hidden=[16]", "model.connection.max_delay=0.12", "train.batch_size=16", "train.epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "first"
+    train(load_recipe("shd-dcls", [*SMALL, "train.weights.schedule.unit=batch"]), open_dataset("toy"), out, seed=1)
+    return out
+
+
+@pytest.fixture
+def file(tmp_path):
+    rng = np.random.default_rng(0)
+    network = Network(
+        populations=(Population("hidden", 12, LIF(tau_mem=0.02)), Population("out", 4, LI(tau_mem=0.02))),
+        projections=(
+            Projection("in", "hidden", rng.normal(0.2, 0.2, (12, 6)), rng.integers(0, 9, (12, 6)) * 0.001),
+            Projection("hidden", "out", rng.normal(0.0, 0.2, (4, 12))),
+        ),
+        inputs=(Input("in", 6),),
+        readout=Readout("out"),
+        dt=0.001,
+    )
+    return network.save(tmp_path / "net.snn.h5")
+
+
+def answer(capsys):
+    out = capsys.readouterr().out
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def test_a_dry_run_writes_nothing_and_says_what_would_change(file, capsys):
+    before = sorted(file.parent.iterdir())
+    assert run(["export", str(file), "--target", "loihi2", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("fits loihi2\n")
+    assert "changes: hidden: spikes come 1 step later." in shown
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_dry_run_of_a_target_without_a_writer_has_status_1_if_it_does_not_fit(file, capsys):
+    assert run(["export", str(file), "--target", "xylo-audio2", "--dry-run", "--json"]) == 1
+    found = answer(capsys)
+    assert found["check"]["fits"] is False
+    assert any("train with CubaLIF" in item["sentence"] for item in found["check"]["violations"])
+    assert any("weights become whole numbers of 8 bits" in item for item in found["changes"])
+
+
+def test_a_profile_of_ones_own_on_the_command_line(file, tmp_path, capsys):
+    value = json.loads((resources.files("snnsim.limits") / "loihi2.json").read_text())
+    value["name"], value["figures"]["max_inputs"] = "mine", {"value": 5, "basis": "source", "source": "lava"}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(value))
+    assert run(["export", str(file), "--target", str(path), "--dry-run"]) == 1
+    assert "cannot: 6 input channels, the target has 5: pool channels together." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--target", "loihi"], "expected one of nir, got 'loihi'; it can only be checked: add --dry-run"),
+        (["--target", "nir", "--dry-run"], "has no limits of size or arithmetic"),
+        (["--target", "mars", "--dry-run"], "profile: expected one of"),
+    ],
+)
+def test_targets_that_are_none(file, words, match, capsys):
+    assert run(["export", str(file), *words]) == 2
+    assert match in capsys.readouterr().err
+
+
+def test_quantize_writes_an_integer_network(file, capsys):
+    assert run(["quantize", str(file), "--profile", "loihi2"]) == 0
+    assert "weights off by" in capsys.readouterr().out
+    network = IntegerNetwork.load(file.parent / "net.loihi2.int.h5")
+    assert network.law == "loihi2"
+    assert network.source == Network.load(file).digest()
+    out = file.parent / "other.int.h5"
+    assert run(["quantize", str(file), "--out", str(out), "--scale", "neuron", "--json"]) == 0
+    found = answer(capsys)
+    assert found["files"] == [str(out)]
+    assert found["report"]["layers"][0]["population"] == "hidden"
+    assert np.ptp(IntegerNetwork.load(out).scale["out"]) > 0
+    assert run(["quantize", str(file), "--profile", "truenorth"]) == 2
+    assert "no integer law" in capsys.readouterr().err
+    assert run(["quantize", str(file), "--headroom", "observed"]) == 2
+    assert "needs calibration events" in capsys.readouterr().err
+
+
+def test_eval_as_a_chip_beside_the_float_network(folder, capsys):
+    assert run(["eval", str(folder), "--data", "toy", "--as", "loihi2"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "test split, float:" in shown[0]
+    assert "test split, loihi2:" in shown[1]
+    assert "get the class of the float network" in shown[2]
+    before = load_run(folder).manifest["test_run_count"]
+    assert run(["eval", str(folder), "--data", "toy", "--as", "loihi2", "--no-calibrate", "--json"]) == 0
+    found = answer(capsys)
+    assert load_run(folder).manifest["test_run_count"] == before + 1
+    exact = evaluate(folder, open_dataset("toy"), engine="clock")
+    assert found["float_accuracy"] == exact.accuracy
+    assert abs(found["accuracy"] - exact.accuracy) < 0.15
+    assert found["same_class"] > 0.85
+    assert found["report"]["calibration"] is None
+    assert found["changes"]
+    assert run(["eval", str(folder), "--as", "loihi2", "--engine", "clock"]) == 2
+    assert "--as runs the integer engine" in capsys.readouterr().err
+
+
+def test_threads_do_not_change_the_evaluation(folder):
+    one, two = (
+        evaluate_as(folder, open_dataset("toy"), "loihi2", split="train", calibrate=False, threads=threads)
+        for threads in (1, 2)
+    )
+    np.testing.assert_array_equal(one.integer_result.logits, two.integer_result.logits)
+
+
+def test_calibration_on_the_command_line(folder, capsys):
+    out = folder / "cal.int.h5"
+    words = ["quantize", str(folder), "--calibrate", "toy", "--samples", "8", "--out", str(out), "--json"]
+    assert run(words) == 0
+    found = answer(capsys)["report"]["calibration"]
+    assert found["samples"] == 8
+    assert found["same_class"] > 0.5
+    assert IntegerNetwork.load(out).max_latency >= 1
