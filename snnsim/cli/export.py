@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,14 +87,13 @@ def export(
         raise InputError("--events: only a check runs events; add --check")
     network, stem, run = _open(source)
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
+    chosen = None if calibrate is None else training_samples(calibrate, network, run, samples, "--calibrate")
     options = _options(
         target,
         nir={"--delays": delays, "--drop-stop-steps": stop_steps or None},
         c99={
             **{"--prefix": prefix, "--weight-bits": weight_bits, "--scale": scale, "--max-count": max_count},
-            "--calibrate": None
-            if calibrate is None
-            else training_samples(calibrate, network, run, samples, "--calibrate"),
+            "--calibrate": chosen,
         },
     )
     report = export_network(network, target, path, **options)

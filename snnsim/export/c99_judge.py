@@ -81,14 +81,15 @@ class C99Run:
     ticks: npt.NDArray[np.int64]
 
 
-def pack_samples(counts: Array) -> bytes:
-    """Return counts ``(time, sample, unit)`` in the format that the host program reads."""
-    n_steps, samples, size = counts.shape
+def pack_samples(counts: Array, n_steps: npt.ArrayLike | None = None) -> bytes:
+    """Return counts ``(time, sample, unit)`` in the format that the host program reads; all steps, or so many each."""
+    samples, size = counts.shape[1:]
+    each = np.broadcast_to(counts.shape[0] if n_steps is None else n_steps, samples)
     parts = [np.uint32(samples).tobytes()]
     units = np.arange(size, dtype=np.uint16)
     for sample in range(samples):
-        parts.append(np.uint32(n_steps).tobytes())
-        for row in counts[:, sample]:
+        parts.append(np.uint32(each[sample]).tobytes())
+        for row in counts[: each[sample], sample]:
             listed = np.repeat(units, row)
             parts.append(np.uint32(listed.size).tobytes() + listed.tobytes())
     return b"".join(parts)
@@ -162,10 +163,11 @@ class C99Judge:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
             raise InputError(f"c99: {self.compiler.version} refuses the sources: {first}")
 
-    def run(self, counts: Array) -> C99Run:
-        """Run samples of counts ``(time, sample, unit)``."""
-        done = self.execute(pack_samples(counts))
-        return self._parse(done.stdout, counts.shape[0], counts.shape[1])
+    def run(self, counts: Array, n_steps: npt.ArrayLike | None = None) -> C99Run:
+        """Run samples of counts ``(time, sample, unit)``, for all steps or for ``n_steps`` of each, ``(sample,)``."""
+        done = self.execute(pack_samples(counts, n_steps))
+        each = np.broadcast_to(counts.shape[0] if n_steps is None else n_steps, counts.shape[1])
+        return self._parse(done.stdout, counts.shape[0], each)
 
     def execute(self, data: bytes, *before: str, program: str = "") -> subprocess.CompletedProcess[bytes]:
         """Run the program on packed samples, under another command if one is given before it.
@@ -181,7 +183,8 @@ class C99Judge:
             raise InputError(f"c99: the program ended with status {done.returncode} {said}")
         return done
 
-    def _parse(self, data: bytes, n_steps: int, samples: int) -> C99Run:
+    def _parse(self, data: bytes, n_steps: int, each: Array) -> C99Run:
+        samples = each.size
         spiking = [(title, size) for title, size, fires in self.layers if fires]
         spikes = {title: np.zeros((n_steps, samples, size), np.bool_) for title, size in spiking}
         scores = np.zeros((samples, self.classes), np.int64)
@@ -190,7 +193,7 @@ class C99Judge:
         place = 0
         try:
             for sample in range(samples):
-                for step in range(n_steps):
+                for step in range(each[sample]):
                     for title, _ in spiking:
                         number = int.from_bytes(data[place : place + 2], sys.byteorder)
                         if number:
@@ -245,7 +248,9 @@ class C99Judge:
         self._compile([*self.flags, *sources, "-o", "plain"])
         program, data = str(self.place / "plain"), pack_samples(counts)
         done = self.execute(data, program=program)
-        ticks = float(np.median(self._parse(done.stdout, *counts.shape[:2]).ticks))
+        ticks = float(
+            np.median(self._parse(done.stdout, counts.shape[0], np.full(counts.shape[1], counts.shape[0])).ticks)
+        )
         tool = shutil.which("valgrind")
         if tool is None:
             return None, ticks or None
