@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnsim.integer_network import IntegerNetwork
+from snnsim.integer_network import IntegerNetwork, IntegerPopulation, IntegerProjection
 from snnsim.network import Input, Network, Population, Projection, Readout
 from snnsim.neurons import IF, LI, LIF, CubaLI, CubaLIF
 
@@ -134,3 +134,57 @@ def soft(rows: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
             terms.append(powers[y % 1024 // 16] // 2 ** (y // 1024) if apart < 11 * 2**bits else 0)
         total = [a + term * 32768 // sum(terms) for a, term in zip(total, terms, strict=True)]
     return np.array(total)
+
+
+def any_network(seed: int) -> IntegerNetwork:
+    """Draw a network in integers: sizes from 1 to beyond 256, any delays, kinds, shifts, and readouts or none."""
+    rng = np.random.default_rng(seed)
+
+    def some(low: int, high: int, size: int) -> Any:
+        return np.full(size, rng.integers(low, high)) if rng.random() < 0.4 else rng.integers(low, high, size)
+
+    sizes = [int(rng.choice([1, 2, 7, 20])) for _ in range(int(rng.integers(1, 5)))]
+    sizes[0] = 300 if seed % 7 == 0 else sizes[0]
+    inputs = [Input(f"in{k}", int(rng.choice([1, 3, 9]))) for k in range(int(rng.integers(1, 4)))]
+    populations = []
+    for k, size in enumerate(sizes):
+        kind = str(rng.choice(["lif", "cubalif"] if k < len(sizes) - 1 else ["lif", "cubalif", "li", "cubali"]))
+        p = {"beta": some(0, 32769, size), "drive": some(-40, 60, size), "shift": some(0, 5, size)}
+        if kind.startswith("cuba"):
+            p |= {"alpha": some(0, 32769, size), "drive_syn": some(-20, 20, size)}
+        if kind.endswith("lif"):
+            zero = some(0, 2, size)
+            p |= {"v_threshold": some(20, 400, size), "v_reset": some(-50, 20, size), "reset_zero": zero}
+            p |= {"reset_amount": some(0, 300, size), "refractory_steps": some(0, int(rng.choice([1, 4, 300])), size)}
+        populations.append(IntegerPopulation(f"p{k}", size, kind, p))
+    projections = []
+    sources: list[tuple[str, int, int]] = [(item.name, item.size, -1) for item in inputs]
+    sources += [(item.name, item.size, k) for k, item in enumerate(populations) if item.spiking]
+    for name, n_source, place in sources:
+        for k, item in enumerate(populations):
+            for _ in range(int(rng.integers(0, 3))):
+                n = int(rng.integers(0, n_source * item.size + 1)) if n_source * item.size < 2000 else 900
+                row = np.sort(rng.integers(0, n_source, n))
+                low, high = (0 if place < k else 1), int(rng.choice([2, 9, 40, 300]))
+                delay = np.full(n, rng.integers(low, high)) if rng.random() < 0.4 else rng.integers(low, high, n)
+                top = int(rng.choice([3, 127, 30000]))
+                indptr = np.searchsorted(row, np.arange(n_source + 1))
+                columns = (rng.integers(0, item.size, n), rng.integers(-top, top + 1, n), delay)
+                projections.append(IntegerProjection(name, item.name, indptr, *columns))
+    last = populations[-1]
+    choice = [("v", "max"), ("v", "mean"), ("v", "last"), ("v", "sum_softmax")]
+    choice += [("spikes", "count"), ("spikes", "last")] if last.spiking else []
+    readout = None
+    if rng.random() < 0.8:
+        variable, reduce = choice[int(rng.integers(len(choice)))]
+        readout = Readout(last.name, variable, reduce, int(rng.choice([0, 5])))  # type: ignore[arg-type]
+    order = rng.permutation(len(populations))
+    return IntegerNetwork(
+        law="fixed",
+        populations=tuple(populations[k] for k in order),
+        projections=tuple(projections),
+        inputs=tuple(inputs),
+        readout=readout,
+        dt=DT,
+        scale={last.name: 2.0 ** int(rng.choice([0, 3, 10, 14]))},
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixed_networks import DT, naive, rich_network
+from fixed_networks import DT, any_network, naive, rich_network
 
 from snnsim.cli.main import run as run_command
 from snnsim.errors import InputError, SnnsimFileError
@@ -148,6 +148,19 @@ def test_extreme_numbers_are_clamped_as_defined(tmp_path: Path) -> None:
         same_as_naive(network, judge, counts)
         run = judge.run(counts)
         assert max(int(np.abs(v).max()) for v in run.membranes.values()) == 2**30
+
+
+@compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 5, 7, 9, 12, 14, 21, 28, 33, 43, 51, 55, 59, 70, 76, 84])
+def test_drawn_networks_compile_and_are_the_naive_program(seed: int, tmp_path: Path) -> None:
+    """One neuron or hundreds, any delays, parallel synapses, empty projections, readouts or none, numbers at limits."""
+    network = any_network(seed)
+    write_c99(network, tmp_path, prefix="f", images=False)
+    with C99Judge(tmp_path, flags=CHECKED) as judge:
+        size = sum(item.size for item in network.inputs)
+        counts = counts_of(45, 1, size, seed, 0.3).clip(0, int(judge.description["max_count"]))
+        same_as_naive(network, judge, counts)
 
 
 @compiled

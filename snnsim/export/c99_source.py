@@ -166,7 +166,7 @@ class _Source:
             lines.append("    for (; k < end; k++) {")
             assert item.unit is not None
             lines.append(f"        uint16_t unit = {self.value(item.unit, 'k')};")
-        lines.append(f"        {cell} weight = {self.value(item.weight, 'k')};")
+        lines.append(f"        {cell} weight = ({cell}){self.value(item.weight, 'k')};")
         if wait is not None:
             lines += self.slot(index, slot, wait, target, "        ")
             lines.append(f"        {cell} *cell = {ring} + ({index})(slot * {target.size}u + unit);")
