@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from numba import njit
 
+from snnsim.kernels.integer_fixed import advance_fixed
 from snnsim.kernels.integer_loihi2 import advance_loihi2
-from snnsim.kernels.integer_tables import LOIHI2
+from snnsim.kernels.integer_tables import FIXED, LOIHI2
 
 __all__ = ["run_integers"]
 
@@ -28,6 +29,9 @@ def _advance(law, kind, parameters, state, arrivals, counts, overflow, low, high
     """Move one population by its law; return whether the law is known."""
     if law == LOIHI2:
         advance_loihi2(kind, parameters, state, arrivals, counts, overflow, low, high)
+        return True
+    if law == FIXED:
+        advance_fixed(kind, parameters, state, arrivals, counts, overflow, low, high)
         return True
     return False
 

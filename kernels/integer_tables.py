@@ -18,7 +18,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "loihi2": ("v_decay", "i_decay", "v_threshold", "bias"),
     "xylo": ("dash_mem", "dash_syn", "v_threshold", "bias", "max_spikes"),
     "fixed": (
-        *("beta", "alpha", "kappa", "v_threshold", "v_reset", "reset_amount", "reset_zero", "refractory_steps"),
+        *("beta", "alpha", "shift", "v_threshold", "v_reset", "reset_amount", "reset_zero", "refractory_steps"),
         *("drive", "drive_syn"),
     ),
 }

@@ -58,16 +58,16 @@ def _xylo() -> dict[str, Limits]:
 
 
 def _fixed() -> dict[str, Limits]:
-    word = (-(2**31), 2**31 - 1)
+    word = (1 - 2**30, 2**30 - 1)
     factor = (0, 2**15)
-    li: Limits = {"beta": factor, "drive": word}
-    current: Limits = {"alpha": factor, "kappa": factor, "drive_syn": word}
+    li: Limits = {"beta": factor, "drive": word, "shift": (0, 30)}
+    current: Limits = {"alpha": factor, "drive_syn": word}
     spikes: Limits = {
         "v_threshold": word,
         "v_reset": word,
-        "reset_amount": word,
+        "reset_amount": (0, 2**30 - 1),
         "reset_zero": (0, 1),
-        "refractory_steps": (0, 2**31 - 1),
+        "refractory_steps": (0, 2**16 - 1),
     }
     return {"lif": li | spikes, "cubalif": li | current | spikes, "li": li, "cubali": li | current}
 

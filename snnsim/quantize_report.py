@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError
+from snnsim.network_checks import check_integer
 
 __all__ = ["Calibration", "LayerError", "QuantizeOptions", "QuantizeReport"]
 
@@ -33,6 +34,9 @@ class QuantizeOptions:
             twice the largest value in calibration; and a spiking neuron's membrane may saturate far below its
             threshold.
         calibration_samples: Samples of the calibration events that are run.
+        power_of_two: Law ``fixed``: scales are powers of two, so that numbers with few binary digits stay exact; costs
+            up to one bit.
+        max_count: Law ``fixed``: how often one input unit may act in a step; no sum overflows up to it.
     """
 
     scale: Literal["auto", "layer", "neuron"] = "auto"
@@ -40,6 +44,8 @@ class QuantizeOptions:
     decays: Literal["refuse", "mean"] = "refuse"
     headroom: Literal["auto", "bound", "observed"] = "auto"
     calibration_samples: int = 64
+    power_of_two: bool = False
+    max_count: int = 32
 
     def __post_init__(self) -> None:
         words: dict[str, Sequence[str]] = {
@@ -54,6 +60,9 @@ class QuantizeOptions:
         samples = self.calibration_samples
         if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 1:
             raise InputError(f"quantize: calibration_samples: expected a positive integer, got {samples!r}")
+        if self.power_of_two not in (True, False):
+            raise InputError(f"quantize: power_of_two: expected True or False, got {self.power_of_two!r}")
+        check_integer(self.max_count, "quantize: max_count", 1, 2**16 - 1)
 
 
 @dataclass(frozen=True, eq=False)

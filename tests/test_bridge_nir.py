@@ -302,7 +302,7 @@ def test_stop_steps_can_be_dropped_with_a_report() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="delays: expected one of"):
         build_nir(single(LIF()), delays="maybe")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="target: expected one of nir"):
+    with pytest.raises(InputError, match="got 'abacus'"):
         export_network(single(LIF()), "abacus", "x")
     assert TARGETS["nir"].suffix == ".nir"
 

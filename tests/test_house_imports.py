@@ -31,9 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": {"network", "events"},
     "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity", "integer_network"},
     "limits": set(),
-    "quantize": {"limits", "integer_network", "network", "neurons", "events", "engines"},
+    "quantize": {"limits", "integer_network", "network", "neurons", "events", "engines", "kernels"},
     "pruning": {"network", "neurons", "kernels"},
-    "export": {"network", "neurons", "events", "engines", "metrics", "limits", "quantize", "integer_network"},
+    "export": {
+        *("network", "neurons", "events", "engines", "metrics", "limits", "quantize", "integer_network", "kernels"),
+    },
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
     "recipes": set(),
@@ -72,6 +74,7 @@ SAME_ROOM = {
     "quantize_report": "quantize",
     "quantize_calibration": "quantize",
     "quantize_loihi": "quantize",
+    "quantize_fixed": "quantize",
     "integer_laws": "integer_network",
     "integer_file": "integer_network",  # saving and loading, imported when used
     "network_file": "network",  # saving and loading, imported when used

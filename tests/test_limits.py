@@ -65,7 +65,7 @@ def test_every_profile_loads_and_says_where_its_figures_come_from(name):
 def test_the_profiles_are_those_promised():
     assert set(profile_names()) == {
         *("loihi", "loihi2", "xylo-audio2", "speck", "spinnaker", "spinnaker2", "truenorth", "odin"),
-        *("sana-fe-loihi", "fixed"),
+        *("sana-fe-loihi", "fixed", "fixed8"),
     }
 
 
@@ -76,7 +76,7 @@ def test_a_profile_of_ones_own_is_a_file(tmp_path):
     assert check(chain(), path).profile == "mine"
     with pytest.raises(InputError, match="cannot be read"):
         load_profile(tmp_path / "none.json")
-    with pytest.raises(InputError, match="expected one of fixed, loihi, loihi2"):
+    with pytest.raises(InputError, match="expected one of fixed, fixed8, loihi, loihi2"):
         load_profile("loihi7")
 
 

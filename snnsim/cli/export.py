@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from snnsim.cli.output import emit, note
 from snnsim.cli.sources import open_source, training_samples
 from snnsim.errors import InputError
+
+if TYPE_CHECKING:
+    from snnsim.integer_network import IntegerNetwork
+    from snnsim.network import Network
 
 __all__ = ["export"]
 
@@ -25,11 +29,15 @@ class Delays(StrEnum):
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5).")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; c99: also .int.h5).")
+    ],
     target: Annotated[
-        str, typer.Option("--target", help="Format to write: nir. With --dry-run also a limits profile or its file.")
+        str, typer.Option("--target", help="Format: nir or c99. With --dry-run also a limits profile or its file.")
     ] = "nir",
-    out: Annotated[Path | None, typer.Option("--out", help="File to write (default: beside the source).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File, for c99 the folder, to write (default: beside the source).")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run the file with an independent program and compare every spike.")
     ] = False,
@@ -39,11 +47,25 @@ def export(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Samples that the check runs, at least.")] = 200,
     delays: Annotated[
-        Delays, typer.Option("--delays", help="Write delays, refuse a network that has any, or drop them and say so.")
-    ] = Delays.delay_node,
+        Delays | None,
+        typer.Option("--delays", help="nir: write delays (default), refuse a network that has any, or drop them."),
+    ] = None,
     stop_steps: Annotated[
-        bool, typer.Option("--drop-stop-steps", help="Let populations that stop early run to the end.")
+        bool, typer.Option("--drop-stop-steps", help="nir: let populations that stop early run to the end.")
     ] = False,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="c99: what names in C begin with (default snn).")
+    ] = None,
+    weight_bits: Annotated[int | None, typer.Option("--weight-bits", help="c99: 8 (default) or 16.")] = None,
+    scale: Annotated[
+        str | None, typer.Option("--scale", help="c99: a scale for each neuron (default) or layer.")
+    ] = None,
+    max_count: Annotated[
+        int | None, typer.Option("--max-count", help="c99: most events of one input unit in a step (default 32).")
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option("--calibrate", help="c99: data set on whose training samples scales are chosen.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing: say whether the target can hold the network.")
     ] = False,
@@ -63,21 +85,29 @@ def export(
         raise InputError(f"--target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}{hint}")
     if events is not None and not check:
         raise InputError("--events: only a check runs events; add --check")
-    network, stem, run = open_source(source)
+    network, stem, run = _open(source)
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
-    options: dict[str, Any] = {"delays": delays.value}
-    if stop_steps:
-        options["stop_steps"] = "drop-with-report"
+    chosen = None if calibrate is None else training_samples(calibrate, network, run, samples, "--calibrate")
+    options = _options(
+        target,
+        nir={"--delays": delays, "--drop-stop-steps": stop_steps or None},
+        c99={
+            **{"--prefix": prefix, "--weight-bits": weight_bits, "--scale": scale, "--max-count": max_count},
+            "--calibrate": chosen,
+        },
+    )
     report = export_network(network, target, path, **options)
     files = [path]
-    lines = [f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
+    size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+    lines = [f"wrote {path} ({size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
     result: dict[str, Any] = {"files": files, "changes": list(report.changes), "latency": report.latency}
     holds = True
     if check:
         given = None if events is None else training_samples(events, network, run, samples)
         note("checking with another program ...")
         proof = prove_export(network, target, path, options=options, events=given, n_samples=samples)
-        proof_path = proof.save(path.with_name(path.name + ".proof.json"))
+        inside = TARGETS[target].folder
+        proof_path = proof.save(path / "proof.json" if inside else path.with_name(path.name + ".proof.json"))
         files.append(proof_path)
         lines += ["proof:", *(f"  {sentence}" for sentence in proof.sentences()), f"wrote {proof_path}"]
         result |= {
@@ -92,6 +122,39 @@ def export(
     emit(result | {"seconds": time.perf_counter() - begin}, json=json, text="\n".join(lines))
     if not holds:
         raise typer.Exit(1)
+
+
+NAMES = {
+    "--delays": "delays",
+    "--drop-stop-steps": "stop_steps",
+    "--max-count": "counts",
+    "--weight-bits": "weight_bits",
+}
+"""Option of a target's writer by option of the command, where they differ."""
+
+
+def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a target's writer; refuse those of other targets."""
+    for other, values in given.items():
+        wrong = [name for name, value in values.items() if value is not None and other != target]
+        if wrong:
+            raise InputError(f"{wrong[0]}: this is an option of --target {other}, not of {target}")
+    options: dict[str, Any] = {}
+    for name, value in given.get(target, {}).items():
+        if value is not None:
+            options[NAMES.get(name, name[2:])] = value.value if isinstance(value, StrEnum) else value
+    if "stop_steps" in options:
+        options["stop_steps"] = "drop-with-report"
+    return options
+
+
+def _open(source: Path) -> tuple[Network | IntegerNetwork, Path, Any]:
+    """Return the network, the path that its export is named after, and the run if it is one."""
+    if source.name.endswith(".int.h5"):
+        from snnsim.integer_network import IntegerNetwork
+
+        return IntegerNetwork.load(source), source.with_name(source.name.removesuffix(".int.h5")), None
+    return open_source(source)
 
 
 def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:

@@ -9,6 +9,7 @@ from snnsim.errors import InputError
 
 if TYPE_CHECKING:
     from snnsim.events import Events
+    from snnsim.integer_network import IntegerNetwork
     from snnsim.network import Network
 
 __all__ = ["open_source", "training_samples"]
@@ -27,7 +28,9 @@ def open_source(source: Path) -> tuple[Network, Path, Any]:
     return Network.load(source), source.with_name(name), None
 
 
-def training_samples(name: str, network: Network, run: Any, count: int, option: str = "--events") -> Events:
+def training_samples(
+    name: str, network: Network | IntegerNetwork, run: Any, count: int, option: str = "--events"
+) -> Events:
     """Return the first training samples of a data set, on the network's channels (the test set stays unseen)."""
     import numpy as np
 

@@ -22,6 +22,7 @@ from snnsim.integer_network import IntegerNetwork
 from snnsim.kernels.integer import run_integers
 from snnsim.kernels.integer_tables import CURRENT, KINDS, LAWS, PARAMETERS, STATES, V
 from snnsim.kernels.reference_integer import ReferenceIntegers, ReferenceSynapses, simulate_integers
+from snnsim.kernels.reference_integer_scores import SOFTMAX_ONE, fixed_scores, softmax_bits
 from snnsim.machine import available_memory, usable_cores
 from snnsim.metrics import Operations
 
@@ -216,6 +217,10 @@ class _Runner:
         first = network.latency[readout.population]
         rows: Floats
         if readout.variable == "v":
+            bits = softmax_bits(network.scale[readout.population])
+            if network.law == "fixed" and readout.reduce == "sum_softmax" and bits is not None:
+                trace = sample.traces[f"{readout.population}.v"][first + readout.skip_steps : first + n_steps]
+                return np.asarray(fixed_scores(readout.reduce, trace, bits) / SOFTMAX_ONE)
             rows = sample.traces[f"{readout.population}.v"] / network.scale[readout.population]
         else:
             steps, units = sample.spikes[readout.population]

@@ -1,7 +1,7 @@
 """Export: one module a target, each with a list of what changed on the way and a proof by another program.
 
 >>> sorted(TARGETS)
-['nir']
+['c99', 'nir']
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from snnsim.errors import InputError
 
 if TYPE_CHECKING:
+    from snnsim.export.c99_proof import C99Proof
     from snnsim.export.proof import Proof
+    from snnsim.integer_network import IntegerNetwork
     from snnsim.network import Network
 
 __all__ = ["TARGETS", "ExportReport", "Target", "export_network", "prove_export"]
@@ -53,6 +55,9 @@ class Target:
         judge_module: Module that holds ``judge``.
         judge: Function ``(path) -> judge`` that loads the file with an independent program
             (see :mod:`snnsim.export.proof`).
+        prover: For a target in integers: function ``(network, path, **settings) -> proof`` that runs what was written
+            and compares it with the integer reference, as ``module:function``; else empty.
+        folder: Whether it writes a folder.
         profile: Limits profile that a network is checked against, empty where the target has no limits.
     """
 
@@ -63,10 +68,20 @@ class Target:
     writer: str
     judge_module: str
     judge: str
+    prover: str = ""
+    folder: bool = False
     profile: str = ""
 
-    def write(self, network: Network, path: str | Path, **options: Any) -> ExportReport:
-        """Write ``network`` to ``path`` in this target's format."""
+    def write(self, network: Network | IntegerNetwork, path: str | Path, **options: Any) -> ExportReport:
+        """Write ``network`` to ``path`` in this target's format.
+
+        Raises:
+            InputError: The target holds float networks and got one in integers, or cannot hold the network.
+        """
+        if not self.prover and hasattr(network, "law"):
+            raise InputError(
+                f"{self.name}: expected a float network, got one in integers; export the network it is from"
+            )
         function: Callable[..., ExportReport] = getattr(import_module(self.module), self.writer)
         return function(network, path, **options)
 
@@ -85,17 +100,29 @@ TARGETS: dict[str, Target] = {
         judge_module="snnsim.export.nir_judge",
         judge="NirJudge",
     ),
+    "c99": Target(
+        name="c99",
+        title="C99 source and memory images for $readmemh, in integers, for small processors and FPGA",
+        suffix=".c99",
+        module="snnsim.export.c99",
+        writer="write_c99",
+        judge_module="snnsim.export.c99_judge",
+        judge="C99Judge",
+        prover="snnsim.export.c99_proof:prove_c99",
+        folder=True,
+        profile="fixed8",
+    ),
 }
 """Every export target by name."""
 
 
-def export_network(network: Network, target: str, path: str | Path, **options: Any) -> ExportReport:
+def export_network(network: Network | IntegerNetwork, target: str, path: str | Path, **options: Any) -> ExportReport:
     """Write ``network`` for ``target``.
 
     Args:
-        network: A frozen network.
+        network: A frozen network; for a target in integers also an integer network of its law.
         target: A key of :data:`TARGETS`.
-        path: File to write.
+        path: File or folder to write.
         options: Options of the target's writer.
 
     Raises:
@@ -107,12 +134,18 @@ def export_network(network: Network, target: str, path: str | Path, **options: A
 
 
 def prove_export(
-    network: Network, target: str, path: str | Path, *, options: dict[str, Any] | None = None, **settings: Any
-) -> Proof:
+    network: Network | IntegerNetwork,
+    target: str,
+    path: str | Path,
+    *,
+    options: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Proof | C99Proof:
     """Run a written file with the target's independent loader and compare every spike with the clock engine.
 
     The planted errors go the whole way: each changed network is exported again, into a temporary folder, and the
-    loader runs that file against the spikes of the true network.
+    loader runs that file against the spikes of the true network. A target in integers is compared with the integer
+    reference of its law.
 
     Args:
         network: The network that was written.
@@ -130,6 +163,14 @@ def prove_export(
     if target not in TARGETS:
         raise InputError(f"target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}")
     chosen = TARGETS[target]
+    if chosen.prover:
+        module, _, name = chosen.prover.partition(":")
+        proof: C99Proof = getattr(import_module(module), name)(network, path, **settings)
+        return proof
+    from snnsim.network import Network
+
+    if not isinstance(network, Network):
+        raise InputError(f"{target}: expected a float network, got {type(network).__name__}")
     with TemporaryDirectory(prefix="snnsim-proof-") as folder:
         file = Path(folder) / f"planted{chosen.suffix}"
 
