@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.stochastic import FIRING, RELEASE, fires, pair_of
+from snnsim.kernels.stochastic import FIRING, RELEASE, draw_firings, draw_row, fires_by
 
-__all__ = ["LayerNumbers", "RuleNumbers", "certain", "passed_on", "stdp_run", "stdp_sample"]
+__all__ = ["LayerNumbers", "RuleNumbers", "add_passed_on", "certain", "stdp_run", "stdp_sample"]
 
 
 Floats = npt.NDArray[np.float64]
@@ -71,15 +71,28 @@ def certain(layer):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def passed_on(weight, count, n, source, layer, seed, sample, step):  # type: ignore[no-untyped-def]
-    """Return what ``count`` coincident events of one source add to a neuron: one draw for all of them.
+def add_passed_on(weight, count, source, layer, seed, sample, step, kept, others, total):  # type: ignore[no-untyped-def]
+    """Add what ``count`` coincident events of one source pass on to every neuron: one draw a synapse for all of them.
 
     Where nothing is random (release 1, low equal to high) this is ``(count * weight) * low`` whatever is drawn.
+
+    Args:
+        weight: Of the source's synapses, (neuron,).
+        count: Events.
+        source: Which one.
+        layer: :class:`LayerNumbers`.
+        seed: Of the release.
+        sample: Id of the sample.
+        step: Step.
+        kept: (neuron,), for the draws.
+        others: (neuron,), likewise.
+        total: (neuron,), added to.
     """
-    u, other = pair_of(seed, RELEASE, sample, step, n, source)
-    if u >= layer.release[n]:
-        return 0.0
-    return (count * weight) * (layer.low + (layer.high - layer.low) * other)
+    n = total.shape[0]
+    draw_row(layer.release, seed, RELEASE, sample, step, source, 0, n, kept, others)
+    span = layer.high - layer.low
+    for j in range(n):
+        total[j] += kept[j] * ((count * weight[j]) * (layer.low + span * others[j]))
 
 
 @njit(cache=True, nogil=True)
@@ -117,7 +130,8 @@ def stdp_sample(  # type: ignore[no-untyped-def]
     later = fading.shape[0] > 0
     if later:
         eligibility[:] = 0.0
-    sure = certain(layer)
+    sure, noisy = certain(layer), layer.temperature != 0
+    kept, others, chances = np.empty(n), np.empty(n), np.zeros(n)
     for k in range(begin.shape[0] - 1):
         if learn:
             for s in range(n_sources):
@@ -151,17 +165,19 @@ def stdp_sample(  # type: ignore[no-untyped-def]
                 for j in range(n):
                     total[j] += (c * weight[s, j]) * layer.low
             else:
-                for j in range(n):
-                    total[j] += passed_on(weight[s, j], c, j, s, layer, seed, sample, k)
+                add_passed_on(weight[s], c, s, layer, seed, sample, k, kept, others, total)
         room = n if layer.winners == 0 else layer.winners
         able = 0
+        if noisy:
+            draw_firings(seed, FIRING, sample, k, chances)
         for j in range(n):
             fired[j] = 0
             if held[j] > 0:
                 held[j] -= 1
                 continue
             v[j] = (layer.beta[j] * v[j] + (layer.drive[j] + teacher[j])) + total[j]
-            fired[j] = fires(v[j], layer.theta[j], layer.temperature, seed, FIRING, sample, k, j)
+            theta = layer.theta[j]
+            fired[j] = fires_by(chances[j], v[j], theta, layer.temperature) if noisy else v[j] >= theta
             able += fired[j]
         if able > room:  # the highest above their thresholds, the first among equals, fire; 2 marks them
             for _ in range(room):

@@ -45,7 +45,10 @@ __all__ = [
     "advance_noisy",
     "chance",
     "deliver_drawn",
+    "draw_firings",
+    "draw_row",
     "fires",
+    "fires_by",
     "pair_of",
     "stream_of",
     "whole_seed",
@@ -60,6 +63,9 @@ FIRES_NUMBERS = ("v_threshold", "drive_step", "v_reset", "reset_amount", "beta",
 """Its rows of numbers per step; the drive stands where it does in :data:`snnsim.kernels.clock_tables.NUMBERS`."""
 
 THRESHOLD, DRIVE, V_RESET, AMOUNT, BETA, TEMPERATURE = range(6)
+
+TOGETHER = 64
+"""Synapses whose numbers are drawn in one go."""
 
 DRAWN_COLUMNS = 6
 """What the address of a path with random synapses points at, int64: addresses of the words (uint32, one a synapse), the
@@ -86,8 +92,33 @@ def fires(v, theta, temperature, seed, stream, sample, step, unit):  # type: ign
     if temperature == 0:
         return v >= theta
     u, _ = pair_of(seed, stream, sample, step, unit, 0)
+    return fires_by(u, v, theta, temperature)
+
+
+@njit(inline="always")
+def fires_by(u, v, theta, temperature):  # type: ignore[no-untyped-def]
+    """Return what a noisy threshold decides with the number ``u``; the temperature is not 0."""
     x = (np.float64(v) - np.float64(theta)) / np.float64(temperature)
     return u < 1.0 / (1.0 + exponential(-x))
+
+
+@njit(cache=True, nogil=True)
+def draw_row(release, seed, stream, sample, step, source, start, stop, kept, others):  # type: ignore[no-untyped-def]
+    """Write which of a source's synapses to ``start:stop`` released, 0 or 1, and the draws of their amplitudes.
+
+    Nothing but numbers is computed in the loop, so that it runs in the processor's vectors.
+    """
+    for n in range(stop - start):
+        u, other = pair_of(seed, stream, sample, step, start + n, source)
+        kept[n] = 1.0 if u < release[start + n] else 0.0
+        others[n] = other
+
+
+@njit(cache=True, nogil=True)
+def draw_firings(seed, stream, sample, step, out):  # type: ignore[no-untyped-def]
+    """Write the numbers by which the neurons ``0, 1, ...`` fire in a step."""
+    for n in range(out.shape[0]):
+        out[n] = pair_of(seed, stream, sample, step, n, 0)[0]
 
 
 def chance(seed: Any, flag: Any) -> Any:
@@ -145,16 +176,23 @@ def deliver_drawn(ring, port, now, paths, q, units, counts, stride, first, last,
         array_at(drawn[3], size, np.float64),
     )
     seed, stream = drawn[4], drawn[5]
+    chances, others = np.empty(TOGETHER), np.empty(TOGETHER)
     for event in range(first, last):
         r = units[event]
         count = counts[event * stride]
-        for s in range(np.uint64(row_edge[r * edges + t]), np.uint64(row_edge[r * edges + t + 1])):
-            j = np.uint64(targets[s])
-            u, other = pair_of(seed, stream, sample, step, j, words[s])
-            if u < release[j]:
-                term = count * weights[s]
-                origin = slot_of(now + np.int64(delays[s]), slots, size, begin)
-                ring[origin + j] += term * like(low[j] + span[j] * other, term)
+        stop = row_edge[r * edges + t + 1]
+        for piece in range(row_edge[r * edges + t], stop, TOGETHER):
+            n = min(TOGETHER, stop - piece)
+            for m in range(n):  # nothing but numbers: this loop runs in the processor's vectors
+                s = np.uint64(piece + m)
+                chances[m], others[m] = pair_of(seed, stream, sample, step, targets[s], words[s])
+            for m in range(n):
+                s = np.uint64(piece + m)
+                j = np.uint64(targets[s])
+                if chances[m] < release[j]:
+                    term = count * weights[s]
+                    origin = slot_of(now + np.int64(delays[s]), slots, size, begin)
+                    ring[origin + j] += term * like(low[j] + span[j] * others[m], term)
 
 
 @njit(cache=True, nogil=True)

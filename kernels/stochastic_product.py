@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from snnsim.kernels.exponential import like
-from snnsim.kernels.stochastic import RELEASE, pair_of
+from snnsim.kernels.stochastic import RELEASE, draw_row, pair_of
 
 __all__ = ["TARGETS", "drawn_forward", "drawn_input_gradient", "drawn_weight_gradient"]
 
@@ -67,15 +67,6 @@ def drawn_forward(  # type: ignore[no-untyped-def]
                             if u < release[j]:
                                 term = count * weight[tap, i, j]
                                 total[arrival, b, j] += term * like(low[j] + span[j] * other, term)
-
-
-@njit(cache=True, nogil=True)
-def _draw(release, seed, stream, sample, step, source, start, stop, kept, others):  # type: ignore[no-untyped-def]
-    """Write which of a source's synapses to ``start:stop`` released, 0 or 1, and the draws of their amplitudes."""
-    for n in range(stop - start):
-        u, other = pair_of(seed, stream, sample, step, start + n, source)
-        kept[n] = 1.0 if u < release[start + n] else 0.0
-        others[n] = other
 
 
 @njit(cache=True, nogil=True)
@@ -142,7 +133,7 @@ def drawn_weight_gradient(  # type: ignore[no-untyped-def]
                     count = spikes[step, b, i]
                     if count == 0:
                         continue
-                    _draw(release, seed, stream, samples[b], first_step + step, i, start, stop, kept, others)
+                    draw_row(release, seed, stream, samples[b], first_step + step, i, start, stop, kept, others)
                     for n in range(size):  # no branch: what does not count is multiplied by 0
                         j = start + n
                         arrival = step + delay[tap, i, j] if delayed else step
@@ -211,7 +202,7 @@ def drawn_input_gradient(  # type: ignore[no-untyped-def]
                 for tap in range(taps):
                     stream = RELEASE | (number + tap) << 8
                     if drawn:
-                        _draw(release, seed, stream, samples[b], first_step + step, i, 0, n_out, kept, others)
+                        draw_row(release, seed, stream, samples[b], first_step + step, i, 0, n_out, kept, others)
                     for j in range(n_out):
                         arrival = step + delay[tap, i, j] if delayed else step
                         there = 1.0 if arrival < n_steps else 0.0

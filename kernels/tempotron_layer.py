@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from snnsim.kernels.stdp import certain, passed_on
+from snnsim.kernels.stdp import add_passed_on, certain
+from snnsim.kernels.stochastic import RELEASE, draw_row
 
 __all__ = ["peak_gradient", "peaks"]
 
@@ -38,7 +39,7 @@ def peaks(begin, source, count, weight, layer, seed, sample, v_max, k_max):  # t
         k_max: Steps, int64 (neuron,), filled; -1 where there is none.
     """
     n = weight.shape[1]
-    v, total = np.zeros(n), np.zeros(n)
+    v, total, kept, others = np.zeros(n), np.zeros(n), np.empty(n), np.empty(n)
     sure = certain(layer)
     v_max[:] = -np.inf
     k_max[:] = -1
@@ -50,8 +51,7 @@ def peaks(begin, source, count, weight, layer, seed, sample, v_max, k_max):  # t
                 for j in range(n):
                     total[j] += (count[e] * weight[s, j]) * layer.low
             else:
-                for j in range(n):
-                    total[j] += passed_on(weight[s, j], count[e], j, s, layer, seed, sample, k)
+                add_passed_on(weight[s], count[e], s, layer, seed, sample, k, kept, others, total)
         for j in range(n):
             v[j] = (layer.beta[j] * v[j] + layer.drive[j]) + total[j]
             if begin[k + 1] > 0 and v[j] > v_max[j]:
@@ -85,10 +85,11 @@ def peak_gradient(begin, source, count, weight, layer, seed, sample, k_max, sign
     by_beta[:] = 0.0
     by_release[:] = 0.0
     total, fade, before = np.zeros(n), np.zeros(n), np.zeros(n)
-    last = -1
+    kept, others = np.empty(n), np.empty(n)
+    last, start, stop = -1, n, 0  # the last step and the neurons that count
     for j in range(n):
         if sign[j] != 0.0:
-            last = max(last, k_max[j])
+            last, start, stop = max(last, k_max[j]), min(start, j), j + 1
     sure = certain(layer)
     for k in range(last, -1, -1):  # fade is beta^(k_max - k), before the power below that
         for j in range(n):
@@ -99,10 +100,15 @@ def peak_gradient(begin, source, count, weight, layer, seed, sample, k_max, sign
                 before[j], fade[j] = fade[j], fade[j] * layer.beta[j]
         for e in range(begin[k], begin[k + 1]):
             s = source[e]
-            for j in range(n):
+            if not sure:
+                draw_row(layer.release, seed, RELEASE, sample, k, s, start, stop, kept, others)
+            for j in range(start, stop):
                 if sign[j] == 0.0 or fade[j] + before[j] == 0.0:
                     continue
-                passed = count[e] * layer.low if sure else passed_on(1.0, count[e], j, s, layer, seed, sample, k)
+                passed = count[e] * layer.low
+                if not sure:
+                    m = j - start
+                    passed = kept[m] * (count[e] * (layer.low + (layer.high - layer.low) * others[m]))
                 by_weight[s, j] += sign[j] * fade[j] * passed
                 total[j] += passed * weight[s, j]
         for j in range(n):

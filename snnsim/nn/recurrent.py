@@ -205,7 +205,7 @@ class Recurrent(MaskedWeights):
         self, current: Tensor, state: RecurrentState | None, *, fused: bool, smooth: bool
     ) -> tuple[Tensor, RecurrentState]:
         self.neuron._check_input(current)
-        if fused and state is None and self.training and self.has_kernel:
+        if fused and state is None and (self.training or current.dtype == torch.float32) and self.has_kernel:
             return self._run_in_one_kernel(current)
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state
