@@ -112,6 +112,8 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             theta * RANGE / ONE / np.where(np.isfinite(v_bound), v_bound, 0.0),
             theta * RANGE / ONE / np.where(np.isfinite(u_bound), u_bound, 0.0),
         ]
+    if name in job.given:  # weights and bias were trained to fit, the range still bounds the scale
+        limits[:2] = [theta * job.given[name] / ONE * (1 + 1e-12 * item.neuron.spiking)]
     each = job.options.scale == "neuron" or (job.options.scale == "auto" and profile.threshold_per == "neuron")
     if item.neuron.spiking:
         limits.append(np.full(item.size, 2.0**profile.threshold_bits - 1))
@@ -157,5 +159,6 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             alpha_error=(UNITY - i_decay) / UNITY - step.alpha if kind.startswith("cuba") else np.zeros(0),
             room=float(reach.max()) if np.isfinite(reach).all() else None,
             clamped=sum(int(job.plan.outside[number].size) for number in into.numbers),
+            unit=1.0 / scale,
         )
     )

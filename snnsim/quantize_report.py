@@ -72,6 +72,7 @@ class LayerError:
         room: Largest value that v or i can reach, as a share of the range: whatever the input or, with
             ``headroom="observed"``, in calibration; None where there is no bound.
         clamped: Delays that were clamped.
+        unit: Float value of the integer weight 1 where it acts, ``(size,)``; None where a law has none.
     """
 
     population: str
@@ -86,6 +87,7 @@ class LayerError:
     alpha_error: Floats
     room: float | None
     clamped: int = 0
+    unit: Floats | None = None
 
     def sentence(self) -> str:
         """Return it as one line."""
@@ -109,6 +111,7 @@ class LayerError:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; errors one a neuron up to 4096 neurons."""
         values = dict(vars(self))
+        del values["unit"]  # it follows from the scale
         for name in ("beta_error", "alpha_error"):
             errors = values.pop(name)
             values[f"{name}_max"] = float(np.abs(errors).max(initial=0.0))
