@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snnsim.errors import InputError
 from snnsim.events import Events
@@ -55,7 +56,8 @@ def quantize(
     """Return the integer network that a target computes for a float network, and what changed.
 
     With ``calibration`` the scale of every population is chosen, one after the other, so that its spikes (or the
-    membranes of integrators) differ least from those of the float network; without, the largest weight just fits.
+    membranes of integrators) differ least from those of the float network; without, the largest weight just fits. A
+    network that was trained for this target (``notes["quantize"]``) keeps the scales it was trained for.
 
     Args:
         network: A frozen network.
@@ -87,15 +89,18 @@ def quantize(
         listed = " ".join(item.sentence() for item in refused[:8])
         more = f" And {len(refused) - 8} more." if len(refused) > 8 else ""
         raise InputError(f"quantize: {profile.name} cannot hold this network. {listed}{more}")
-    job = Job(network, profile, options, plan_delays(network, delay_range(profile)))
+    trained = _trained_scales(network, profile)
+    job = Job(network, profile, options, plan_delays(network, delay_range(profile)), given=trained)
     if options.headroom == "observed" and calibration is None:
         raise InputError("quantize: headroom = 'observed' needs calibration events")
     changes = [*extra, *(item.sentence() for item in found.changes)]
     clamped = sum(int(places.size) for places in job.plan.outside)
     if clamped:
         changes.append(f"{clamped} delays were clamped to what the target holds.")
+    if trained:
+        changes.append("The scales are those that the network was trained for.")
     result: Calibration | None = None
-    if calibration is not None:
+    if calibration is not None and not trained:
         from snnsim.quantize_calibration import calibrate
 
         job, result = calibrate(job, given, calibration, tail_steps, make)
@@ -111,6 +116,26 @@ def quantize(
         calibration=result,
     )
     return integer.replace(changes=tuple(report.sentences()), source=given.digest()), report
+
+
+def _trained_scales(network: Network, profile: Profile) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the scales that training for this profile left in the network's notes; none if it was not so trained."""
+    note = network.notes.get("quantize")
+    if not isinstance(note, dict) or note.get("profile") != profile.name:
+        return {}
+    scales = note.get("scales")
+    if not isinstance(scales, dict):
+        raise InputError("quantize: the network's notes on its training are damaged: expected scales by population")
+    found = {}
+    for item in network.populations:
+        values = np.asarray(scales.get(item.name, ()), dtype=np.float64)
+        if values.shape != (item.size,) or not (np.isfinite(values).all() and (values > 0).all()):
+            raise InputError(
+                f"quantize: the network's notes on its training do not fit population {item.name!r}: expected "
+                f"{item.size} positive scales, got {values.size}"
+            )
+        found[item.name] = values
+    return found
 
 
 def make(job: Job) -> tuple[IntegerNetwork, Quantized]:

@@ -170,6 +170,8 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
         coarse = theta * RANGE / ONE / least_scale(limits, together)
         for value in reach.limits(job.options.headroom, coarse, item.neuron.spiking):
             limits.append(theta * RANGE / ONE / np.where(np.isfinite(value), value, 0.0))
+    if name in job.given:  # weights, bias and range were fitted before training
+        limits = [theta * job.given[name] / ONE * (1 + 1e-12 * item.neuron.spiking)]
     if item.neuron.spiking:
         limits.append(np.full(item.size, 2.0**profile.threshold_bits - 1))
         whole = least_scale(limits, together)
@@ -218,5 +220,6 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             room=float(most_of.max()) if np.isfinite(most_of).all() else None,
             seen=seen,
             clamped=sum(int(job.plan.outside[number].size) for number in into.numbers),
+            unit=1.0 / scale,
         )
     )

@@ -84,6 +84,7 @@ class LayerError:
             None where there is no bound.
         seen: Largest value in calibration, as a share of the range; None without calibration.
         clamped: Delays that were clamped.
+        unit: Float value of the integer weight 1 where it acts, ``(size,)``; None where a law has none.
     """
 
     population: str
@@ -99,6 +100,7 @@ class LayerError:
     room: float | None
     clamped: int = 0
     seen: float | None = None
+    unit: Floats | None = None
 
     def sentence(self) -> str:
         """Return it as one line."""
@@ -129,6 +131,7 @@ class LayerError:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; errors one a neuron up to 4096 neurons."""
         values = dict(vars(self))
+        del values["unit"]  # it follows from the scale
         for name in ("beta_error", "alpha_error"):
             errors = values.pop(name)
             values[f"{name}_max"] = float(np.abs(errors).max(initial=0.0))

@@ -42,6 +42,7 @@ class Job:
         options: Choices.
         plan: Delays in the target's steps.
         stretch: By population, factor on the scale at which its largest weight just fits; default 1.
+        given: By population, the scale it was trained for; none where there is no such.
         observed: By population, largest values in calibration; empty without calibration.
         counts: By input, most events of a channel in one step of the calibration events; default 1.
     """
@@ -53,6 +54,7 @@ class Job:
     stretch: dict[str, float] = field(default_factory=dict)
     observed: dict[str, Observed] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    given: dict[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

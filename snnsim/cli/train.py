@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from snnsim.cli.output import columns, emit, note
+from snnsim.errors import InputError
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file; with --from that of the run.")
+    ] = None,
     data: Annotated[str, typer.Option("--data", help="Data set: a name, a folder or a file.")] = "spoken-digits",
     out: Annotated[Path | None, typer.Option("--out", help="Run folder [default: runs/RECIPE-SEED].")] = None,
     changes: Annotated[
@@ -22,6 +26,13 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, split, order and dropout.")] = 0,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Same as --set train.epochs=N.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of another run.")
+    ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option("--quantize", metavar="PROFILE", help="Same as --set quantize.profile=PROFILE: train its grid."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files as well.")] = False,
     best_test: Annotated[
@@ -33,9 +44,13 @@ def train(
     """Train a network from a recipe into a run folder; Ctrl-C leaves a run that --resume continues."""
     from snnsim.recipes import load_recipe
 
+    if recipe is None and start is None:
+        raise InputError("train: expected a recipe, or --from RUN to use that run's; `snnsim train --help` lists both")
     extra = [] if epochs is None else [f"train.epochs={epochs}"]
-    loaded = load_recipe(recipe, [*(changes or []), *extra])
-    folder = out or Path("runs") / f"{loaded.name}-{seed}"
+    extra += [] if quantize is None else [f"quantize.profile={dumps(quantize)}"]
+    source = recipe if recipe is not None else str(start / "recipe.json")  # type: ignore[operator]
+    loaded = load_recipe(source, [*(changes or []), *extra])
+    folder = out or Path("runs") / ("-".join((loaded.name, *([quantize] if quantize else []), str(seed))))
 
     from snnsim.datasets import open_dataset
 
@@ -48,9 +63,16 @@ def train(
 
     display = Display(quiet=quiet)
     callback: Any = chain(display, TensorBoardLog(folder / "tensorboard")) if tensorboard else display
-    start = time.perf_counter()
+    began = time.perf_counter()
     try:
-        result = run_training(loaded, dataset, folder, seed=seed, resume=resume, best_test=best_test, callback=callback)
+        result = run_training(
+            *(loaded, dataset, folder),
+            seed=seed,
+            resume=resume,
+            best_test=best_test,
+            callback=callback,
+            start=None if start is None else load_run(start),
+        )
     except TrainingInterrupted as stop:
         display.close()
         note(f"{stop}; everything so far is in {folder}")
@@ -76,7 +98,7 @@ def train(
             "engine": "torch",
             "spikes": result.spikes,
             "synaptic_operations": result.synaptic_operations,
-            "seconds": time.perf_counter() - start,
+            "seconds": time.perf_counter() - began,
             "files": [str(folder)],
             "label": result.label,
             "split": "test" if on_test else "valid",

@@ -188,6 +188,20 @@ class NeuronModule(nn.Module, ABC):
         array = self._value(name).detach().cpu().numpy()
         return float(array) if array.ndim == 0 else array.copy()
 
+    @torch.no_grad()
+    def fix(self, name: str, value: npt.ArrayLike) -> None:
+        """Give a quantity another base value, of its own shape; what had been learned of it is forgotten."""
+        bits: Tensor = getattr(self, f"{name}_bits")
+        array = np.broadcast_to(self._array(name, value), tuple(bits.shape)).copy()
+        bits.copy_(torch.from_numpy(array.reshape(-1).view(np.int64)).reshape(bits.shape))
+        if name in self._changes:
+            change, shown = self._changes[name]
+            getattr(self, f"{shown}_{_SUFFIX[change]}").zero_()
+
+    def number(self, name: str) -> Any:
+        """Return a quantity as it stands, a float or a float64 array of shape (unit,)."""
+        return self._number(name)
+
     def learned_values(self) -> dict[str, npt.NDArray[np.float64]]:
         """Return what is learned by name, as it stands now: shape () or (unit,), time constants in seconds."""
         found = {}

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from snnsim.recipes.conv_schema import ConvSpec
 from snnsim.recipes.neuron_schema import NeuronSpec, SurrogateSpec, beta_of
 from snnsim.recipes.prune_schema import PruneSpec
+from snnsim.recipes.quantize_schema import QuantizeSpec
 from snnsim.recipes.spec import Spec
 from snnsim.recipes.train_schema import (
     AugmentSpec,
@@ -37,6 +38,7 @@ __all__ = [
     "NormalSpec",
     "PruneSpec",
     "PublishedRow",
+    "QuantizeSpec",
     "RateSpec",
     "ReadoutSpec",
     "Recipe",
@@ -313,10 +315,13 @@ class Recipe(Spec):
     model: ModelSpec
     train: TrainSpec
     prune: PruneSpec | None = None
+    quantize: QuantizeSpec | None = None
     published: list[PublishedRow] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        if self.quantize is not None:
+            self._check_quantize()
         prune = self.prune
         if prune is None:
             return self
@@ -346,6 +351,18 @@ class Recipe(Spec):
             )
         return self
 
+    def _check_quantize(self) -> None:
+        """Refuse what cannot be trained on a target's grid."""
+        if self.model.conv is not None:
+            raise ValueError("quantize: expected layers with weights of their own; a convolution shares them")
+        if self.prune is not None:
+            raise ValueError("quantize: prune in a run of its own and start from it (--from RUN)")
+        if self.train.learning not in ("bptt", "sltt", "sltt-k") or self.train.rule.update == "step":
+            raise ValueError(
+                f"quantize: expected train.learning 'bptt', 'sltt' or 'sltt-k' with rule.update 'sequence', got "
+                f"{self.train.learning!r} and {self.train.rule.update!r}"
+            )
+
     def published_row(self) -> PublishedRow | None:
         """Return the published row of this variant (the first row if no variant was asked for)."""
         for row in self.published:
@@ -355,4 +372,4 @@ class Recipe(Spec):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values that :func:`snnsim.recipes.recipe_from_dict` reads back."""
-        return self.model_dump(mode="json", exclude_none=True, exclude_unset=False)
+        return self.model_dump(mode="json")  # with nulls: a key that was switched off must not get its default back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def finish(
     best: dict[str, Any] | None,
     best_test: dict[str, Any] | None,
     world: World,
+    notes: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Store and freeze last and best weights and evaluate them on the test set; a finished run is only read."""
     world.wait()
@@ -95,7 +97,7 @@ def finish(
         chosen.load_state_dict(load_tensors(folder.path / "best.safetensors"))
         candidates["best-validation"] = chosen
     if world.leads:
-        _freeze(folder, candidates, recipe.train.learning != "eventprop")
+        _freeze(folder, candidates, recipe.train.learning != "eventprop", notes or {})
     lines = folder.metrics()
     results: dict[str, dict[str, Any]] = {
         "last-epoch": {"epoch": recipe.train.epochs, "valid_accuracy": lines[-1]["valid_accuracy"]}
@@ -129,7 +131,9 @@ def finish(
     return result
 
 
-def _freeze(folder: RunFolder, candidates: dict[str, TrainedModel], round_delays: bool) -> None:
+def _freeze(
+    folder: RunFolder, candidates: dict[str, TrainedModel], round_delays: bool, notes: Mapping[str, Any]
+) -> None:
     from snnsim.nn.conv_model import ConvSpikingModel
     from snnsim.nn.freeze import freeze
 
@@ -139,5 +143,6 @@ def _freeze(folder: RunFolder, candidates: dict[str, TrainedModel], round_delays
             continue  # a synapse for every use of a shared weight: made when somebody asks for it
         training = candidate.training
         candidate.eval()
-        freeze(candidate, round_delays=round_delays).save(folder.path / f"{names[label]}.snn.h5")
+        network = freeze(candidate, round_delays=round_delays)
+        network.replace(notes={**network.notes, **notes}).save(folder.path / f"{names[label]}.snn.h5")
         candidate.train(training)

@@ -7,6 +7,7 @@ killed at any instant and resumed ends in the same bits as one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from snnsim.training.memory import expected_memory, memory_warning
 from snnsim.training.prefetch import ahead
 from snnsim.training.prepare import prepare
 from snnsim.training.run_folder import RunFolder, versions
+from snnsim.training.runs import Run
 from snnsim.training.trainer import Trainer
 
 __all__ = ["Callback", "TrainingInterrupted", "train"]
@@ -53,6 +55,7 @@ def train(
     best_test: bool = False,
     checkpoint_seconds: float = 600.0,
     callback: Callback | None = None,
+    start: Run | None = None,
 ) -> TrainResult:
     """Train a recipe on a data set and leave a run folder.
 
@@ -69,6 +72,7 @@ def train(
         checkpoint_seconds: Write a checkpoint within an epoch after this long; one is always written at its
             end. The result does not depend on it.
         callback: Told about the start, every batch, epoch, warning and the result.
+        start: Run whose weights this one starts from (its best ones, if it had a validation set).
 
     Returns:
         Labelled accuracies and the folder.
@@ -85,7 +89,9 @@ def train(
         if world.leads:
             folder.lock()
         try:
-            return _train(recipe, dataset, folder, seed, resume, best_test, checkpoint_seconds, tell, world, stopped)
+            return _train(
+                recipe, dataset, folder, seed, resume, best_test, checkpoint_seconds, tell, world, stopped, start
+            )
         finally:
             folder.release()
 
@@ -105,19 +111,24 @@ def _train(
     tell: Callback,
     world: World,
     stopped: Callable[[], bool],
+    start: Run | None,
 ) -> TrainResult:
     keep_freed_memory()
     data = prepare(recipe, dataset, seed)
     if best_test and data.test is None:
         raise InputError(f"best_test: data set {data.name!r} has no test split")
-    trainer = Trainer(recipe, data, seed, world)
     resumed = resume and folder.exists()
+    origin = _origin(folder, start, resumed)
+    weights = None
+    if origin is not None:
+        weights = load_tensors(folder.path / "initial.safetensors") if start is None else start.model().state_dict()
+    trainer = Trainer(recipe, data, seed, world, weights)
     if resumed:
         _resume(trainer, folder, best_test)
     trainer.initialise()
     if world.leads and not resumed:
         trainer.check_rule()
-        folder.create(recipe, _manifest(trainer, best_test), dict(trainer.model.state_dict()))
+        folder.create(recipe, {**_manifest(trainer, best_test), "from": origin}, dict(trainer.model.state_dict()))
     world.wait()
     if resumed and trainer.pruner is not None and trainer.pruner.needs_initial:
         trainer.pruner.initial = load_tensors(folder.path / "initial.safetensors")
@@ -143,7 +154,7 @@ def _train(
         last_checkpoint = time.monotonic()
 
     while trainer.epoch < epochs:
-        start = time.perf_counter()
+        began = time.perf_counter()
         trainer.begin_epoch()
         trainer.prune()
         first_sample = trainer.totals.samples
@@ -162,7 +173,7 @@ def _train(
             if within and world.any(world.leads and time.monotonic() - last_checkpoint >= checkpoint_seconds):
                 checkpoint()
         samples = trainer.totals.samples - first_sample
-        train_seconds = time.perf_counter() - start
+        train_seconds = time.perf_counter() - began
         record = trainer.end_epoch()
         for sentence in record["warnings"][known:]:
             tell("warning", {"text": sentence})
@@ -171,11 +182,12 @@ def _train(
         better = trainer.improves(record)
         if world.leads:
             if better:
-                save_tensors(folder.path / "best.safetensors", dict(trainer.model.state_dict()))
+                with trainer.on_grid():
+                    save_tensors(folder.path / "best.safetensors", dict(trainer.model.state_dict()))
             trainer.metrics_length = folder.append_metrics(record)
         timing = {
             "epoch": record["epoch"],
-            "seconds": time.perf_counter() - start,
+            "seconds": time.perf_counter() - began,
             "samples_per_second": samples / max(train_seconds, 1e-9),
             "waiting_share": sum(waits) / max(train_seconds, 1e-9),
         }
@@ -183,7 +195,9 @@ def _train(
             folder.append_timing(timing)
         checkpoint()
         tell("epoch", {**record, **timing, "epochs": epochs, "formulations": trainer.formulations})
-    result = finish(folder, trainer.model, recipe, data, trainer.best, trainer.best_test, world)
+    notes = {} if trainer.grid is None else {"quantize": trainer.grid.notes()}
+    with trainer.on_grid():
+        result = finish(folder, trainer.model, recipe, data, trainer.best, trainer.best_test, world, notes)
     tell("result", result.to_dict())
     return result
 
@@ -195,10 +209,28 @@ def _evaluate_test(trainer: Trainer, record: dict[str, Any], folder: RunFolder) 
         return
     if trainer.world.leads:
         folder.record_test_run(f"epoch {record['epoch']}", ["best-test"])
-    result = evaluate_model(trainer.model, data.test, trainer.recipe, data.pool, world=trainer.world)
+    with trainer.on_grid():
+        result = evaluate_model(trainer.model, data.test, trainer.recipe, data.pool, world=trainer.world)
     record["test_accuracy"] = result.accuracy
     if trainer.best_test is None or result.accuracy > trainer.best_test["accuracy"]:
         trainer.best_test = {"epoch": record["epoch"], "accuracy": result.accuracy}
+
+
+def _origin(folder: RunFolder, start: Run | None, resumed: bool) -> dict[str, Any] | None:
+    """Return which run this one starts from, for the manifest; a resumed run must start from the same one."""
+    found = None
+    if start is not None:
+        found = {
+            "folder": start.path.name,
+            "weights": start.default,
+            "sha256": hashlib.sha256((start.path / f"{start.default}.safetensors").read_bytes()).hexdigest(),
+        }
+    if not resumed:
+        return found
+    stored: dict[str, Any] | None = folder.manifest().get("from")
+    if start is not None and stored != found:
+        raise InputError(f"{folder.path}: cannot resume, it started from {stored}, now {found}")
+    return stored
 
 
 def _manifest(trainer: Trainer, best_test: bool) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
 from snnsim.learning import EventProp, Loss, Stream, TensorStream, gradient_cosine, make_rule
 from snnsim.learning.protocol import valid_pairs
+from snnsim.limits import load_profile
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
@@ -34,9 +35,10 @@ from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
 from snnsim.training.prepare import Prepared, input_density, stream
 from snnsim.training.pruning import Pruner
+from snnsim.training.quantised import TrainingGrid, check_quantize
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
 
-__all__ = ["Totals", "Trainer"]
+__all__ = ["Totals", "Trainer", "load_start"]
 
 
 @dataclass
@@ -94,14 +96,31 @@ class Trainer:
         data: Prepared data.
         seed: Seed of weights, order, augmentation and dropout.
         world: This process among those that train together.
+        start: Weights to start from, a state dict of the same model; None draws them.
+
+    Raises:
+        InputError: The weights to start from are those of another model, or the recipe does not fit the data.
     """
 
-    def __init__(self, recipe: Recipe, data: Prepared, seed: int, world: World | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Prepared,
+        seed: int,
+        world: World | None = None,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.recipe = recipe
         self.data = data
         self.seed = seed
         self.world = world or World()
         self.model: TrainedModel = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt, seed)
+        self.starts_from_run = start is not None
+        if start is not None:
+            load_start(self.model, start)
+        if recipe.quantize is not None:
+            check_quantize(recipe, self.starts_from_run)
+        self.grid: TrainingGrid | None = None
         self.density = input_density(data, recipe, self.model.tail_steps)
         self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
         streamed = recipe.train.learning in STREAMED
@@ -145,7 +164,7 @@ class Trainer:
 
     def initialise(self) -> None:
         """Scale the hidden layers to the recipe's initial rate, if it has one and nothing has been learned yet."""
-        if self.step == 0 and self.recipe.model.initial_rate is not None:
+        if self.step == 0 and self.recipe.model.initial_rate is not None and not self.starts_from_run:
             self.begin_epoch()
             batch = next(self.batches.epoch(0))
             self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
@@ -170,7 +189,18 @@ class Trainer:
         self.model.set_sigma(sigma_at(self.epoch, spec, self.recipe.data.dt, epochs))
         if self.epoch >= first_fixed_epoch(spec, epochs):
             self.model.fix_delays()
+        quantize = self.recipe.quantize
+        if quantize is not None and self.grid is None and self.epoch >= quantize.first_epoch(epochs):
+            self.grid = TrainingGrid.begin(self)
+            self.best = self.best_test = None  # an epoch from before the grid is not the result
+            self.formulations = choose_formulations(self.model, self.density, self.rates, self.recipe.train.formulation)
         self.model.train()
+        if self.grid is not None:
+            self.grid.hold()
+
+    def on_grid(self) -> AbstractContextManager[None]:
+        """Compute with the target's numbers if training has come to them."""
+        return nullcontext() if self.grid is None else self.grid.applied()
 
     def prune(self) -> bool:
         """Do the round of pruning that is due at the beginning of this epoch; return whether there was one."""
@@ -248,6 +278,8 @@ class Trainer:
         for group in self.optimisers:
             group.optimiser.step()
         self.model.clamp_()
+        if self.grid is not None:
+            self.grid.after_update()
         if self.pruner is not None:
             self.pruner.after_update(self)
 
@@ -275,7 +307,7 @@ class Trainer:
             InputError: The loss is not finite.
         """
         grows = self.pruner is not None and self.pruner.grows_at(self.step)
-        with revealed(self.model) if grows else nullcontext():
+        with revealed(self.model) if grows else nullcontext(), self.on_grid():
             sums = self.forward_backward(batch)
         if not math.isfinite(sums["loss"]):
             raise InputError(
@@ -328,7 +360,8 @@ class Trainer:
             record["density"] = densities(self.model)
         self.rates = rates
         if self.data.valid is not None:
-            result = evaluate_model(self.model, self.data.valid, self.recipe, self.data.pool, world=self.world)
+            with self.on_grid():
+                result = evaluate_model(self.model, self.data.valid, self.recipe, self.data.pool, world=self.world)
             record |= {
                 "valid_loss": result.loss,
                 "valid_accuracy": result.accuracy,
@@ -369,6 +402,7 @@ class Trainer:
             "rates": self.rates,
             "metrics_length": self.metrics_length,
             "rule": self.rule.state() if isinstance(self.rule, EventProp) else None,
+            "grid": None if self.grid is None else self.grid.state(),
             "optimisers": optimisers,
         }
 
@@ -385,6 +419,24 @@ class Trainer:
         self.metrics_length = int(values["metrics_length"])
         if isinstance(self.rule, EventProp):
             self.rule.restore(values["rule"])
+        if self.recipe.quantize is not None and values["grid"] is not None:
+            self.grid = TrainingGrid(self.model, load_profile(self.recipe.quantize.profile), **values["grid"])
+
+
+def load_start(model: TrainedModel, start: Mapping[str, Tensor]) -> None:
+    """Give a model the weights of another run.
+
+    Raises:
+        InputError: They are those of another model.
+    """
+    try:
+        model.load_state_dict(dict(start))
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise InputError(
+            f"the run to start from has another model than the recipe ({first[0].strip()}); leave the recipe out to "
+            "use its own, and change only [train], [data] or [quantize]"
+        ) from None
 
 
 def _selection_key(record: dict[str, Any], selection: str) -> tuple[float, float]:
