@@ -31,7 +31,7 @@ def read_foreign(path: Path) -> None:
 
 def read_by_judge(path: Path) -> None:
     """Read a mutant with the nir package, as the independent loader of a proof does."""
-    nir_judge._read(path)
+    nir_judge.read_by_nir(path)
 
 
 def plain_bytes(folder: Path) -> bytes:

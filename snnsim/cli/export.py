@@ -27,6 +27,14 @@ class Delays(StrEnum):
     drop_with_report = "drop-with-report"
 
 
+class Reader(StrEnum):
+    """Programs that a NIR file can be written for."""
+
+    norse = "norse"
+    snntorch = "snntorch"
+    spikingjelly = "spikingjelly"
+
+
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5).")],
     target: Annotated[str, typer.Option("--target", help="Format to write: nir.")] = "nir",
@@ -45,6 +53,13 @@ def export(
     stop_steps: Annotated[
         bool, typer.Option("--drop-stop-steps", help="Let populations that stop early run to the end.")
     ] = False,
+    reader: Annotated[
+        Reader | None,
+        typer.Option("--for", help="Write a NIR file for this program's importer; refuse what it cannot hold."),
+    ] = None,
+    integrators: Annotated[
+        bool, typer.Option("--drop-integrators", help="With --for: leave populations without threshold out.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a network for another program and prove that the same spikes come out."""
@@ -60,6 +75,12 @@ def export(
     options: dict[str, Any] = {"delays": delays.value}
     if stop_steps:
         options["stop_steps"] = "drop-with-report"
+    if integrators and reader is None:
+        raise InputError("--drop-integrators: only files for one program go without them; add --for PROGRAM")
+    if reader is not None:
+        options["reader"] = reader.value
+    if integrators:
+        options["integrators"] = "drop-with-report"
     report = export_network(network, target, path, **options)
     files = [path]
     lines = [f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]

@@ -109,7 +109,9 @@ def prove_export(
     """Run a written file with the target's independent loader and compare every spike with the clock engine.
 
     The planted errors go the whole way: each changed network is exported again, into a temporary folder, and the
-    loader runs that file against the spikes of the true network.
+    loader runs that file against the spikes of the true network. A NIR file written for one program (option
+    ``reader``) is run by that program's own importer; the reference is the network that this program makes of the file
+    (:func:`snnsim.export.nir_read.read_nir`), and the planted errors are in it, since such a file holds no delays.
 
     Args:
         network: The network that was written.
@@ -127,6 +129,12 @@ def prove_export(
     if target not in TARGETS:
         raise InputError(f"target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}")
     chosen = TARGETS[target]
+    reader = (options or {}).get("reader")
+    if target == "nir" and reader is not None:
+        from snnsim.export.nir_peers import PeerJudge
+        from snnsim.export.nir_read import read_nir
+
+        return prove(read_nir(path, reader=reader), PeerJudge(path, reader), **settings)
     with TemporaryDirectory(prefix="snnsim-proof-") as folder:
         file = Path(folder) / f"planted{chosen.suffix}"
 
