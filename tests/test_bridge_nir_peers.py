@@ -1,5 +1,6 @@
 """NIR files by and for SpikingJelly, snnTorch and Norse: no spike differs from their own modules."""
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from snnsim.cli.main import run as run_command
 from snnsim.errors import InputError
-from snnsim.export import prove_export
+from snnsim.export import nir_table, prove_export
 from snnsim.export.nir import build_nir, write_nir
 from snnsim.export.nir_conventions import READERS, WRITERS
 from snnsim.export.nir_read import read_nir
@@ -172,20 +174,25 @@ def norse_model(kind: str, path: Path) -> Native:
 
 
 WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
-    *(("spikingjelly", kind, {}) for kind in ("lif", "decaying input", "reset value", "plif", "if", "if reset value")),
+    ("spikingjelly", "reset value", {}),
     ("spikingjelly", "current", {}),
-    ("snntorch", "subtract", {}),
     ("snntorch", "float32", {}),
-    ("snntorch", "zero", {"reset": "zero"}),
     ("snntorch", "current", {}),
     ("norse", "box", {}),
-    ("norse", "if", {}),
     ("norse", "current", {}),
+]
+MORE_WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
+    *(("spikingjelly", kind, {}) for kind in ("lif", "decaying input", "plif", "if", "if reset value")),
+    ("snntorch", "subtract", {}),
+    ("snntorch", "zero", {"reset": "zero"}),
+    ("norse", "if", {}),
 ]
 MODELS = {"spikingjelly": spikingjelly_model, "snntorch": snntorch_model, "norse": norse_model}
 
 
-@pytest.mark.parametrize(("program", "kind", "options"), WRITTEN, ids=[f"{a}-{b}" for a, b, _ in WRITTEN])
+@pytest.mark.parametrize(
+    ("program", "kind", "options"), [*WRITTEN, *(pytest.param(*item, marks=pytest.mark.slow) for item in MORE_WRITTEN)]
+)
 def test_files_of_other_programs_have_the_spikes_of_their_models(
     program: str, kind: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -233,14 +240,17 @@ def network(kind: str) -> Network:
     return Network(populations, tuple(projections), (Input("in", SIZES[0]),), readout=None, dt=DT)
 
 
-RUN = [
-    *(("spikingjelly", kind) for kind in ("lif", "if", "current", "loop")),
-    *(("snntorch", kind) for kind in ("lif", "uneven", "current")),
-    *(("norse", kind) for kind in ("lif", "uneven", "if", "current", "loop")),
+RUN = [("spikingjelly", "loop"), ("snntorch", "uneven"), ("norse", "current"), ("norse", "loop")]
+MORE_RUN = [
+    *(("spikingjelly", kind) for kind in ("lif", "if", "current")),
+    *(("snntorch", kind) for kind in ("lif", "current")),
+    *(("norse", kind) for kind in ("lif", "uneven", "if")),
 ]
 
 
-@pytest.mark.parametrize(("program", "kind"), RUN, ids=[f"{a}-{b}" for a, b in RUN])
+@pytest.mark.parametrize(
+    ("program", "kind"), [*RUN, *(pytest.param(*item, marks=pytest.mark.slow) for item in MORE_RUN)]
+)
 def test_files_for_other_programs_have_our_spikes_there(program: str, kind: str, tmp_path: Path) -> None:
     pytest.importorskip(program)
     write_nir(network(kind), tmp_path / "f.nir", reader=program)
@@ -349,3 +359,43 @@ def test_bad_options_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             read_nir(tmp_path / "f.nir", **options)
     assert set(WRITERS) == set(READERS)
+
+
+# -- command and table ---------------------------------------------------------------------------------
+
+
+def test_command_writes_for_a_program_and_proves_it_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("norse")
+    source, target = tmp_path / "net.snn.h5", tmp_path / "net.nir"
+    with_readout().save(source)
+    words = ["export", str(source), "--target", "nir", "--out", str(target), "--json", "--for", "norse"]
+    assert run_command(words) == 2
+    assert "Norse's importer has no LI" in capsys.readouterr().err
+    assert not target.exists()
+    assert run_command([*words, "--drop-integrators", "--check", "--samples", "220"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["mismatches"] == 0
+    assert printed["proof_holds"]
+    assert any("Written for Norse 1.1.0" in line for line in printed["changes"])
+    assert run_command(["export", str(source), "--drop-integrators"]) == 2
+    assert "--drop-integrators: only files for one program" in capsys.readouterr().err
+
+
+def test_the_table_is_made_by_running_and_names_what_is_missing() -> None:
+    pytest.importorskip("norse")
+    table = nir_table.compatibility(["norse"], ["delay"])
+    assert table["plain"]["delay"]["norse"].outcome in ("refused", "differs")
+    assert "has no delays" in table["written for"]["delay"]["norse"].text
+    others = nir_table.other_programs({"spyx": "/nonexistent/python"}, ["LIF"])
+    assert others["sinabs"]["LIF"].text == "not run: no environment given"
+    assert "cannot run it" in others["spyx"]["LIF"].text
+
+
+def test_the_page_has_every_network_and_every_program() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "nir-compatibility.md").read_text(encoding="utf-8")
+    for label in nir_table.FEATURES.values():
+        assert text.count(f"| {label} |") == 2
+    for convention in (*READERS.values(), *WRITERS.values()):
+        assert f"| {convention.program} {convention.version} |" in text
+    for name in ("nirtorch", "Sinabs", "Spyx", "Rockpool"):
+        assert name in text

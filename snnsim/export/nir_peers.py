@@ -114,7 +114,10 @@ class PeerJudge:
                 spikes = result[0] if isinstance(result, tuple) else result
                 outputs[label].append(spikes.detach().double().numpy())
 
-            hooks.append(self.program.get_submodule(name.replace(".", "_")).register_forward_hook(keep))
+            module = dict(self.program.named_modules()).get(name.replace(".", "_"))
+            if module is None:
+                raise InputError(f"{self.name} made nothing of {label!r}")
+            hooks.append(module.register_forward_hook(keep))
         for part in self.program.modules():
             for variable in ("mem", "syn"):
                 if isinstance(getattr(part, variable, None), torch.Tensor):
@@ -139,11 +142,11 @@ class PeerJudge:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what other programs print and warn of off the screen."""
-    logger = logging.getLogger("torch._library.triton")
-    before, logger.disabled = logger.disabled, True
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = before
+        logging.disable(before)
