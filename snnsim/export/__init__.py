@@ -134,7 +134,8 @@ def prove_export(
         from snnsim.export.nir_peers import PeerJudge
         from snnsim.export.nir_read import read_nir
 
-        return prove(read_nir(path, reader=reader), PeerJudge(path, reader), **settings)
+        program: Any = PeerJudge(path, reader)
+        return prove(read_nir(path, reader=reader), program, **settings)
     with TemporaryDirectory(prefix="snnsim-proof-") as folder:
         file = Path(folder) / f"planted{chosen.suffix}"
 

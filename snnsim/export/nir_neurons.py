@@ -98,8 +98,9 @@ class NeuronReader:
         kind, dt, c = fields.node.kind, self.step, self.convention
         constant = np.zeros(size) if bias is None else bias
         if kind == "Threshold":
-            firing = {"v_threshold": c.rounded(fields.vector("threshold", size)), "strict": True}
-            return LIF.from_step(dt=dt, beta=0.0, drive_step=constant, **firing), np.ones(size)
+            threshold = c.rounded(fields.vector("threshold", size))
+            made = LIF.from_step(dt=dt, beta=0.0, drive_step=constant, v_threshold=threshold, strict=True)
+            return made, np.ones(size)
         if kind in ("IF", "I"):
             gain = np.ones(size)
             if c.if_gain == "r dt":

@@ -90,7 +90,7 @@ def _network(kind: str) -> Network:
     if kind == "loop":
         projections.append(Projection("first", "first", rng.normal(0, 0.3, (SIZES[1], SIZES[1])), DT))
     if kind == "synapse delays":
-        late = rng.integers(0, 8, (SIZES[1], SIZES[0])) * DT
+        late = np.asarray(rng.integers(0, 8, (SIZES[1], SIZES[0])) * DT, dtype=np.float64)
         projections[0] = Projection("entry", "first", projections[0].weight, late)
     if kind == "readout":
         populations.append(Population("readout", 5, LI.from_step(dt=DT, beta=0.9)))

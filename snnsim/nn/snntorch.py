@@ -42,6 +42,7 @@ class SnnTorchChain(nn.Module):
     def __init__(self, layers: list[nn.Module], names: list[str], latency: dict[str, int]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.sizes = [int(layer.out_features) for layer in layers[::2] if isinstance(layer, nn.Linear)]
         self.names = names
         self.latency = latency
 
@@ -57,7 +58,7 @@ class SnnTorchChain(nn.Module):
         outputs: dict[str, torch.Tensor] = {}
         for index, name in enumerate(self.names):
             linear, neuron = self.layers[2 * index], self.layers[2 * index + 1]
-            shape = (x.shape[1], linear.out_features)
+            shape = (x.shape[1], self.sizes[index])
             variables = 2 if type(neuron).__name__ == "Synaptic" else 1
             state = [x.new_zeros(shape, dtype=torch.float64) for _ in range(variables)]
             silent = float(torch.as_tensor(neuron.threshold).max()) >= NEVER_FIRES
