@@ -38,6 +38,7 @@ class Convention:
         strict: Whether a neuron fires above its threshold only, not at it.
         reset: Kind of reset, for neurons whose file does not say: in the same step ``"zero"`` (to ``v_reset``) or
             ``"subtract"``; ``"late-subtract"``: the threshold is taken off in the update of the next step.
+        current_reset: The same of CubaLIF neurons, if it differs.
         dt: The time step it cannot leave, or None.
         default_dt: The time step it takes when none is given, or None.
         narrow: Whether it rounds weights, biases, decays and thresholds to float32.
@@ -58,6 +59,7 @@ class Convention:
     current_gain: Literal["w_in", "one"] = "w_in"
     strict: bool = False
     reset: Reset = "zero"
+    current_reset: Reset | None = None
     dt: float | None = None
     default_dt: float | None = None
     narrow: bool = False
@@ -121,7 +123,7 @@ READERS: dict[str, Convention] = {
         if_gain="one",
         reset="subtract",
         narrow=True,
-        remarks=(_SEVERAL, "IF neurons are clamped at minus the threshold and are refused here"),
+        remarks=(_SEVERAL, "IF neurons are clamped at minus the threshold: equal while none gets there"),
     ),
     "spyx": Convention(
         "Spyx",
@@ -131,6 +133,7 @@ READERS: dict[str, Convention] = {
         current_gain="one",
         strict=True,
         reset="late-subtract",
+        current_reset="subtract",
         default_dt=1.0,
         narrow=True,
         late=1,
@@ -185,6 +188,7 @@ WRITERS: dict[str, Convention] = {
         current_gain="one",
         strict=True,
         reset="late-subtract",
+        current_reset="subtract",
         default_dt=1.0,
         late=1,
         keeps_v_reset=False,

@@ -204,7 +204,7 @@ class NeuronReader:
         values: dict[str, Any] = {"v_threshold": threshold, "v_reset": np.zeros(size), "reset": "zero"}
         if c.strict:
             values["strict"] = True
-        reset = self.reset or c.reset
+        reset = self.reset or (c.current_reset if node.kind == "CubaLIF" else None) or c.reset
         if self.reset is None and c is PLAIN and str(node.metadata.get("reset", "zero")) == "subtract":
             reset = "subtract"
             amount = node.metadata.get("reset_amount")

@@ -115,7 +115,7 @@ FEATURES: dict[str, str] = {
 
 def _run(reference: Network, judge: Any) -> Cell:
     try:
-        proof = prove(reference, judge, n_samples=20, n_steps=60, mutate=False)
+        proof = prove(reference, judge, n_samples=220, n_steps=60, mutate=False)
     except SnnsimError as error:
         return Cell("refused", f"does not run: {_short(error)}")
     if proof.equal:
@@ -230,9 +230,9 @@ def _foreign(kind: str, convention: Convention, layers: int) -> Graph:
     for number, (n, m) in enumerate(pairwise(sizes)):
         ones, name = np.ones(m), ("first", "second")[number]
         # single precision throughout: what the program keeps is what the file says
-        weight = np.abs(rng.normal(0.0, 0.08, (m, n))).astype(np.float32)
+        strength = 0.02 if convention.tau_unit == "steps" else 0.08
+        weight = np.abs(rng.normal(0.0, strength, (m, n))).astype(np.float32)
         bias = (0.01 * ones).astype(np.float32)
-        affine = graph.add(f"w{number}", "Affine", weight=weight, bias=bias)
         values: dict[str, Any] = {"v_threshold": ones, "v_leak": 0 * ones, "r": ones}
         if kind == "IF":
             values.pop("v_leak")
@@ -241,6 +241,8 @@ def _foreign(kind: str, convention: Convention, layers: int) -> Graph:
         else:
             values |= {"tau_mem": tau * ones, "tau_syn": tau / 2 * ones, "w_in": ones}
             values["r"] = tau / DT * ones
+            weight *= 0.3
+        affine = graph.add(f"w{number}", "Affine", weight=weight, bias=bias)
         cell = graph.add(name, kind, **values)
         graph.connect(last, affine, cell)
         last = cell
