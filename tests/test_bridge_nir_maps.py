@@ -147,7 +147,7 @@ def test_a_convolutional_file_of_spikingjelly_has_its_spikes(samples: int | None
     events = None
     if samples:
         rng = np.random.default_rng(0)
-        times = [rng.integers(0, 40, 1500) * DT for _ in range(samples)]
+        times = [np.sort(rng.integers(0, 40, 1500)) * DT for _ in range(samples)]
         events = Events.from_lists(times, [rng.integers(0, 288, 1500) for _ in times], 288, duration=40 * DT)
     proof = prove(network, judge, events=events, n_samples=10, n_steps=40)
     assert proof.equal, proof.sentences()
