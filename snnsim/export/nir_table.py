@@ -350,7 +350,7 @@ def page(table: Mapping[str, Any], others: Mapping[str, Any]) -> str:
         "",
         "## Programs with an environment of their own",
         "",
-        "Two layers in the program's own units, compared with `read_nir(path, dt, reader=PROGRAM)`; Spyx gives its last one.",
+        "Two layers in the program's own units, compared with `read_nir(path, dt, reader=PROGRAM)`; Spyx: the last.",
         "",
         "| program | LIF | IF | CubaLIF |",
         "|---|---|---|---|",
