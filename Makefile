@@ -12,7 +12,7 @@ JOBS   ?= auto
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test lint slow reproduce-fsdd clean
+.PHONY: setup demo test lint slow nir-table reproduce-fsdd clean
 
 setup: $(STAMP)
 
@@ -55,6 +55,13 @@ reproduce-fsdd: $(STAMP)
 	  $(BIN)/snnsim data encode "$(or $(FSDD),data/fsdd)" --name-pattern '{label}_{speaker}_{index}' --test '$(TEST)' \
 	    --max-seconds 0.96 --out "$(FSDD_OUT)/spikes" && echo "$(FSDD) $(TEST)" > "$(FSDD_OUT)/encoded"; }
 	@$(BIN)/snnsim reproduce speech-dcls --data "$(FSDD_OUT)/spikes" --seeds $(SEEDS) --epochs 200 --out "$(FSDD_OUT)/runs"
+
+# docs/nir-compatibility.md, by running every program that is installed. Sinabs, Spyx and Rockpool want environments of
+# their own: NIR_PYTHONS='--python sinabs=PATH --python spyx=PATH'.
+NIR_PYTHONS ?=
+
+nir-table: $(STAMP)
+	@$(BIN)/python -m snnsim.export.nir_table --out docs/nir-compatibility.md $(NIR_PYTHONS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

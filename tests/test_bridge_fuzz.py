@@ -14,6 +14,7 @@ from test_bridge_nir import DT, current_network, delta_network
 
 from snnsim.export import nir_graph, nir_judge
 from snnsim.export.nir import write_nir
+from snnsim.export.nir_graph import Graph, write_graph
 from snnsim.export.nir_read import read_nir
 
 
@@ -31,7 +32,32 @@ def read_foreign(path: Path) -> None:
 
 def read_by_judge(path: Path) -> None:
     """Read a mutant with the nir package, as the independent loader of a proof does."""
-    nir_judge._read(path)
+    nir_judge.read_by_nir(path)
+
+
+def read_by_convention(path: Path) -> None:
+    """Read a mutant as a file of snnTorch, with maps."""
+    read_nir(path, convention="snntorch").digest()
+
+
+def map_bytes(folder: Path) -> bytes:
+    """A file of another program: a convolution, a pool, a flattening, single precision."""
+    graph, ones = Graph(), np.ones((3, 4, 4), np.float32)
+    weight = np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype(np.float32)
+    two = np.array([2, 2])
+    graph.add("in", "Input", shape=np.array([2, 8, 8]))
+    convolution = {"stride": two, "padding": two // 2, "dilation": two // 2, "groups": np.array(1)}
+    graph.add("conv", "Conv2d", weight=weight, bias=np.zeros(3), input_shape=np.array([8, 8]), **convolution)
+    graph.add("a", "LIF", tau=ones * 5e-4, r=ones * 5, v_leak=ones * 0, v_threshold=ones)
+    graph.add("pool", "AvgPool2d", kernel_size=two, stride=two, padding=two * 0)
+    graph.add("flat", "Flatten", input_type=np.array([3, 2, 2]), start_dim=np.array(0), end_dim=np.array(-1))
+    graph.add("w", "Affine", weight=np.ones((5, 12), np.float32), bias=np.zeros(5, np.float32))
+    five = np.ones(5, np.float32)
+    graph.add("b", "CubaLIF", tau_mem=five * 4e-4, tau_syn=five * 3e-4, r=five * 4, w_in=five * 3, v_threshold=five)
+    graph.add("out", "Output", shape=np.array([5]))
+    graph.connect("in", "conv", "a", "pool", "flat", "w", "b", "out")
+    write_graph(folder / "good.nir", graph)
+    return (folder / "good.nir").read_bytes()
 
 
 def plain_bytes(folder: Path) -> bytes:
@@ -52,10 +78,10 @@ def packed_bytes(folder: Path) -> bytes:
     return (folder / "good.nir").read_bytes()
 
 
-def hostile(folder: Path, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+def hostile(folder: Path, count: int, seed: int, content: Any = plain_bytes) -> Iterator[tuple[str, bytes]]:
     """Yield well-formed files with one or two values that nobody meant: extreme, of another type, shape or place."""
     rng = np.random.default_rng(seed)
-    original = plain_bytes(folder)
+    original = content(folder)
     path = folder / "hostile.nir"
     numbers = [0, -1, 1, 2**31, 2**62, -(2**63), 1e-320, 1e308, -1e308, np.nan, np.inf, 0.5]
     words = ["", "NIRGraph", "Linear", "Input", "Output", "LIF", "Conv2d", "\u00e9" * 300, "in/out", "1e-3"]
@@ -124,3 +150,10 @@ def test_mutants_of_a_nir_file(reader: str, content: Any, count: int, tmp_path: 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=LONG)])
 def test_well_formed_files_with_hostile_values(count: int, tmp_path: Path) -> None:
     check(fuzz_files(f"{__name__}:read_own", hostile(tmp_path, count, count), tmp_path, suffix=".nir"))
+
+
+@pytest.mark.parametrize("count", [14, pytest.param(1000, marks=LONG)])
+def test_mutants_of_a_file_with_maps(count: int, tmp_path: Path) -> None:
+    reader = f"{__name__}:read_by_convention"
+    check(fuzz(reader, map_bytes(tmp_path), tmp_path, suffix=".nir", count=count, seed=count))
+    check(fuzz_files(reader, hostile(tmp_path, count, count, map_bytes), tmp_path, suffix=".nir"))

@@ -241,7 +241,7 @@ def test_the_judge_gets_the_graph_that_the_nir_package_reads(kind: str, tmp_path
         return type(one) is type(other) and bool(np.all(np.asarray(one) == np.asarray(other)))
 
     write_nir(NETWORKS[kind](), tmp_path / "n.nir")
-    assert equal(nir_judge._read(tmp_path / "n.nir").to_dict(), nir.read(tmp_path / "n.nir").to_dict())
+    assert equal(nir_judge.read_by_nir(tmp_path / "n.nir").to_dict(), nir.read(tmp_path / "n.nir").to_dict())
 
 
 def test_changes_name_what_nir_cannot_say() -> None:
@@ -285,7 +285,7 @@ def single(neuron: Neuron, **population: Any) -> Network:
         (single(LIF(t_ref=0.002)), "no refractory time"),
         (single(LIF(), stop_step=7), "stops at step 7"),
         (single(LIF(), start_step=4), "starts at step 4"),
-        (single(LI.from_step(dt=DT, beta=1.0)), "infinite time constant"),
+        (single(CubaLI.from_step(dt=DT, beta=1.0, alpha=0.5)), "infinite time constant"),
         (single(CubaLIF(drive=1.0, drive_syn=1.0)), "one on the current together"),
     ],
 )

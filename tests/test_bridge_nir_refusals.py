@@ -50,10 +50,10 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SnnsimFileError, match="names no node 'nowhere'"):
         read_nir(path, dt=1e-3)
     graph = simple_graph(**LIF_VALUES)
-    graph.add("c", "Conv1d", weight=np.ones((1, 1, 1)))
+    graph.add("c", "Convolver", weight=np.ones((1, 1, 1)))
     graph.connect("in", "c", "cells")
     write_graph(path, graph)
-    with pytest.raises(InputError, match=r"node 'c': Conv1d nodes cannot be read"):
+    with pytest.raises(InputError, match=r"node 'c': Convolver nodes cannot be read"):
         read_nir(path, dt=1e-3)
     with h5py.File(path, "a") as file:
         del file["node/nodes/w/weight"]

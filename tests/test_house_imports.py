@@ -93,7 +93,11 @@ NUMPY_ONLY = {"errors", "files", "guard", "sealed", "grid", "machine", "neurons"
 HDF5_FILES = {"guard.py", "sealed.py"}  # imported when a file is read or written
 THIRD_PARTY = {"kernels": {"numpy", "numba", "llvmlite"}}  # llvmlite is the half of Numba that writes instructions
 TORCH_ROOMS = {"nn", "learning", "training", "bench", "studies"}
-TORCH_FILES = {"nir_judge.py"}  # runs other people's programs, imported when a file is checked
+TORCH_FILES = {
+    "nir_judge.py",
+    "nir_peers.py",
+    "nir_worker.py",
+}  # runs other people's programs, imported when a file is checked
 LOCAL_RULES = {  # learning rules on spikes alone
     ROOT / "snnsim" / "learning" / f"{name}.py"
     for name in ("local", "spikeprop", "stdp", "stdp_layer", "tempotron", "tempotron_layer")

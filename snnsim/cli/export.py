@@ -28,6 +28,14 @@ class Delays(StrEnum):
     drop_with_report = "drop-with-report"
 
 
+class Reader(StrEnum):
+    """Programs that a NIR file can be written for."""
+
+    norse = "norse"
+    snntorch = "snntorch"
+    spikingjelly = "spikingjelly"
+
+
 def export(
     source: Annotated[
         Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; c99: also .int.h5).")
@@ -69,6 +77,13 @@ def export(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing: say whether the target can hold the network.")
     ] = False,
+    reader: Annotated[
+        Reader | None,
+        typer.Option("--for", help="Write a NIR file for this program's importer; refuse what it cannot hold."),
+    ] = None,
+    integrators: Annotated[
+        bool, typer.Option("--drop-integrators", help="With --for: leave populations without threshold out.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a network for another program and prove that the same spikes come out."""
@@ -87,10 +102,15 @@ def export(
         raise InputError("--events: only a check runs events; add --check")
     network, stem, run = _open(source)
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
+    if integrators and reader is None:
+        raise InputError("--drop-integrators: only files for one program go without them; add --for PROGRAM")
     chosen = None if calibrate is None else training_samples(calibrate, network, run, samples, "--calibrate")
     options = _options(
         target,
-        nir={"--delays": delays, "--drop-stop-steps": stop_steps or None},
+        nir={
+            **{"--delays": delays, "--drop-stop-steps": stop_steps or None},
+            **{"--for": reader, "--drop-integrators": integrators or None},
+        },
         c99={
             **{"--prefix": prefix, "--weight-bits": weight_bits, "--scale": scale, "--max-count": max_count},
             "--calibrate": chosen,

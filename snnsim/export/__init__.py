@@ -145,7 +145,9 @@ def prove_export(
 
     The planted errors go the whole way: each changed network is exported again, into a temporary folder, and the
     loader runs that file against the spikes of the true network. A target in integers is compared with the integer
-    reference of its law.
+    reference of its law. A NIR file written for one program (option ``reader``) is run by that program's own importer;
+    the reference is the network that this program makes of the file (:func:`snnsim.export.nir_read.read_nir`), and the
+    planted errors are in it, since such a file holds no delays.
 
     Args:
         network: The network that was written.
@@ -171,6 +173,13 @@ def prove_export(
 
     if not isinstance(network, Network):
         raise InputError(f"{target}: expected a float network, got {type(network).__name__}")
+    reader = (options or {}).get("reader")
+    if target == "nir" and reader is not None:
+        from snnsim.export.nir_peers import PeerJudge
+        from snnsim.export.nir_read import read_nir
+
+        program: Any = PeerJudge(path, reader)
+        return prove(read_nir(path, reader=reader), program, **settings)
     with TemporaryDirectory(prefix="snnsim-proof-") as folder:
         file = Path(folder) / f"planted{chosen.suffix}"
 

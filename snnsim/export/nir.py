@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from snnsim.errors import InputError
 from snnsim.export import ExportReport
+from snnsim.export.nir_conventions import PLAIN
+from snnsim.export.nir_fit import check_fit, reader_convention, without_integrators
 from snnsim.export.nir_graph import Graph, identifier, write_graph
 from snnsim.export.nir_read import read_nir
 from snnsim.export.nir_timing import Timing, plan_timing
@@ -33,6 +35,7 @@ __all__ = ["build_nir", "read_nir", "write_nir"]
 Delays = Literal["delay-node", "error", "drop-with-report"]
 Form = Literal["line", "branch"]
 StopSteps = Literal["error", "drop-with-report"]
+Integrators = Literal["error", "drop-with-report"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -44,6 +47,8 @@ def write_nir(
     delays: Delays = "delay-node",
     form: Form = "line",
     stop_steps: StopSteps = "error",
+    reader: str | None = None,
+    integrators: Integrators = "error",
 ) -> ExportReport:
     """Write ``network`` as a NIR file, float64 throughout.
 
@@ -55,6 +60,10 @@ def write_nir(
         form: ``"line"``: one delay line for each pair (source, delay); ``"branch"``: one delayed copy of
             the input for each distinct delay. Both are exact; the line is smaller.
         stop_steps: What to do with populations that stop before the end of a run, which NIR cannot say.
+        reader: The program that is to run the file (``"spikingjelly"``, ``"snntorch"``, ``"norse"``): it is written in
+            that program's convention, and what it cannot hold is refused. Default: in the format's own terms.
+        integrators: Populations without threshold, which none of these programs' importers has: refused, or left out
+            with a report. Only with ``reader``.
 
     Returns:
         The list of changes, and the latency of each population.
@@ -63,7 +72,9 @@ def write_nir(
         InputError: NIR cannot hold the network; the message names the population or projection.
         SnnsimFileError: The file cannot be written.
     """
-    graph, changes, timing = build_nir(network, delays=delays, form=form, stop_steps=stop_steps)
+    graph, changes, timing = build_nir(
+        network, delays=delays, form=form, stop_steps=stop_steps, reader=reader, integrators=integrators
+    )
     write_graph(path, graph)
     return ExportReport("nir", Path(path), tuple(changes), timing.latency)
 
@@ -74,16 +85,25 @@ def build_nir(
     delays: Delays = "delay-node",
     form: Form = "line",
     stop_steps: StopSteps = "error",
+    reader: str | None = None,
+    integrators: Integrators = "error",
 ) -> tuple[Graph, list[str], Timing]:
     """Return the graph of :func:`write_nir`, the list of changes and the timing, without writing."""
     for name, value, choices in (
         ("delays", delays, get_args(Delays)),
         ("form", form, get_args(Form)),
         ("stop_steps", stop_steps, get_args(StopSteps)),
+        ("integrators", integrators, get_args(Integrators)),
     ):
         if value not in choices:
             raise InputError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
-    builder = _Builder(network, delays, form, stop_steps)
+    said = ""
+    if integrators != "error":
+        if reader is None:
+            raise InputError("integrators: NIR holds them; leaving them out needs a reader that has none")
+        network, said = without_integrators(network)
+    builder = _Builder(network, delays, form, stop_steps, reader)
+    builder.changes += [said] if said else []
     builder.build()
     return builder.graph, builder.changes, builder.timing
 
@@ -108,7 +128,7 @@ class _Bundle:
 
 
 class _Builder:
-    def __init__(self, network: Network, delays: Delays, form: Form, stop_steps: StopSteps) -> None:
+    def __init__(self, network: Network, delays: Delays, form: Form, stop_steps: StopSteps, reader: str | None) -> None:
         self.network = network
         self.delays = delays
         self.form = form
@@ -120,6 +140,11 @@ class _Builder:
         for item in network.populations:
             self._check(item, self.parameters[item.name])
         self.timing = plan_timing(network, self.parameters)
+        self.reader = reader
+        self.convention = PLAIN if reader is None else reader_convention(reader)
+        self.dt = self.convention.dt or network.dt  # what time constants are written for
+        if reader is not None:
+            self.changes += check_fit(network, reader, self.parameters, self.timing, delays)
 
     def _check(self, population: Population, p: StepParameters) -> None:
         what = f"population {population.name!r}"
@@ -130,7 +155,7 @@ class _Builder:
         if np.any(p.refractory_steps):
             raise InputError(f"{what}: NIR has no refractory time; set t_ref to 0")
         for letter, value in (("beta", p.beta), ("alpha", p.alpha)):
-            if np.any(value >= 1) and not (letter == "beta" and np.all(value == 1) and not p.current and p.spiking):
+            if np.any(value >= 1) and not (letter == "beta" and np.all(value == 1) and not p.current):
                 raise InputError(
                     f"{what}: {letter} = 1 means an infinite time constant, which NIR's {population.neuron.kind} "
                     "cannot hold; use an IF population for neurons without leak"
@@ -145,7 +170,9 @@ class _Builder:
 
     def build(self) -> None:
         for item in self.network.inputs:
-            self.names[item.name] = self.graph.add(identifier(item.name), "Input", shape=np.array([item.size]))
+            self.names[item.name] = self.graph.add(
+                identifier(item.name), "Input", {"population": item.name}, shape=np.array([item.size])
+            )
         bundles = self._bundles()
         for population in self.network.order():
             p = self.parameters[population.name]
@@ -184,8 +211,7 @@ class _Builder:
             source, target, weight, steps = (np.concatenate([part[i] for part in parts]) for i in range(4))
             steps = steps + self.timing.shift(source_name, target_name)
             p = self.parameters[target_name]
-            if p.current:
-                weight = weight * p.kappa[target]
+            weight = weight * self._input_scale(self.network.population(target_name), p)[target]
             if np.any(steps) and self.delays == "error":
                 raise InputError(
                     f"projection '{source_name}->{target_name}': has delays up to {steps.max()} steps and "
@@ -211,8 +237,15 @@ class _Builder:
 
     def _drive(self, population: Population, p: StepParameters) -> Floats | None:
         """Return the bias on the neuron's input, or None; the membrane drive of a current neuron is its v_leak."""
-        value = p.drive_syn_step * p.kappa if p.current else p.drive_step
+        value = (p.drive_syn_step if p.current else p.drive_step) * self._input_scale(population, p)
         return value if np.any(value) else None
+
+    def _input_scale(self, population: Population, p: StepParameters) -> Floats:
+        """Return by what weights and drives are multiplied so that the reader's gain makes them what they are here."""
+        if p.current:
+            return p.kappa
+        leaky = population.neuron.kind != "IF" and not np.all(p.beta == 1)
+        return 1 / (1 - p.beta) if leaky and self.convention.gain == "leak" else np.ones(population.size)
 
     def _dense(self, rows: Integers, columns: Integers, weight: Floats, shape: tuple[int, int]) -> Floats:
         matrix = np.zeros(shape)
@@ -280,19 +313,21 @@ class _Builder:
         return ends
 
     def _neuron(self, name: str, population: Population, p: StepParameters) -> str:
-        dt, kind = self.network.dt, population.neuron.kind
+        dt, kind = self.dt, population.neuron.kind
         what = f"population {population.name!r}"
         latency = self.timing.latency[population.name]
         metadata: dict[str, Any] = {"population": population.name, "latency_steps": latency}
         values: dict[str, Floats] = {}
         if kind == "LIF" and np.all(p.beta == 1):
             kind = "IF"
-        if kind == "IF":
-            values["r"] = np.full(population.size, 1 / dt)
+        if kind == "LI" and np.all(p.beta == 1):
+            kind = "I"
+        if kind in ("IF", "I"):
+            values["r"] = np.full(population.size, 1 / dt if self.convention.if_gain == "r dt" else 1.0)
         else:
             tau = dt / (1 - p.beta)
             metadata["beta"] = p.beta
-            values["r"] = tau / dt
+            values["r"] = tau / dt if p.current or self.convention.gain == "r" else np.ones(population.size)
             values["v_leak"] = np.zeros(population.size)
             if p.current:
                 values["tau_mem"] = tau
@@ -310,7 +345,7 @@ class _Builder:
         if not p.spiking:
             return self.graph.add(name, kind, metadata, **values)
         threshold = p.v_threshold
-        if p.strict:
+        if p.strict and not self.convention.strict:
             threshold = np.nextafter(threshold, np.inf)
             self.changes.append(f"{what}: fires above its threshold; readers fire at >=, so a hair more is written.")
         values["v_threshold"] = threshold
@@ -331,7 +366,7 @@ class _Builder:
             for label, value in (("beta", p.beta), ("alpha", p.alpha), ("threshold", threshold), ("v_reset", p.v_reset))
             if np.unique(value).size > 1
         ]
-        if uneven:
+        if uneven and self.reader is None:
             self.changes.append(
                 f"{what}: {', '.join(uneven)} not equal for all neurons, as SpikingJelly, snnTorch and snn-mlir want."
             )
@@ -361,18 +396,21 @@ class _Builder:
             self.changes.append(
                 f"In the file a current acts in the step it arrives: spikes come earlier, in steps: {listed}."
             )
+        sign = ">" if self.convention.strict else ">="
         self.changes.append(
-            f"NIR has no time step and no comparison: dt = {network.dt} s, Euler's rule and '>=' stand in the metadata."
+            f"NIR has no time step, no comparison: dt = {self.dt} s, Euler's rule and '{sign}' stand in the metadata."
         )
         self.graph.metadata = {
             "producer": f"snnsim {__version__}",
-            "dt": network.dt,
+            "dt": self.dt,
             "time_unit": "s",
             "discretisation": "euler",
-            "comparison": ">=",
+            "comparison": sign,
             "loop_steps": 1,
             "digest": network.digest(),
         }
+        if self.reader is not None:
+            self.graph.metadata |= {"reader": self.reader, "step": network.dt}
         if readout is not None:
             self.graph.metadata["readout"] = {
                 "population": readout.population,

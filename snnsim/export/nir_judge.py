@@ -26,9 +26,12 @@ from snnsim.guard import Parcel, run_guarded
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NirJudge", "unpack_by_nir"]
+__all__ = ["KINDS", "NirJudge", "read_by_nir", "unpack_by_nir"]
 
 Array = npt.NDArray[np.float64]
+
+KINDS = ("IF", "LIF", "CubaLIF", "LI", "CubaLI", "I")
+"""Neuron nodes, those with a threshold first."""
 
 
 class NirJudge:
@@ -59,7 +62,7 @@ class NirJudge:
             raise MissingLibraryError(
                 str(error.name or "nir"), "nir,peers", "running a NIR file with an independent program"
             ) from error
-        graph = _read(Path(path))
+        graph = read_by_nir(Path(path))
         stored = graph.metadata.get("dt")
         if dt is None and stored is None:
             raise InputError(f"{path}: holds no time step; pass dt in seconds")
@@ -73,11 +76,11 @@ class NirJudge:
         if len(inputs) != 1:
             raise InputError(f"{path}: has {len(inputs)} inputs; nirtorch runs graphs with one")
         for name, node in graph.nodes.items():
-            if type(node).__name__ in ("IF", "LIF", "CubaLIF", "LI", "CubaLI"):
+            if type(node).__name__ in KINDS:
                 label = _text(node.metadata.get("population", name))
                 self.populations[name] = label
                 self.latency[label] = int(node.metadata.get("latency_steps", 0))
-                self.spiking[label] = type(node).__name__ in ("IF", "LIF", "CubaLIF")
+                self.spiking[label] = type(node).__name__ in KINDS[:3]
         modules = _modules(torch)
         mapper = _NodeMapper(self.dt).map_dict
         names = {id(node): name for name, node in graph.nodes.items()}
@@ -100,7 +103,7 @@ class NirJudge:
             self.executed_by[names[id(node)]] = "shift register"
             return modules["delay"](np.rint(node.delay / self.dt).astype(np.int64))
 
-        kinds = (nir.IF, nir.LIF, nir.CubaLIF, nir.LI, nir.CubaLI)
+        kinds = tuple(getattr(nir, kind) for kind in KINDS)
         table = {**mapper, **dict.fromkeys(kinds, neuron), nir.Delay: delay}
         try:
             self.program = nirtorch.nir_to_torch(graph, table, dtype=torch.float64)
@@ -157,8 +160,8 @@ def _without_triton_note() -> Iterator[None]:
         logger.disabled = before
 
 
-def _read(path: Path) -> Any:
-    """Return the graph that ``nir.read`` gives."""
+def read_by_nir(path: Path) -> Any:
+    """Return the graph that ``nir.read`` gives; the file is opened in the limited process."""
     import nir
 
     arguments = {"path": os.path.abspath(path), "shown": str(path)}
@@ -258,13 +261,14 @@ def _modules(torch: Any) -> dict[str, Any]:
                 return torch.from_numpy(np.array(value, dtype=np.float64))
 
             tau = constant("tau_mem" if self.kind.startswith("Cuba") else "tau", np.inf)
-            self.rate = dt / tau if self.kind != "IF" else torch.zeros(1, dtype=torch.float64)
-            self.gain = constant("r") * (dt if self.kind == "IF" else self.rate)
+            leaky = self.kind not in ("IF", "I")
+            self.rate = dt / tau if leaky else torch.zeros(1, dtype=torch.float64)
+            self.gain = constant("r") * (self.rate if leaky else dt)
             self.leak = constant("v_leak", 0.0)
             self.current = self.kind.startswith("Cuba")
             self.alpha = 1 - dt / constant("tau_syn") if self.current else None
             self.gain_in = constant("w_in") * dt / constant("tau_syn") if self.current else None
-            self.threshold = constant("v_threshold") if self.kind in ("IF", "LIF", "CubaLIF") else None
+            self.threshold = constant("v_threshold") if self.kind in KINDS[:3] else None
             self.reset = constant("v_reset", 0.0)
             amount = node.metadata.get("reset_amount")
             self.amount = self.threshold if amount is None else torch.from_numpy(np.array(amount, dtype=np.float64))

@@ -3,7 +3,8 @@
 NIR gives differential equations and no time step. A file is read with Euler's rule unless another is asked
 for, because that is what the programs do that write such files: ``beta = 1 - dt / tau``, an input is scaled
 by ``r dt / tau``, a current acts in the step it arrives, and a loop takes one step. Files written by snnsim
-hold the exact decays in their metadata; they are used if they agree with the time constants.
+hold the exact decays in their metadata; they are used if they agree with the time constants. What other programs
+do instead is recorded in :mod:`snnsim.export.nir_conventions` and asked for by name.
 
 Files come from anywhere, and a small one can describe products of matrices without end. So all of this happens in the
 limited process of :mod:`snnsim.guard`, which hands back the finished network as plain arrays.
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,36 +21,53 @@ import numpy as np
 import numpy.typing as npt
 
 from snnsim.errors import InputError, SnnsimFileError
+from snnsim.export.nir_conventions import PLAIN, READERS, Convention, Reset, convention_of
 from snnsim.export.nir_graph import Graph, Node, nir_limits, read_graph
+from snnsim.export.nir_maps import convolution, flattened, pool
+from snnsim.export.nir_neurons import CELLS, SILENT, Fields, NeuronReader, merge_thresholds
+from snnsim.export.nir_signals import Matrix, Signal, Taps, dense, join, product
 from snnsim.export.nir_timing import back_edges
 from snnsim.grid import check_dt
 from snnsim.guard import Parcel, run_guarded
 from snnsim.network import MAX_DELAY_STEPS, Input, Network, Population, Projection, Readout, Sparse
 from snnsim.network_checks import MAX_UNITS
 from snnsim.network_file import describe, rebuild
-from snnsim.neurons import IF, LI, LIF, CubaLI, CubaLIF, Neuron
+from snnsim.neurons import LI, Neuron
 
 __all__ = ["import_nir", "read_nir"]
 
 Discretisation = Literal["euler", "exponential"]
 Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
-SPIKING = ("IF", "LIF", "CubaLIF")
-SILENT = ("LI", "CubaLI")
-LINEAR = ("Linear", "Affine", "Scale", "Delay", "Identity", "Output", "Flatten")
-METADATA_TOLERANCE = 1e-9
+MAPS = ("Conv1d", "Conv2d", "SumPool2d", "AvgPool2d")
+LINEAR = ("Linear", "Affine", "Scale", "Delay", "Identity", "Output", "Flatten", *MAPS)
 
 
-def read_nir(path: str | Path, dt: float | None = None, *, discretisation: Discretisation | None = None) -> Network:
+def read_nir(
+    path: str | Path,
+    dt: float | None = None,
+    *,
+    discretisation: Discretisation | None = None,
+    convention: str | None = None,
+    reader: str | None = None,
+    reset: Reset | None = None,
+) -> Network:
     """Read a NIR file.
 
     Args:
-        path: A ``.nir`` file with one-dimensional nodes: Input, Output, Linear, Affine, Scale, Delay, IF,
-            LIF, CubaLIF, LI, CubaLI, and graphs nested in it.
-        dt: Time step in seconds; default: the one in the metadata of a file written by snnsim.
+        path: A ``.nir`` file: Input, Output, Linear, Affine, Scale, Delay, Conv1d, Conv2d, SumPool2d, AvgPool2d,
+            Flatten, IF, LIF, CubaLIF, LI, CubaLI, I, Threshold, and graphs nested in it. Convolutions are unrolled
+            into one weight a synapse, at most ten million each.
+        dt: Time step in seconds; default: the one in the metadata of a file written by snnsim, else the one that the
+            named program takes.
         discretisation: ``"euler"``: ``beta = 1 - dt / tau``, input gain ``r dt / tau``; ``"exponential"``:
             ``beta = exp(-dt / tau)``, input gain ``r (1 - beta)``. Default: the file's, else ``"euler"``.
+        convention: The program that wrote the file (``"spikingjelly"``, ``"snntorch"``, ``"norse"``, ``"sinabs"``,
+            ``"spyx"``): the network has the spikes of the model that it exported.
+        reader: The program that is to run the file: the network has the spikes that this program's importer makes of
+            it, whether or not NIR means them.
+        reset: How neurons are reset, for files that do not say: ``"zero"``, ``"subtract"``, or ``"late-subtract"``
+            (the threshold is taken off in the update of the next step). Default: the convention's.
 
     Returns:
         A network whose spikes are those of a reader of the file; populations of current neurons, and what
@@ -65,6 +82,10 @@ def read_nir(path: str | Path, dt: float | None = None, *, discretisation: Discr
         raise SnnsimFileError(path, "", "no such file; give the path of a .nir file")
     if discretisation not in (None, *get_args(Discretisation)):
         raise InputError(f"discretisation: expected 'euler' or 'exponential', got {discretisation!r}")
+    if reset not in (None, *get_args(Reset)):
+        raise InputError(f"reset: expected one of {', '.join(get_args(Reset))}, got {reset!r}")
+    if convention_of(convention, reader) is not PLAIN and discretisation is not None:
+        raise InputError("discretisation: the convention of a program includes it; leave one of the two out")
     parcel = run_guarded(
         f"{__name__}:import_nir",
         {
@@ -72,6 +93,9 @@ def read_nir(path: str | Path, dt: float | None = None, *, discretisation: Discr
             "shown": str(path),
             "dt": None if dt is None else check_dt(dt),
             "discretisation": discretisation,
+            "convention": convention,
+            "reader": reader,
+            "reset": reset,
         },
         path=path,
         limits=nir_limits,
@@ -79,32 +103,56 @@ def read_nir(path: str | Path, dt: float | None = None, *, discretisation: Discr
     return rebuild(path, parcel.value, parcel.arrays)
 
 
-def import_nir(path: str, shown: str, dt: float | None, discretisation: str | None) -> Parcel:
+def import_nir(
+    path: str,
+    shown: str,
+    dt: float | None,
+    discretisation: str | None,
+    convention: str | None = None,
+    reader: str | None = None,
+    reset: Reset | None = None,
+) -> Parcel:
     """Read a NIR file and describe the network (runs in the limited process; see :func:`read_nir`).
 
     Args:
         path: The file.
         shown: The name to use in messages.
         dt: Time step in seconds, or None.
-        discretisation: See :func:`read_nir`.
+        discretisation, convention, reader, reset: See :func:`read_nir`.
 
     Returns:
         The manifest and the arrays of :func:`snnsim.network_file.describe`.
     """
     graph = read_graph(path, shown)
-    if dt is None:
-        if "dt" not in graph.metadata:
-            raise InputError(f"{shown}: NIR files hold no time step; pass dt in seconds, for example dt=1e-3")
-        dt = _number(shown, graph.metadata["dt"], "dt")
-    rule = discretisation or str(graph.metadata.get("discretisation", "euler"))
-    if rule not in get_args(Discretisation):
-        raise InputError(f"{shown}: discretisation: expected 'euler' or 'exponential', got {rule[:40]!r}")
+    own = str(graph.metadata.get("producer", "")).startswith("snnsim")
+    written_for = str(graph.metadata.get("reader", ""))
+    if own and convention is None and reader is None and written_for in READERS:
+        reader = written_for
+    chosen = convention_of(convention, reader)
     try:
-        return Parcel(*describe(_Importer(Path(shown), graph, check_dt(dt), rule).network()))
+        unit, step = _steps(shown, graph, dt, chosen)
+        rule = discretisation or str(graph.metadata.get("discretisation", "euler"))
+        if chosen is not PLAIN:
+            rule = chosen.decay
+        if rule not in get_args(Discretisation):
+            raise InputError(f"{shown}: discretisation: expected 'euler' or 'exponential', got {rule[:40]!r}")
+        neurons = NeuronReader(chosen, unit, step, reset, own, rule)
+        return Parcel(*describe(_Importer(Path(shown), graph, neurons).network()))
     except RecursionError as error:
         raise InputError(f"{shown}: a chain of nodes without a neuron is too long to be read") from error
     except InputError as error:
         raise error if str(error).startswith(shown) else InputError(f"{shown}: {error}") from error
+
+
+def _steps(shown: str, graph: Graph, dt: float | None, chosen: Convention) -> tuple[float, float]:
+    """Return the time step that the file's times are read with, and the network's."""
+    stored = {key: _number(shown, graph.metadata[key], key) for key in ("dt", "step") if key in graph.metadata}
+    if chosen.dt is not None:  # the program cannot leave it; how long a step is, is another matter
+        return chosen.dt, check_dt(dt or stored.get("step") or chosen.dt)
+    for value in (dt, stored.get("dt"), chosen.default_dt):
+        if value is not None:
+            return check_dt(value), check_dt(value)
+    raise InputError(f"{shown}: NIR files hold no time step; pass dt in seconds, for example dt=1e-3")
 
 
 def _number(path: str | Path, value: Any, name: str) -> float:
@@ -114,88 +162,47 @@ def _number(path: str | Path, value: Any, name: str) -> float:
         raise SnnsimFileError(path, f"metadata/{name}", f"expected a number, got {str(value)[:40]!r}") from error
 
 
-@dataclass
-class _Taps:
-    """Synapses from one source, as rows of equal length."""
-
-    row: Integers
-    column: Integers
-    weight: Floats
-    steps: Integers
-
-
-@dataclass
-class _Signal:
-    """What flows along an edge: a sum of delayed, weighted spikes of sources, and a constant."""
-
-    size: int
-    parts: dict[str, _Taps] = field(default_factory=dict)
-    bias: Floats | None = None
-
-
-def _join(first: _Taps, second: _Taps) -> _Taps:
-    return _Taps(
-        np.concatenate([first.row, second.row]),
-        np.concatenate([first.column, second.column]),
-        np.concatenate([first.weight, second.weight]),
-        np.concatenate([first.steps, second.steps]),
-    )
-
-
 class _Importer:
-    def __init__(self, path: Path, graph: Graph, dt: float, rule: str) -> None:
-        self.path, self.graph, self.dt, self.rule = path, graph, dt, rule
-        self.own = str(graph.metadata.get("producer", "")).startswith("snnsim")
+    def __init__(self, path: Path, graph: Graph, neurons: NeuronReader) -> None:
+        self.path, self.graph, self.neurons = path, graph, neurons
+        self.dt, self.own, self.convention = neurons.step, neurons.own, neurons.convention
         self.before: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for source, target in graph.edges:
             self.before[target].append(source)
-        self.signals: dict[str, _Signal] = {}
+        self.signals: dict[str, Signal] = {}
         self.open: set[str] = set()
         self.off_grid = 0.0
         self.names: dict[str, str] = {}
+        merge_thresholds(graph, self.before)
+
+    def fields(self, name: str) -> Fields:
+        return Fields(self.path, name, self.graph.nodes[name])
 
     def error(self, name: str, text: str) -> InputError:
-        return InputError(f"{self.path}: node {name[:200]!r}: {text}")
-
-    def value(self, name: str, key: str, default: Floats | None = None) -> Floats:
-        node = self.graph.nodes[name]
-        if key not in node.values:
-            if default is None:
-                raise self.error(name, f"{node.kind} has no {key!r}; is the file complete?")
-            return default
-        array = node.values[key]
-        if array.dtype.kind not in "fiu":
-            raise self.error(name, f"{key}: expected numbers, got {array.dtype}")
-        return array.astype(np.float64)
-
-    def vector(self, name: str, key: str, size: int, default: float | None = None) -> Floats:
-        array = self.value(name, key, None if default is None else np.full(size, default))
-        if array.size == 1:
-            return np.full(size, array.reshape(-1)[0])
-        if array.shape != (size,):
-            raise self.error(name, f"{key} has shape {array.shape}, expected ({size},)")
-        return array
+        return self.fields(name).error(text)
 
     # -- linear nodes ---------------------------------------------------------------------------------
 
-    def incoming(self, name: str, size: int | None) -> _Signal:
+    def incoming(self, name: str, size: int | None) -> Signal:
         """Return the sum of what flows into a node."""
-        total: _Signal | None = _Signal(size) if size is not None else None
+        total: Signal | None = Signal((size,)) if size is not None else None
         for source in self.before[name]:
             signal = self.outgoing(source)
             if total is None:
-                total = _Signal(signal.size)
+                total = Signal(signal.shape)
             if signal.size != total.size:
                 raise self.error(name, f"takes {total.size} values, but {source!r} gives {signal.size}")
+            if len(signal.shape) > len(total.shape):
+                total.shape = signal.shape
             for key, taps in signal.parts.items():
-                total.parts[key] = _join(total.parts[key], taps) if key in total.parts else taps
+                total.parts[key] = join(total.parts[key], taps) if key in total.parts else taps
             if signal.bias is not None:
                 total.bias = signal.bias if total.bias is None else total.bias + signal.bias
         if total is None:
             raise self.error(name, "nothing flows into it")
         return total
 
-    def outgoing(self, name: str) -> _Signal:
+    def outgoing(self, name: str) -> Signal:
         if name in self.signals:
             return self.signals[name]
         if name in self.open:
@@ -206,38 +213,40 @@ class _Importer:
         self.signals[name] = signal
         return signal
 
-    def linear(self, name: str, node: Node) -> _Signal:
-        kind = node.kind
-        if kind == "Input" or kind in SPIKING or kind in SILENT:
+    def linear(self, name: str, node: Node) -> Signal:
+        kind, fields = node.kind, self.fields(name)
+        if kind == "Input" or kind in CELLS:
             if kind in SILENT:
                 raise self.error(name, f"{kind} has no spikes and feeds another node; put a spiking neuron there")
-            size = self.size(name)
-            index = np.arange(size)
-            return _Signal(size, {name: _Taps(index, index, np.ones(size), np.zeros(size, np.int64))})
+            shape = self.shape(name)
+            index = np.arange(int(np.prod(shape)))
+            part = Taps(index, index, np.ones(index.size), np.zeros(index.size, np.int64))
+            return Signal(shape, {name: part})
         if kind not in LINEAR:
-            known = ", ".join((*SPIKING, *SILENT, *LINEAR))
+            known = ", ".join((*CELLS, *LINEAR))
             label = kind if kind.isidentifier() and len(kind) <= 40 else repr(kind[:40])
             raise self.error(name, f"{label} nodes cannot be read; supported are {known}")
         if kind in ("Linear", "Affine"):
-            weight = self.value(name, "weight")
+            weight = self.convention.rounded(fields.value("weight"))
             if weight.ndim != 2:
                 raise self.error(name, f"weight has shape {weight.shape}, expected (n_out, n_in)")
-            signal = self.incoming(name, weight.shape[1])
-            bias = None if signal.bias is None else weight @ signal.bias
-            if kind == "Affine":
-                own = self.vector(name, "bias", weight.shape[0])
-                bias = own if bias is None else bias + own
-            parts = {source: _product(weight, taps) for source, taps in signal.parts.items()}
-            return _Signal(weight.shape[0], parts, bias)
+            own = self.convention.rounded(fields.vector("bias", weight.shape[0])) if kind == "Affine" else None
+            return self.through(dense(weight), (weight.shape[0],), self.incoming(name, weight.shape[1]), own)
         signal = self.incoming(name, None)
+        if kind in MAPS:
+            return self.mapped(name, node, signal)
+        if kind == "Flatten":
+            start, end = fields.whole("start_dim", 1), fields.whole("end_dim", -1)
+            return Signal(flattened(signal.shape, start, end), signal.parts, signal.bias)
         if kind == "Scale":
-            scale = self.vector(name, "scale", signal.size)
-            for taps in signal.parts.values():
-                taps.weight = taps.weight * scale[taps.row]
-            bias = None if signal.bias is None else signal.bias * scale
-            return _Signal(signal.size, signal.parts, bias)
+            scale = fields.vector("scale", signal.size)
+            parts = {
+                key: Taps(taps.row, taps.column, taps.weight * scale[taps.row], taps.steps)
+                for key, taps in signal.parts.items()
+            }
+            return Signal(signal.shape, parts, None if signal.bias is None else signal.bias * scale)
         if kind == "Delay":
-            exact = self.vector(name, "delay", signal.size) / self.dt
+            exact = fields.vector("delay", signal.size) / self.neurons.dt
             if np.any(exact < 0) or np.any(exact > MAX_DELAY_STEPS):
                 raise self.error(name, f"delay: expected non-negative seconds, at most {MAX_DELAY_STEPS} steps of dt")
             steps = np.rint(exact).astype(np.int64)
@@ -245,100 +254,89 @@ class _Importer:
             if signal.bias is not None and np.any(signal.bias[steps > 0]):
                 raise self.error(name, "a constant flows through a delay and would start late; move the bias behind it")
             parts = {
-                key: _Taps(taps.row, taps.column, taps.weight, taps.steps + steps[taps.row])
+                key: Taps(taps.row, taps.column, taps.weight, taps.steps + steps[taps.row])
                 for key, taps in signal.parts.items()
             }
-            return _Signal(signal.size, parts, signal.bias)
+            return Signal(signal.shape, parts, signal.bias)
         return signal
 
-    def size(self, name: str) -> int:
-        node = self.graph.nodes[name]
+    def through(self, matrix: Matrix, shape: tuple[int, ...], signal: Signal, own: Floats | None) -> Signal:
+        """Return what comes out of a matrix."""
+        bias = None if signal.bias is None else matrix.apply(signal.bias)
+        if own is not None:
+            bias = own if bias is None else bias + own
+        return Signal(shape, {source: product(matrix, taps) for source, taps in signal.parts.items()}, bias)
+
+    def mapped(self, name: str, node: Node, signal: Signal) -> Signal:
+        """Return what comes out of a convolution or a pool."""
+        fields, kind = self.fields(name), node.kind
+        shape, bias = signal.shape, None
+        try:
+            if kind.endswith("Pool2d"):
+                kernel, stride = fields.each("kernel_size", 2), fields.each("stride", 2)
+                padding = fields.each("padding", 2, 0)
+                average = kind == "AvgPool2d"
+                matrix, out = pool(shape, kernel=kernel, stride=stride, padding=padding, average=average)
+                return self.through(matrix, out, signal, None)
+            space = int(kind[4])
+            weight = self.convention.rounded(fields.value("weight"))
+            if weight.ndim != space + 2:
+                raise self.error(name, f"weight has shape {weight.shape}, expected (n_out, n_in, kernel)")
+            groups = fields.whole("groups", 1)
+            if len(shape) != space + 1 and "input_shape" in node.values:
+                shape = (weight.shape[1] * groups, *fields.each("input_shape", space))
+                if int(np.prod(shape)) != signal.size:
+                    raise self.error(name, f"takes an input of shape {shape}, gets {signal.size} values")
+            text = node.values["padding"] if "padding" in node.values else np.array(0)
+            matrix, out = convolution(
+                weight,
+                shape,
+                stride=fields.each("stride", space, 1),
+                padding=str(text) if text.dtype.kind == "U" else fields.each("padding", space, 0),
+                dilation=fields.each("dilation", space, 1),
+                groups=groups,
+            )
+            if "bias" in node.values:
+                bias = np.repeat(self.convention.rounded(fields.vector("bias", out[0])), int(np.prod(out[1:])))
+        except InputError as error:
+            raise error if str(error).startswith(str(self.path)) else self.error(name, str(error)) from error
+        return self.through(matrix, out, signal, bias)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of what an input or a neuron gives out."""
+        node, fields = self.graph.nodes[name], self.fields(name)
         if node.kind == "Input":
-            shape = self.value(name, "shape").reshape(-1)
-            if shape.size != 1:
-                raise self.error(name, f"shape is {shape[:8].tolist()}; only one-dimensional inputs can be read")
-            if not 1 <= shape[0] <= MAX_UNITS or shape[0] % 1:
-                raise self.error(name, f"shape: expected a whole number from 1 to {MAX_UNITS}, got {shape[0]}")
-            return int(shape[0])
-        key = "r" if "r" in node.values else "v_threshold"
-        array = self.value(name, key)
-        if array.ndim != 1:
-            raise self.error(name, f"{key} has shape {array.shape}, expected one value a neuron")
-        return int(array.shape[0])
+            shape = fields.value("shape").reshape(-1)
+            size = float(np.prod(shape))
+            if not shape.size or np.any(shape < 1) or np.any(shape % 1) or not 1 <= size <= MAX_UNITS:
+                said = shape[:8].tolist() if shape.size != 1 else shape[0]
+                raise self.error(name, f"shape: expected a whole number from 1 to {MAX_UNITS}, got {said}")
+            return tuple(int(number) for number in shape)
+        key = next((key for key in ("r", "v_threshold", "threshold") if key in node.values), "v_threshold")
+        array = fields.value(key)
+        if array.size > 1:
+            return array.shape
+        return self.width(name) or (1,)
 
-    # -- neurons --------------------------------------------------------------------------------------
+    def width(self, name: str, seen: frozenset[str] = frozenset()) -> tuple[int, ...] | None:
+        """Return the shape of what flows into a node, from the nearest one that knows it."""
+        for source in self.before[name]:
+            node = self.graph.nodes[source]
+            if source in seen or len(seen) > 200:
+                continue
+            if node.kind in ("Linear", "Affine"):
+                return self.fields(source).value("weight").shape[:1]
+            if node.kind in MAPS:
+                return self.outgoing(source).shape
+            if node.kind == "Input":
+                return self.shape(source)
+            found = self.width(source, seen | {source})
+            if found:
+                return found
+        return None
 
-    def stored(self, name: str, key: str, derived: Floats) -> Floats:
-        """Return the exact number in the metadata if it agrees with the one derived from the standard fields."""
-        value = self.graph.nodes[name].metadata.get(key) if self.own else None
-        if isinstance(value, np.ndarray) and value.shape == derived.shape and value.dtype.kind == "f":
-            close = np.abs(value - derived) <= METADATA_TOLERANCE * np.maximum(np.abs(derived), 1)
-            return np.where(close, value, derived)
-        return derived
-
-    def decay(self, name: str, key: str, label: str, size: int, gain: str) -> tuple[Floats, Floats]:
-        """Return the decay a step and the gain of the input, from a time constant and a resistance."""
-        tau = self.vector(name, key, size)
-        if np.any(tau <= 0):
-            raise self.error(name, f"{key}: expected positive seconds, got {tau.min()}")
-        scale = self.vector(name, gain, size, 1.0)
-        if self.rule == "euler":
-            if np.any(tau < self.dt * (1 - 1e-12)):
-                raise self.error(name, f"{key} = {tau.min()} s is shorter than dt = {self.dt} s; pass a smaller dt")
-            beta = np.maximum(1 - self.dt / tau, 0.0)
-            factor = scale * self.dt / tau
-        else:
-            beta = np.exp(-self.dt / tau)
-            factor = scale * (1 - beta)
-        factor = np.where(np.abs(factor - 1) < METADATA_TOLERANCE, 1.0, factor)
-        return self.stored(name, label, beta), factor
-
-    def firing(self, name: str, size: int) -> dict[str, Any]:
-        node = self.graph.nodes[name]
-        values: dict[str, Any] = {
-            "v_threshold": self.vector(name, "v_threshold", size),
-            "v_reset": self.vector(name, "v_reset", size, 0.0),
-            "reset": "zero",
-        }
-        if str(node.metadata.get("reset", "zero")) == "subtract":
-            values["reset"] = "subtract"
-            amount = node.metadata.get("reset_amount")
-            if isinstance(amount, np.ndarray) and amount.shape == (size,):
-                values["reset_amount"] = amount
-        return values
-
-    def neuron(self, name: str, signal: _Signal) -> tuple[Neuron, Floats]:
-        """Return the neuron record and the gain of its input (weights are multiplied by it)."""
-        node, size, dt = self.graph.nodes[name], signal.size, self.dt
-        bias = np.zeros(size) if signal.bias is None else signal.bias
-        firing = self.firing(name, size) if node.kind in SPIKING else {}
-        if node.kind == "IF":
-            gain = self.vector(name, "r", size) * dt
-            gain = np.where(np.abs(gain - 1) < METADATA_TOLERANCE, 1.0, gain)
-            return IF.from_step(dt=dt, drive_step=bias * gain, **firing), gain
-        leak = self.vector(name, "v_leak", size, 0.0)
-        if node.kind in ("LIF", "LI"):
-            beta, gain = self.decay(name, "tau", "beta", size, "r")
-            drive = bias * gain + leak * (1 - beta)
-            if node.kind == "LI":
-                return LI.from_step(dt=dt, beta=beta, drive_step=drive), gain
-            return LIF.from_step(dt=dt, beta=beta, drive_step=drive, **firing), gain
-        beta, gain_v = self.decay(name, "tau_mem", "beta", size, "r")
-        alpha, gain_i = self.decay(name, "tau_syn", "alpha", size, "w_in")
-        if np.any(beta <= 0) or np.any(beta >= 1) or np.any(alpha <= 0) or np.any(alpha >= 1):
-            raise self.error(name, "decays of 0 or 1 a step cannot be read; use time constants longer than dt")
-        plain = CubaLI.from_step(dt=dt, beta=beta, alpha=alpha)
-        kappa = self.stored(name, "kappa", np.asarray(plain.kappa, dtype=np.float64))
-        gain = gain_i * gain_v / kappa
-        on_current = bias * gain
-        on_membrane = leak * (1 - beta)
-        if np.any(on_current) and np.any(on_membrane):
-            raise self.error(name, "a bias and a v_leak together cannot be read; fold one into the other")
-        record = CubaLIF if node.kind == "CubaLIF" else CubaLI
-        made = record.from_step(
-            dt=dt, beta=beta, alpha=alpha, kappa=kappa, drive_step=on_membrane, drive_syn_step=on_current, **firing
-        )
-        return made, gain
+    def size(self, name: str) -> int:
+        return int(np.prod(self.shape(name)))
 
     # -- the network ----------------------------------------------------------------------------------
 
@@ -347,9 +345,16 @@ class _Importer:
         inputs = [name for name, node in graph.nodes.items() if node.kind == "Input"]
         if not inputs:
             raise InputError(f"{self.path}: the graph has no Input node; add one in front of the first layer")
-        cells = [name for name, node in graph.nodes.items() if node.kind in SPIKING or node.kind in SILENT]
+        cells = [name for name, node in graph.nodes.items() if node.kind in CELLS]
         signals = {name: self.incoming(name, self.size(name)) for name in cells}
-        records = {name: self.neuron(name, signals[name]) for name in cells}
+        for name in cells:
+            if len(shape := self.shape(name)) > 1 and signals[name].shape != shape:
+                raise self.error(
+                    name, f"has shape {shape}, its input {signals[name].shape}: expected one value a neuron"
+                )
+        records = {
+            name: self.neurons.record(self.fields(name), signals[name].size, signals[name].bias) for name in cells
+        }
         for name, node in graph.nodes.items():
             if node.kind == "Output" and not any(source in records for source in self.before[name]):
                 signals[name] = self.incoming(name, None)
@@ -362,20 +367,25 @@ class _Importer:
         order = cells if self.own else self.walk(inputs, cells, signals)
         pairs = {(source, name) for name in cells for source in signals[name].parts}
         back = back_edges(order, pairs)
+        if back and not self.convention.loops:
+            raise self.error(
+                next(iter(back))[1], f"{self.convention.program} does not run recurrent connections as NIR"
+            )
         latency = self.latency(order, signals, records, back)
         self.name_nodes(inputs, cells)
         populations, projections = [], []
         for name in order:
             neuron, gain = records[name]
             p = neuron.step(signals[name].size, self.dt)
-            start = 0
+            start = self.convention.late if np.any(p.drive_step) or np.any(p.drive_syn_step) else 0
             if np.any(p.drive_step) or np.any(p.drive_syn_step):
-                start = latency[name] - int(bool(np.any(p.drive_syn_step)))
+                start += latency[name] - int(bool(np.any(p.drive_syn_step)))
             if p.current and np.any(p.drive_step) and latency[name] and not self.own:
                 raise self.error(name, "its v_leak would start after its first input; remove it or lengthen delays")
             populations.append(Population(self.names[name], signals[name].size, neuron, start_step=start))
             for source, taps in signals[name].parts.items():
                 shift = latency[name] - latency.get(source, 0) - int(p.current) + int((source, name) in back)
+                shift += self.convention.late if p.spiking else 0
                 projections.append(self.projection(source, name, taps, gain, shift))
         return Network(
             populations=tuple(populations),
@@ -386,7 +396,7 @@ class _Importer:
             notes=self.notes(latency),
         )
 
-    def walk(self, inputs: list[str], cells: list[str], signals: dict[str, _Signal]) -> list[str]:
+    def walk(self, inputs: list[str], cells: list[str], signals: dict[str, Signal]) -> list[str]:
         """Return the neurons by distance from the inputs: the order in which readers come to them."""
         level, found = set(inputs), []
         while level:
@@ -397,7 +407,7 @@ class _Importer:
     def latency(
         self,
         order: list[str],
-        signals: dict[str, _Signal],
+        signals: dict[str, Signal],
         records: dict[str, tuple[Neuron, Floats]],
         back: frozenset[tuple[str, str]],
     ) -> dict[str, int]:
@@ -425,7 +435,7 @@ class _Importer:
                 text += "_"
             self.names[name] = text
 
-    def projection(self, source: str, target: str, taps: _Taps, gain: Floats, shift: int) -> Projection | None:
+    def projection(self, source: str, target: str, taps: Taps, gain: Floats, shift: int) -> Projection | None:
         keep = np.flatnonzero(taps.weight)
         if not keep.size:
             return None
@@ -456,31 +466,18 @@ class _Importer:
         return readout if readout.population in names else None
 
     def notes(self, latency: dict[str, int]) -> dict[str, Any]:
-        sentences = [f"Read from a NIR file with dt = {self.dt} s and the {self.rule} rule; spikes at v >= threshold."]
+        c = self.convention
+        sentences = [
+            f"Read from a NIR file with dt = {self.dt} s and the {self.neurons.rule} rule; spikes at "
+            f"v {'>' if c.strict else '>='} threshold."
+        ]
+        if c is not PLAIN:
+            reset = self.neurons.reset or c.reset
+            sentences.append(f"By the convention of {c.program} {c.version}: reset {reset}, comparison included.")
+            sentences += [f"{c.program}: {remark}." for remark in c.remarks]
         late = {self.names[name]: steps for name, steps in latency.items() if steps}
         if late:
             sentences.append("Currents act one step after an arrival here and at once in the file: see latency_steps.")
         if self.off_grid > 1e-3:
             sentences.append(f"Delays were rounded to steps of dt, by up to {self.off_grid:.3f} steps.")
         return {"imported": sentences, "latency_steps": late}
-
-
-def _product(weight: Floats, taps: _Taps) -> _Taps:
-    """Return the taps behind a weight matrix; equal (row, column, delay) are added."""
-    rows, columns = np.nonzero(weight.T)  # by column of the matrix: rows holds the column index
-    count = np.bincount(rows, minlength=weight.shape[1])
-    begin = np.concatenate(([0], np.cumsum(count)))
-    repeat = count[taps.row]
-    total = int(repeat.sum())
-    offset = np.arange(total) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    place = np.repeat(begin[taps.row], repeat) + offset
-    row, column = columns[place], np.repeat(taps.column, repeat)
-    value = weight[row, np.repeat(taps.row, repeat)] * np.repeat(taps.weight, repeat)
-    steps = np.repeat(taps.steps, repeat)
-    order = np.lexsort((steps, column, row))
-    row, column, value, steps = row[order], column[order], value[order], steps[order]
-    if not total:
-        return _Taps(row, column, value, steps)
-    fresh = np.concatenate(([True], (np.diff(row) != 0) | (np.diff(column) != 0) | (np.diff(steps) != 0)))
-    first = np.flatnonzero(fresh)
-    return _Taps(row[first], column[first], np.add.reduceat(value, first), steps[first])
