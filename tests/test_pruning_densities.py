@@ -44,7 +44,9 @@ def test_a_layer_never_keeps_more_than_it_has_left() -> None:
         layer_budgets({"a": (100, 100), "b": (1, 2)}, 0.0002, "erdos-renyi")
 
 
-@pytest.mark.parametrize("prune", [("magnitude", "rounds=3"), ("rigl", "interval=3"), ("synflow", "rounds=5"), ("snip",)])
+@pytest.mark.parametrize(
+    "prune", [("magnitude", "rounds=3"), ("rigl", "interval=3"), ("synflow", "rounds=5"), ("snip",)]
+)
 def test_runs_keep_exactly_the_budget_of_all_layers(prune: tuple[str, ...]) -> None:
     sizes = ["model.hidden=[16, 12]", "train.batch_size=16", "train.epochs=4", "data.channels=20", "model.dropout=0.0"]
     more = [f"method={prune[0]}", "keep=0.3", "distribution=erdos-renyi", "layers=['layer1', 'layer2', 'readout']"]
@@ -71,7 +73,8 @@ def test_runs_keep_exactly_the_budget_of_all_layers(prune: tuple[str, ...]) -> N
 def test_one_budget_and_a_distribution_exclude_each_other() -> None:
     with pytest.raises(InputError, match="distribution 'erdos-renyi' gives every layer its budget; use scope 'layer'"):
         load_recipe(
-            "shd-lif", ["prune.method=magnitude", "prune.keep=0.1", "prune.scope=global", "prune.distribution=erdos-renyi"]
+            "shd-lif",
+            ["prune.method=magnitude", "prune.keep=0.1", "prune.scope=global", "prune.distribution=erdos-renyi"],
         )
     with pytest.raises(InputError, match="method 'activity' has no 'distribution'"):
         load_recipe("shd-lif", ["prune.method=activity", "prune.keep=0.1", "prune.distribution=erdos-renyi"])
