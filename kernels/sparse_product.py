@@ -18,7 +18,7 @@ from numba import njit
 
 from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, total_of, turn
 
-__all__ = ["CHUNKS", "VECTORS", "sparse_backward", "sparse_forward"]
+__all__ = ["CHUNKS", "GROUP", "VECTORS", "sparse_backward", "sparse_forward", "turn_in", "turn_out"]
 
 VECTORS = 8
 """Vectors of input rows a block: 128 rows in float32."""
@@ -35,7 +35,7 @@ Places = npt.NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
-def _turn_in(x, r0, rows, n, out, wide):  # type: ignore[no-untyped-def]
+def turn_in(x, r0, rows, n, out, wide):  # type: ignore[no-untyped-def]
     """Write ``rows`` rows of x, shape (.., n), as columns of out, shape (n, wide); missing rows are zero."""
     lanes = lanes_of(x)
     whole, squares = n - n % lanes, rows - rows % lanes
@@ -51,7 +51,7 @@ def _turn_in(x, r0, rows, n, out, wide):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _turn_out(scratch, count, j0, rows, r0, n, out, wide):  # type: ignore[no-untyped-def]
+def turn_out(scratch, count, j0, rows, r0, n, out, wide):  # type: ignore[no-untyped-def]
     """Write ``count`` lines of scratch, shape (count, wide), as columns ``j0 ..`` of out, shape (.., n)."""
     lanes = lanes_of(out)
     whole, squares = count - count % lanes, rows - rows % lanes
@@ -98,7 +98,7 @@ def sparse_forward(
     for block in range(start, stop):
         r0 = block * wide
         some = min(wide, rows - r0)
-        _turn_in(x, r0, some, n_in, turned, wide)
+        turn_in(x, r0, some, n_in, turned, wide)
         for i0 in range(0, n_out, GROUP * lanes):
             count = min(GROUP * lanes, n_out - i0)
             for i in range(i0, i0 + count):
@@ -122,7 +122,7 @@ def sparse_forward(
                 store(scratch, o + 5 * lanes, f)
                 store(scratch, o + 6 * lanes, g)
                 store(scratch, o + 7 * lanes, h)
-            _turn_out(scratch, count, i0, some, r0, n_out, out, wide)
+            turn_out(scratch, count, i0, some, r0, n_out, out, wide)
 
 
 @njit(cache=True, nogil=True)
@@ -226,11 +226,11 @@ def sparse_backward(
         for block in range(blocks * chunk // chunks, blocks * (chunk + 1) // chunks):
             r0 = block * wide
             some = min(wide, rows - r0)
-            _turn_in(x, r0, some, n_in, turned, wide)
-            _turn_in(upstream, r0, some, n_out, up, wide)
+            turn_in(x, r0, some, n_in, turned, wide)
+            turn_in(upstream, r0, some, n_out, up, wide)
             for j0 in range(0, n_in, GROUP * lanes):
                 count = min(GROUP * lanes, n_in - j0)
                 for j in range(j0, j0 + count):
                     _both(turned, up, j, first, target, value, mine, scratch, (j - j0) * wide, wide)
                 if dx.shape[0]:
-                    _turn_out(scratch, count, j0, some, r0, n_in, dx, wide)
+                    turn_out(scratch, count, j0, some, r0, n_in, dx, wide)

@@ -93,11 +93,11 @@ class MaskedWeights(nn.Module):
 
     @property
     def order(self) -> SynapseOrder:
-        """Return the existing synapses by target and by source; of a weight (n_out, n_in) only."""
+        """Return the existing synapses by target and by source; of a layer with taps those with at least one."""
         if self._order is None:
             weight: Tensor = getattr(self, self.mask_of)
             exists = np.ones(tuple(weight.shape), bool) if self.mask is None else self.mask.cpu().numpy()
-            self._order = SynapseOrder.of(exists)
+            self._order = SynapseOrder.of(exists.any(axis=2) if exists.ndim == 3 else exists)
         return self._order
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:

@@ -7,6 +7,7 @@ forward product, two in the backward one; the weights' gradient exists on the sy
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,13 @@ class SynapseOrder:
             targets.astype(np.int32),
             (targets * n_in + sources).astype(np.int32),
         )
+
+    @cached_property
+    def along_source(self) -> Places:
+        """Return the place of every synapse, in the order of the targets, in that of the sources."""
+        places = np.empty(self.n_out * self.n_in, np.int32)
+        places[self.source_place] = np.arange(self.n_synapses, dtype=np.int32)
+        return places[self.target_place]
 
     @property
     def n_synapses(self) -> int:
