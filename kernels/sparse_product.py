@@ -18,7 +18,7 @@ from numba import njit
 
 from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, total_of, turn
 
-__all__ = ["CHUNKS", "GROUP", "VECTORS", "sparse_backward", "sparse_forward", "turn_in", "turn_out"]
+__all__ = ["CHUNKS", "GROUP", "VECTORS", "sparse_backward", "sparse_forward", "sparse_weights", "turn_in", "turn_out"]
 
 VECTORS = 8
 """Vectors of input rows a block: 128 rows in float32."""
@@ -211,7 +211,7 @@ def sparse_backward(
         n_out: Targets.
         chunks: Pieces that the blocks of rows are cut into.
         sums: Gradient of every weight, summed apart for each chunk, shape (chunks, synapses); added to.
-        dx: Output, gradient of x, shape (rows, n_in), flat; empty: it is not wanted.
+        dx: Output, gradient of x, shape (rows, n_in), flat.
         start: First chunk.
         stop: Chunk after the last.
     """
@@ -232,5 +232,51 @@ def sparse_backward(
                 count = min(GROUP * lanes, n_in - j0)
                 for j in range(j0, j0 + count):
                     _both(turned, up, j, first, target, value, mine, scratch, (j - j0) * wide, wide)
-                if dx.shape[0]:
-                    turn_out(scratch, count, j0, some, r0, n_in, dx, wide)
+                turn_out(scratch, count, j0, some, r0, n_in, dx, wide)
+
+
+@njit(cache=True, nogil=True)
+def sparse_weights(
+    x: Floats,
+    upstream: Floats,
+    first: Places,
+    target: Places,
+    rows: int,
+    n_in: int,
+    n_out: int,
+    chunks: int,
+    sums: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Add to the gradients of the weights alone; the arguments are those of :func:`sparse_backward`."""
+    lanes = lanes_of(upstream)
+    wide = VECTORS * lanes
+    blocks = -(-rows // wide)
+    turned = aligned_empty(n_in * wide, upstream)
+    up = aligned_empty(n_out * wide, upstream)
+    for chunk in range(start, stop):
+        mine = sums[chunk]
+        for block in range(blocks * chunk // chunks, blocks * (chunk + 1) // chunks):
+            r0 = block * wide
+            some = min(wide, rows - r0)
+            turn_in(x, r0, some, n_in, turned, wide)
+            turn_in(upstream, r0, some, n_out, up, wide)
+            for j in range(n_in):
+                at = j * wide
+                xa, xb = load(turned, at), load(turned, at + lanes)
+                xc, xd = load(turned, at + 2 * lanes), load(turned, at + 3 * lanes)
+                at += 4 * lanes
+                xe, xf = load(turned, at), load(turned, at + lanes)
+                xg, xh = load(turned, at + 2 * lanes), load(turned, at + 3 * lanes)
+                for k in range(first[j], first[j + 1]):
+                    at = target[k] * wide
+                    s = xa * load(up, at)
+                    t = xb * load(up, at + lanes)
+                    s = fma(xc, load(up, at + 2 * lanes), s)
+                    t = fma(xd, load(up, at + 3 * lanes), t)
+                    s = fma(xe, load(up, at + 4 * lanes), s)
+                    t = fma(xf, load(up, at + 5 * lanes), t)
+                    s = fma(xg, load(up, at + 6 * lanes), s)
+                    t = fma(xh, load(up, at + 7 * lanes), t)
+                    mine[k] += total_of(s + t)

@@ -1,9 +1,10 @@
 """Products of sparse complex matrices with dense ones, one for each frequency: delay layers with few synapses.
 
-Rows of the input (samples) are taken in blocks of :data:`VECTORS` vectors and turned inside the cache, real and imaginary
-parts apart, so that one synapse acts on a whole block at once, as in :mod:`snnsim.kernels.sparse_product`. Synapses are
-in the order of their sources: the backward product walks along them, the forward one looks them up by target. Each
-frequency is one piece of work with a fixed order of operations, so the bits do not depend on the number of threads.
+Rows of the input (samples) are taken in blocks of :data:`VECTORS` vectors and turned inside the cache, real and
+imaginary parts apart, so that one synapse acts on a whole block at once, as in :mod:`snnsim.kernels.sparse_product`.
+Synapses are in the order of their sources: the backward product walks along them, the forward one looks them up by
+target. Each frequency is one piece of work with a fixed order of operations, so the bits do not depend on the number of
+threads.
 
 NumPy definition: :mod:`snnsim.kernels.reference_sparse`.
 """
@@ -26,6 +27,22 @@ VECTORS = 4
 
 Floats = npt.NDArray[np.floating[Any]]
 Places = npt.NDArray[np.int32]
+
+
+@njit(cache=True, nogil=True)
+def _turn_parts(spectra, f, row, r0, some, n, real, imag, wide):  # type: ignore[no-untyped-def]
+    """Turn a block of samples of both parts of a frequency."""
+    for part in range(2):
+        at = (2 * f + part) * row
+        turn_in(spectra[at : at + row], r0, some, n, real if part == 0 else imag, wide)
+
+
+@njit(cache=True, nogil=True)
+def _turn_back(p, q, count, j0, some, r0, n, spectra, f, row, wide):  # type: ignore[no-untyped-def]
+    """Turn both parts of some columns back into the spectra."""
+    for part in range(2):
+        at = (2 * f + part) * row
+        turn_out(p if part == 0 else q, count, j0, some, r0, n, spectra[at : at + row], wide)
 
 
 @njit(cache=True, nogil=True)
@@ -69,13 +86,10 @@ def sparse_spectra_forward(
     p, q = aligned_empty(GROUP * lanes * wide, x), aligned_empty(GROUP * lanes * wide, x)
     zero = splat(x.dtype.type(0))
     for f in range(start, stop):
-        xr, xi = x[2 * f * x_row : (2 * f + 1) * x_row], x[(2 * f + 1) * x_row : (2 * f + 2) * x_row]
         hr, hi = h[2 * f * h_row : (2 * f + 1) * h_row], h[(2 * f + 1) * h_row : (2 * f + 2) * h_row]
-        yr, yi = out[2 * f * out_row : (2 * f + 1) * out_row], out[(2 * f + 1) * out_row : (2 * f + 2) * out_row]
         for r0 in range(0, batch, wide):
             some = min(wide, batch - r0)
-            turn_in(xr, r0, some, n_in, real, wide)
-            turn_in(xi, r0, some, n_in, imag, wide)
+            _turn_parts(x, f, x_row, r0, some, n_in, real, imag, wide)
             for i0 in range(0, n_out, GROUP * lanes):
                 count = min(GROUP * lanes, n_out - i0)
                 for i in range(i0, i0 + count):
@@ -105,8 +119,7 @@ def sparse_spectra_forward(
                     store(q, o + lanes, g)
                     store(q, o + 2 * lanes, m)
                     store(q, o + 3 * lanes, n)
-                turn_out(p, count, i0, some, r0, n_out, yr, wide)
-                turn_out(q, count, i0, some, r0, n_out, yi, wide)
+                _turn_back(p, q, count, i0, some, r0, n_out, out, f, out_row, wide)
 
 
 @njit(cache=True, nogil=True)
@@ -158,13 +171,10 @@ def sparse_spectra_backward(
         hr, hi = h[2 * f * h_row : (2 * f + 1) * h_row], h[(2 * f + 1) * h_row : (2 * f + 2) * h_row]
         gr, gi = dh[2 * f * h_row : (2 * f + 1) * h_row], dh[(2 * f + 1) * h_row : (2 * f + 2) * h_row]
         gr[:], gi[:] = 0, 0
-        dxr, dxi = dx[2 * f * dx_row : (2 * f + 1) * dx_row], dx[(2 * f + 1) * dx_row : (2 * f + 2) * dx_row]
         for r0 in range(0, batch, wide):
             some = min(wide, batch - r0)
-            turn_in(x[2 * f * x_row : (2 * f + 1) * x_row], r0, some, n_in, real, wide)
-            turn_in(x[(2 * f + 1) * x_row : (2 * f + 2) * x_row], r0, some, n_in, imag, wide)
-            turn_in(up[2 * f * up_row : (2 * f + 1) * up_row], r0, some, n_out, upr, wide)
-            turn_in(up[(2 * f + 1) * up_row : (2 * f + 2) * up_row], r0, some, n_out, upi, wide)
+            _turn_parts(x, f, x_row, r0, some, n_in, real, imag, wide)
+            _turn_parts(up, f, up_row, r0, some, n_out, upr, upi, wide)
             for j0 in range(0, n_in, GROUP * lanes):
                 count = min(GROUP * lanes, n_in - j0)
                 for j in range(j0, j0 + count):
@@ -212,8 +222,7 @@ def sparse_spectra_backward(
                     store(q, o + lanes, g)
                     store(q, o + 2 * lanes, m)
                     store(q, o + 3 * lanes, n)
-                turn_out(p, count, j0, some, r0, n_in, dxr, wide)
-                turn_out(q, count, j0, some, r0, n_in, dxi, wide)
+                _turn_back(p, q, count, j0, some, r0, n_in, dx, f, dx_row, wide)
 
 
 @njit(cache=True, nogil=True)
@@ -242,10 +251,8 @@ def sparse_spectra_weights(
         gr[:], gi[:] = 0, 0
         for r0 in range(0, batch, wide):
             some = min(wide, batch - r0)
-            turn_in(x[2 * f * x_row : (2 * f + 1) * x_row], r0, some, n_in, real, wide)
-            turn_in(x[(2 * f + 1) * x_row : (2 * f + 2) * x_row], r0, some, n_in, imag, wide)
-            turn_in(up[2 * f * up_row : (2 * f + 1) * up_row], r0, some, n_out, upr, wide)
-            turn_in(up[(2 * f + 1) * up_row : (2 * f + 2) * up_row], r0, some, n_out, upi, wide)
+            _turn_parts(x, f, x_row, r0, some, n_in, real, imag, wide)
+            _turn_parts(up, f, up_row, r0, some, n_out, upr, upi, wide)
             for j in range(n_in):
                 at = j * wide
                 xa, xb = load(real, at), load(real, at + lanes)

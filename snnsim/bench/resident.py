@@ -26,7 +26,8 @@ def random_events(units: int, steps: int, dt: float) -> Events:
     """Return one sample of random events."""
     step, unit = np.nonzero(np.random.default_rng(2).random((steps, units)) < RATE * dt)
     offsets = np.array([0, step.shape[0]])
-    return Events((step + 0.5) * dt, unit.astype(np.int32), offsets, np.array([-1]), units, np.array([steps * dt]))
+    times = np.asarray((step + 0.5) * dt, np.float64)
+    return Events(times, unit.astype(np.int32), offsets, np.array([-1]), units, np.array([steps * dt]))
 
 
 def prepared(network: Network, engine: str, steps: int) -> tuple[Runner, Inputs]:

@@ -145,12 +145,19 @@ def input_gradient(
     """
     order = weights.order
     rows, chunks = x.size // order.n_in, weights.sums.shape[0]
-    to = np.empty(0, x.dtype) if dx is None else dx.reshape(-1)
-    arguments = (
-        *(x.reshape(-1), upstream.reshape(-1), order.by_source, order.target, values),
-        *(rows, order.n_in, order.n_out, chunks, weights.sums, to),
+    numbers = (rows, order.n_in, order.n_out, chunks, weights.sums)
+    if dx is None:
+        arguments = (x.reshape(-1), upstream.reshape(-1), order.by_source, order.target, *numbers)
+        run_ranges(kernels.sparse_weights, arguments, chunks, threads, 1)
+        return
+    ends = (order.by_source, order.target, values)
+    run_ranges(
+        kernels.sparse_backward,
+        (x.reshape(-1), upstream.reshape(-1), *ends, *numbers, dx.reshape(-1)),
+        chunks,
+        threads,
+        1,
     )
-    run_ranges(kernels.sparse_backward, arguments, chunks, threads, 1)
 
 
 class _SparseRowProduct(torch.autograd.Function):

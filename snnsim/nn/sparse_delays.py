@@ -164,8 +164,8 @@ class _SparseDelay(torch.autograd.Function):
             run_ranges(kernels.sparse_spectra_backward, arguments, count, threads, 1)
             dx = transform.synthesise(result, n_steps)
         else:
-            arguments = (*inputs, transfer.row, *ends, dtransfer.data.numpy())
-            run_ranges(kernels.sparse_spectra_weights, arguments, count, threads, 1)
+            alone = (*inputs, transfer.row, *ends, dtransfer.data.numpy())
+            run_ranges(kernels.sparse_spectra_weights, alone, count, threads, 1)
         return dx, transform.synthesise(dtransfer, n_delays).squeeze(1), None
 
 
