@@ -3,7 +3,9 @@
 The rows of the input (steps times samples) are taken in blocks of :data:`VECTORS` vectors and turned inside the cache,
 so that one synapse acts on a whole block at once. The forward product walks along the targets (CSR); the backward one
 along the sources (CSC), where the source's input and its gradient stay in registers and every block of the upstream
-gradient that is loaded serves both. Every sum runs in one fixed order, so the bits do not depend on threads.
+gradient that is loaded serves both. Every sum runs in one fixed order, so the bits do not depend on threads. That of the
+forward product is the order of :func:`snnsim.kernels.matrix.matrix_product`: with the same bits in the currents, spikes
+and slopes of a layer are those of the masked dense one.
 
 NumPy definition: :mod:`snnsim.kernels.reference_sparse`.
 """
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from snnsim.kernels.matrix import DEPTH
 from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, total_of, turn
 
 __all__ = ["CHUNKS", "GROUP", "VECTORS", "sparse_backward", "sparse_forward", "sparse_weights", "turn_in", "turn_out"]
@@ -102,26 +105,36 @@ def sparse_forward(
         for i0 in range(0, n_out, GROUP * lanes):
             count = min(GROUP * lanes, n_out - i0)
             for i in range(i0, i0 + count):
-                a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-                for k in range(first[i], first[i + 1]):
-                    v, at = splat(value[k]), source[k] * wide
-                    a = fma(v, load(turned, at), a)
-                    b = fma(v, load(turned, at + lanes), b)
-                    c = fma(v, load(turned, at + 2 * lanes), c)
-                    d = fma(v, load(turned, at + 3 * lanes), d)
-                    e = fma(v, load(turned, at + 4 * lanes), e)
-                    f = fma(v, load(turned, at + 5 * lanes), f)
-                    g = fma(v, load(turned, at + 6 * lanes), g)
-                    h = fma(v, load(turned, at + 7 * lanes), h)
-                o = (i - i0) * wide
-                store(scratch, o, a)
-                store(scratch, o + lanes, b)
-                store(scratch, o + 2 * lanes, c)
-                store(scratch, o + 3 * lanes, d)
-                store(scratch, o + 4 * lanes, e)
-                store(scratch, o + 5 * lanes, f)
-                store(scratch, o + 6 * lanes, g)
-                store(scratch, o + 7 * lanes, h)
+                k, end, limit, o = first[i], first[i + 1], DEPTH, (i - i0) * wide
+                while True:
+                    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+                    while k < end and source[k] < limit:
+                        v, at = splat(value[k]), source[k] * wide
+                        a = fma(v, load(turned, at), a)
+                        b = fma(v, load(turned, at + lanes), b)
+                        c = fma(v, load(turned, at + 2 * lanes), c)
+                        d = fma(v, load(turned, at + 3 * lanes), d)
+                        e = fma(v, load(turned, at + 4 * lanes), e)
+                        f = fma(v, load(turned, at + 5 * lanes), f)
+                        g = fma(v, load(turned, at + 6 * lanes), g)
+                        h = fma(v, load(turned, at + 7 * lanes), h)
+                        k += 1
+                    if limit > DEPTH:
+                        a, b = load(scratch, o) + a, load(scratch, o + lanes) + b
+                        c, d = load(scratch, o + 2 * lanes) + c, load(scratch, o + 3 * lanes) + d
+                        e, f = load(scratch, o + 4 * lanes) + e, load(scratch, o + 5 * lanes) + f
+                        g, h = load(scratch, o + 6 * lanes) + g, load(scratch, o + 7 * lanes) + h
+                    store(scratch, o, a)
+                    store(scratch, o + lanes, b)
+                    store(scratch, o + 2 * lanes, c)
+                    store(scratch, o + 3 * lanes, d)
+                    store(scratch, o + 4 * lanes, e)
+                    store(scratch, o + 5 * lanes, f)
+                    store(scratch, o + 6 * lanes, g)
+                    store(scratch, o + 7 * lanes, h)
+                    limit += DEPTH
+                    if k == end:
+                        break
             turn_out(scratch, count, i0, some, r0, n_out, out, wide)
 
 
