@@ -1,9 +1,10 @@
 """Neurons with recurrent synapses of one common delay, all time steps in one call, forward and backward.
 
 Forward, a sample is one piece of work: its spikes are few, so each adds its row of weights to the currents it
-reaches. Backward, gradients are dense: a group of samples walks back together and meets the weights as a product of
-tiles at every step. Neither a sample nor a group waits for another, and the bits do not depend on the number of
-threads.
+reaches; of a layer with few synapses too, because whole vectors of a row are added faster than single numbers here
+and there (at 5 % of 512 synapses still). Backward, gradients are dense: a group of samples walks back together and
+meets the weights at every step as a product of tiles, or along the synapses where these are few. Neither a sample nor a
+group waits for another, and the bits do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -16,18 +17,34 @@ from numba import njit
 
 from snnsim.kernels.dynamics import ADAPTIVE, CUBA
 from snnsim.kernels.matrix import DEPTH, pack_columns
-from snnsim.kernels.simd import TILE_ROWS, TILE_VECTORS, aligned_empty, lanes_of, load, store, tile_product
+from snnsim.kernels.simd import (
+    TILE_ROWS,
+    TILE_VECTORS,
+    aligned_empty,
+    fma,
+    lanes_of,
+    load,
+    splat,
+    store,
+    tile_product,
+)
+from snnsim.kernels.sparse_product import GROUP as TURNED
+from snnsim.kernels.sparse_product import turn_in, turn_out
 from snnsim.kernels.surrogates import surrogate_block
 
-__all__ = ["GROUP", "pack_weight", "recurrent_backward", "recurrent_forward"]
+__all__ = ["GROUP", "SPARSE_VECTORS", "pack_weight", "recurrent_backward", "recurrent_forward"]
 
 GROUP = 32
 """Samples that walk back together."""
+
+SPARSE_VECTORS = 4
+"""Vectors of samples that walk back together along synapses: 64 in float32."""
 
 VECTORS = 4
 """Vectors of currents that are summed in registers."""
 
 Floats = npt.NDArray[np.floating[Any]]
+Places = npt.NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -153,11 +170,37 @@ def pack_weight(weight: Floats, units: int, out: Floats) -> None:
         pack_columns(weight, k0 * units, 1, units, units, deep, out[k0 * columns :])
 
 
+@njit(cache=True, nogil=True)
+def _along_synapses(later, r0, size, units, first, target, value, turned, scratch, sums, across, wide):  # type: ignore[no-untyped-def]
+    """Write ``later W`` for ``size`` samples, along the synapses of each source."""
+    lanes = lanes_of(turned)
+    zero = splat(turned.dtype.type(0))
+    turn_in(later, r0, size, units, turned, wide)
+    for j0 in range(0, units, TURNED * lanes):
+        count = min(TURNED * lanes, units - j0)
+        for j in range(j0, j0 + count):
+            a, b, c, d = zero, zero, zero, zero
+            for k in range(first[j], first[j + 1]):
+                v, at = splat(value[k]), target[k] * wide
+                a = fma(v, load(turned, at), a)
+                b = fma(v, load(turned, at + lanes), b)
+                c = fma(v, load(turned, at + 2 * lanes), c)
+                d = fma(v, load(turned, at + 3 * lanes), d)
+            o = (j - j0) * wide
+            store(scratch, o, a)
+            store(scratch, o + lanes, b)
+            store(scratch, o + 2 * lanes, c)
+            store(scratch, o + 3 * lanes, d)
+        turn_out(scratch, count, j0, size, 0, across, sums, wide)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def recurrent_backward(
     membrane: Floats,
     second: Floats,
     packed: Floats,
+    by_source: Places,
+    target: Places,
     delay: int,
     neuron: Floats,
     dynamics: int,
@@ -181,7 +224,9 @@ def recurrent_backward(
     Args:
         membrane: From the forward pass.
         second: From the forward pass; for LIF and, without ``grad_neuron``, for CUBA it may be zero steps long.
-        packed: From :func:`pack_weight`.
+        packed: From :func:`pack_weight`; along synapses their weights in the order of the sources.
+        by_source: First synapse of every source (and the end), shape (unit + 1,); empty: the product is dense.
+        target: Target of every synapse.
         delay: Steps.
         neuron: As in the forward pass.
         dynamics: Kind of neuron.
@@ -198,20 +243,27 @@ def recurrent_backward(
         start: First sample.
         stop: Sample after the last.
     """
-    n_steps, _, units = membrane.shape
+    n_steps, batch, units = membrane.shape
     kind = membrane.dtype.type
     one, zero = kind(1), kind(0)
     width = TILE_VECTORS * lanes_of(membrane)
     columns = -(-units // width) * width
-    rows = -(-GROUP // TILE_ROWS) * TILE_ROWS
+    sparse = by_source.shape[0] > 0
+    wide = SPARSE_VECTORS * lanes_of(membrane)
+    group = wide if sparse else GROUP
+    columns = units if sparse else columns
+    rows = group if sparse else -(-GROUP // TILE_ROWS) * TILE_ROWS
+    turned = aligned_empty(units * wide if sparse else 0, membrane)
+    scratch_rows = aligned_empty(TURNED * lanes_of(membrane) * wide if sparse else 0, membrane)
+    everything = out.reshape(-1)
     learn = grad_neuron.shape[1] > 0
     left, sums = aligned_empty(rows * units, membrane), aligned_empty(rows * columns, membrane)
-    d, c = np.empty((GROUP, units), membrane.dtype), np.empty((GROUP, units), membrane.dtype)
+    d, c = np.empty((group, units), membrane.dtype), np.empty((group, units), membrane.dtype)
     scratch = np.empty((5, units), membrane.dtype)
     g, level, fired, e, dh = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     level[:] = neuron[1]
-    for first in range(start, stop, GROUP):
-        size = min(GROUP, stop - first)
+    for first in range(start, stop, group):
+        size = min(group, stop - first)
         left[:] = 0
         for b in range(size):
             d[b] = grad_v[first + b]
@@ -222,7 +274,12 @@ def recurrent_backward(
         for back in range(n_steps):
             t = n_steps - 1 - back
             reached = t + delay < n_steps
-            if reached:
+            if reached and sparse:
+                r0 = (t + delay) * batch + first
+                _along_synapses(
+                    everything, r0, size, units, by_source, target, packed, turned, scratch_rows, sums, columns, wide
+                )
+            elif reached:
                 for b in range(size):
                     left[b * units : (b + 1) * units] = out[t + delay, first + b]
                 for k0 in range(0, units, DEPTH):

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["sparse_backward", "sparse_forward"]
+__all__ = ["sparse_backward", "sparse_delay", "sparse_forward", "sparse_spectra_backward", "sparse_spectra_forward"]
 
 Floats = npt.NDArray[np.floating[Any]]
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
 Places = npt.NDArray[np.int32]
 
 
@@ -52,3 +53,52 @@ def sparse_backward(
         dx[:, j] += w * upstream[:, i]
         dweight[k] = upstream[:, i] @ x[:, j]
     return dx, dweight
+
+
+def sparse_spectra_forward(x: Complex, target: Places, source: Places, h: Complex, n_out: int) -> Complex:
+    """Return ``y[f, b, i] = sum of h[f] x[f, b, source]`` over the synapses of target i.
+
+    Args:
+        x: Shape (frequencies, batch, n_in).
+        target: Target of every synapse.
+        source: Its source.
+        h: Spectra of the synapses, shape (frequencies, synapses).
+        n_out: Targets.
+
+    Returns:
+        Shape (frequencies, batch, n_out).
+    """
+    y = np.zeros((*x.shape[:2], n_out), x.dtype)
+    for k, (i, j) in enumerate(zip(target, source, strict=True)):
+        y[:, :, i] += h[:, k, None] * x[:, :, j]
+    return y
+
+
+def sparse_spectra_backward(
+    x: Complex, upstream: Complex, target: Places, source: Places, h: Complex
+) -> tuple[Complex, Complex]:
+    """Return ``dx[f, b, j] = sum of conj(h[f]) upstream[f, b, target]`` over the synapses of source j, and
+    ``dh[f] = sum_b upstream[f, b, target] conj(x[f, b, source])`` for every synapse.
+    """
+    dx, dh = np.zeros_like(x), np.zeros_like(h)
+    for k, (i, j) in enumerate(zip(target, source, strict=True)):
+        dx[:, :, j] += np.conj(h[:, k, None]) * upstream[:, :, i]
+        dh[:, k] = np.sum(upstream[:, :, i] * np.conj(x[:, :, j]), axis=1)
+    return dx, dh
+
+
+def sparse_delay(x: Floats, target: Places, source: Places, kernel: Floats, n_out: int) -> Floats:
+    """Return ``y[t, b, i] = sum over d and the synapses of target i of kernel[d] x[t - d, b, source]``.
+
+    Args:
+        x: Shape (time, batch, n_in).
+        target: Target of every synapse.
+        source: Its source.
+        kernel: Shape (n_delays, synapses).
+        n_out: Targets.
+    """
+    y = np.zeros((*x.shape[:2], n_out), x.dtype)
+    for k, (i, j) in enumerate(zip(target, source, strict=True)):
+        for d in range(min(kernel.shape[0], x.shape[0])):
+            y[d:, :, i] += kernel[d, k] * x[: x.shape[0] - d, :, j]
+    return y

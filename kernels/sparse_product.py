@@ -3,7 +3,9 @@
 The rows of the input (steps times samples) are taken in blocks of :data:`VECTORS` vectors and turned inside the cache,
 so that one synapse acts on a whole block at once. The forward product walks along the targets (CSR); the backward one
 along the sources (CSC), where the source's input and its gradient stay in registers and every block of the upstream
-gradient that is loaded serves both. Every sum runs in one fixed order, so the bits do not depend on threads.
+gradient that is loaded serves both. Every sum runs in one fixed order, so the bits do not depend on threads. That of the
+forward product is the order of :func:`snnsim.kernels.matrix.matrix_product`: with the same bits in the currents, spikes
+and slopes of a layer are those of the masked dense one.
 
 NumPy definition: :mod:`snnsim.kernels.reference_sparse`.
 """
@@ -16,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from snnsim.kernels.matrix import DEPTH
 from snnsim.kernels.simd import aligned_empty, fma, lanes_of, load, splat, store, total_of, turn
 
-__all__ = ["CHUNKS", "VECTORS", "sparse_backward", "sparse_forward"]
+__all__ = ["CHUNKS", "GROUP", "VECTORS", "sparse_backward", "sparse_forward", "sparse_weights", "turn_in", "turn_out"]
 
 VECTORS = 8
 """Vectors of input rows a block: 128 rows in float32."""
@@ -35,7 +38,7 @@ Places = npt.NDArray[np.int32]
 
 
 @njit(cache=True, nogil=True)
-def _turn_in(x, r0, rows, n, out, wide):  # type: ignore[no-untyped-def]
+def turn_in(x, r0, rows, n, out, wide):  # type: ignore[no-untyped-def]
     """Write ``rows`` rows of x, shape (.., n), as columns of out, shape (n, wide); missing rows are zero."""
     lanes = lanes_of(x)
     whole, squares = n - n % lanes, rows - rows % lanes
@@ -51,7 +54,7 @@ def _turn_in(x, r0, rows, n, out, wide):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _turn_out(scratch, count, j0, rows, r0, n, out, wide):  # type: ignore[no-untyped-def]
+def turn_out(scratch, count, j0, rows, r0, n, out, wide):  # type: ignore[no-untyped-def]
     """Write ``count`` lines of scratch, shape (count, wide), as columns ``j0 ..`` of out, shape (.., n)."""
     lanes = lanes_of(out)
     whole, squares = count - count % lanes, rows - rows % lanes
@@ -98,31 +101,41 @@ def sparse_forward(
     for block in range(start, stop):
         r0 = block * wide
         some = min(wide, rows - r0)
-        _turn_in(x, r0, some, n_in, turned, wide)
+        turn_in(x, r0, some, n_in, turned, wide)
         for i0 in range(0, n_out, GROUP * lanes):
             count = min(GROUP * lanes, n_out - i0)
             for i in range(i0, i0 + count):
-                a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
-                for k in range(first[i], first[i + 1]):
-                    v, at = splat(value[k]), source[k] * wide
-                    a = fma(v, load(turned, at), a)
-                    b = fma(v, load(turned, at + lanes), b)
-                    c = fma(v, load(turned, at + 2 * lanes), c)
-                    d = fma(v, load(turned, at + 3 * lanes), d)
-                    e = fma(v, load(turned, at + 4 * lanes), e)
-                    f = fma(v, load(turned, at + 5 * lanes), f)
-                    g = fma(v, load(turned, at + 6 * lanes), g)
-                    h = fma(v, load(turned, at + 7 * lanes), h)
-                o = (i - i0) * wide
-                store(scratch, o, a)
-                store(scratch, o + lanes, b)
-                store(scratch, o + 2 * lanes, c)
-                store(scratch, o + 3 * lanes, d)
-                store(scratch, o + 4 * lanes, e)
-                store(scratch, o + 5 * lanes, f)
-                store(scratch, o + 6 * lanes, g)
-                store(scratch, o + 7 * lanes, h)
-            _turn_out(scratch, count, i0, some, r0, n_out, out, wide)
+                k, end, limit, o = first[i], first[i + 1], DEPTH, (i - i0) * wide
+                while True:
+                    a, b, c, d, e, f, g, h = zero, zero, zero, zero, zero, zero, zero, zero
+                    while k < end and source[k] < limit:
+                        v, at = splat(value[k]), source[k] * wide
+                        a = fma(v, load(turned, at), a)
+                        b = fma(v, load(turned, at + lanes), b)
+                        c = fma(v, load(turned, at + 2 * lanes), c)
+                        d = fma(v, load(turned, at + 3 * lanes), d)
+                        e = fma(v, load(turned, at + 4 * lanes), e)
+                        f = fma(v, load(turned, at + 5 * lanes), f)
+                        g = fma(v, load(turned, at + 6 * lanes), g)
+                        h = fma(v, load(turned, at + 7 * lanes), h)
+                        k += 1
+                    if limit > DEPTH:
+                        a, b = load(scratch, o) + a, load(scratch, o + lanes) + b
+                        c, d = load(scratch, o + 2 * lanes) + c, load(scratch, o + 3 * lanes) + d
+                        e, f = load(scratch, o + 4 * lanes) + e, load(scratch, o + 5 * lanes) + f
+                        g, h = load(scratch, o + 6 * lanes) + g, load(scratch, o + 7 * lanes) + h
+                    store(scratch, o, a)
+                    store(scratch, o + lanes, b)
+                    store(scratch, o + 2 * lanes, c)
+                    store(scratch, o + 3 * lanes, d)
+                    store(scratch, o + 4 * lanes, e)
+                    store(scratch, o + 5 * lanes, f)
+                    store(scratch, o + 6 * lanes, g)
+                    store(scratch, o + 7 * lanes, h)
+                    limit += DEPTH
+                    if k == end:
+                        break
+            turn_out(scratch, count, i0, some, r0, n_out, out, wide)
 
 
 @njit(cache=True, nogil=True)
@@ -211,7 +224,7 @@ def sparse_backward(
         n_out: Targets.
         chunks: Pieces that the blocks of rows are cut into.
         sums: Gradient of every weight, summed apart for each chunk, shape (chunks, synapses); added to.
-        dx: Output, gradient of x, shape (rows, n_in), flat; empty: it is not wanted.
+        dx: Output, gradient of x, shape (rows, n_in), flat.
         start: First chunk.
         stop: Chunk after the last.
     """
@@ -226,11 +239,57 @@ def sparse_backward(
         for block in range(blocks * chunk // chunks, blocks * (chunk + 1) // chunks):
             r0 = block * wide
             some = min(wide, rows - r0)
-            _turn_in(x, r0, some, n_in, turned, wide)
-            _turn_in(upstream, r0, some, n_out, up, wide)
+            turn_in(x, r0, some, n_in, turned, wide)
+            turn_in(upstream, r0, some, n_out, up, wide)
             for j0 in range(0, n_in, GROUP * lanes):
                 count = min(GROUP * lanes, n_in - j0)
                 for j in range(j0, j0 + count):
                     _both(turned, up, j, first, target, value, mine, scratch, (j - j0) * wide, wide)
-                if dx.shape[0]:
-                    _turn_out(scratch, count, j0, some, r0, n_in, dx, wide)
+                turn_out(scratch, count, j0, some, r0, n_in, dx, wide)
+
+
+@njit(cache=True, nogil=True)
+def sparse_weights(
+    x: Floats,
+    upstream: Floats,
+    first: Places,
+    target: Places,
+    rows: int,
+    n_in: int,
+    n_out: int,
+    chunks: int,
+    sums: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """Add to the gradients of the weights alone; the arguments are those of :func:`sparse_backward`."""
+    lanes = lanes_of(upstream)
+    wide = VECTORS * lanes
+    blocks = -(-rows // wide)
+    turned = aligned_empty(n_in * wide, upstream)
+    up = aligned_empty(n_out * wide, upstream)
+    for chunk in range(start, stop):
+        mine = sums[chunk]
+        for block in range(blocks * chunk // chunks, blocks * (chunk + 1) // chunks):
+            r0 = block * wide
+            some = min(wide, rows - r0)
+            turn_in(x, r0, some, n_in, turned, wide)
+            turn_in(upstream, r0, some, n_out, up, wide)
+            for j in range(n_in):
+                at = j * wide
+                xa, xb = load(turned, at), load(turned, at + lanes)
+                xc, xd = load(turned, at + 2 * lanes), load(turned, at + 3 * lanes)
+                at += 4 * lanes
+                xe, xf = load(turned, at), load(turned, at + lanes)
+                xg, xh = load(turned, at + 2 * lanes), load(turned, at + 3 * lanes)
+                for k in range(first[j], first[j + 1]):
+                    at = target[k] * wide
+                    s = xa * load(up, at)
+                    t = xb * load(up, at + lanes)
+                    s = fma(xc, load(up, at + 2 * lanes), s)
+                    t = fma(xd, load(up, at + 3 * lanes), t)
+                    s = fma(xe, load(up, at + 4 * lanes), s)
+                    t = fma(xf, load(up, at + 5 * lanes), t)
+                    s = fma(xg, load(up, at + 6 * lanes), s)
+                    t = fma(xh, load(up, at + 7 * lanes), t)
+                    mine[k] += total_of(s + t)

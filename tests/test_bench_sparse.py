@@ -13,7 +13,9 @@ from snnsim.bench.sparse import (
     measure_sparse_evens,
     measure_sparse_steps,
 )
+from snnsim.bench.sparse_layers import LAYER_WAYS, format_layer_steps, measure_layer_steps
 from snnsim.cli.bench import app
+from snnsim.errors import InputError
 
 
 def test_where_masks_and_dense_products_take_equally_long() -> None:
@@ -44,3 +46,17 @@ def test_the_command_measures_steps() -> None:
     values = json.loads(result.stdout.splitlines()[-1])
     assert [row["density"] for row in values["steps"]] == [0.02, 0.05, 0.1, 0.2]
     assert values["n_steps"] == 2
+
+
+@pytest.mark.parametrize("layer", ["delay", "recurrent"])
+def test_steps_of_delay_and_recurrent_layers_agree(layer: str) -> None:
+    (row,) = measure_layer_steps(layer, 1, 20, units=48, batch=6, densities=[0.25], rounds=2)
+    assert tuple(row.seconds) == LAYER_WAYS[layer]
+    assert len(row.ratios) == 2
+    assert 0 < row.difference < 1e-6
+    text = format_layer_steps([row], 20)
+    assert f"{layer} layer" in text
+    assert "25%" in text
+    assert json.loads(json.dumps(row.to_json()))["ratio"] > 0
+    with pytest.raises(InputError, match="expected a layer linear, delay, recurrent, got 'conv'"):
+        measure_layer_steps("conv", 1, 2)

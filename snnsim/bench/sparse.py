@@ -25,8 +25,10 @@ __all__ = [
     "SparseStep",
     "format_sparse_evens",
     "format_sparse_steps",
+    "in_turn",
     "measure_sparse_evens",
     "measure_sparse_steps",
+    "on_threads",
 ]
 
 SIZES = ((256, 256), (700, 256), (512, 512), (1024, 1024))
@@ -83,7 +85,7 @@ def measure_sparse_evens(
     """
     generator = torch.Generator().manual_seed(0)
     done = []
-    with _on_threads(threads):
+    with on_threads(threads):
         for n_in, n_out in sizes:
             x = (torch.rand(rows, n_in, generator=generator) < RATE).float().requires_grad_()
             upstream = torch.randn(rows, n_out, generator=generator)
@@ -100,7 +102,7 @@ def measure_sparse_evens(
                 def work(way: Callable[[], Tensor], inputs: Any = (x, weight), up: Tensor = upstream) -> None:
                     torch.autograd.grad(way(), inputs, up)
 
-                dense, sparse = (statistics.median(times) for times in _in_turn(ways, work, rounds))
+                dense, sparse = (statistics.median(times) for times in in_turn(ways, work, rounds))
                 ratios.append(sparse / dense)
             done.append(SparseEven(n_in, n_out, tuple(ratios)))
     return done
@@ -169,7 +171,7 @@ def measure_sparse_steps(
     x = (torch.rand(n_steps, batch, units, generator=generator) < RATE).float().requires_grad_()
     upstream = torch.randn(n_steps, batch, units, generator=generator)
     done = []
-    with _on_threads(threads):
+    with on_threads(threads):
         for density in densities:
             connection = Linear(units, units)
             connection.weight.data = torch.randn(units, units, generator=generator) * (0.05 / density) ** 0.5
@@ -185,7 +187,7 @@ def measure_sparse_steps(
                 grads[way] = list(torch.autograd.grad(y, (x, connection.weight), upstream))
 
             ways: list[Formulation] = ["dense", "events", "sparse"]
-            times = _in_turn(ways, work, rounds)
+            times = in_turn(ways, work, rounds)
             worst = max(
                 float((a.double() - b.double()).norm() / b.double().norm())
                 for a, b in zip(grads["sparse"], grads["dense"], strict=True)
@@ -216,7 +218,7 @@ def format_sparse_steps(rows: Sequence[SparseStep], n_steps: int) -> str:
     return "\n".join(lines)
 
 
-def _in_turn(ways: Sequence[Any], work: Callable[[Any], None], rounds: int) -> list[list[float]]:
+def in_turn(ways: Sequence[Any], work: Callable[[Any], None], rounds: int) -> list[list[float]]:
     """Time every way once a round, after one round to warm up."""
     times: list[list[float]] = [[] for _ in ways]
     for turn in range(rounds + 1):
@@ -229,7 +231,8 @@ def _in_turn(ways: Sequence[Any], work: Callable[[Any], None], rounds: int) -> l
 
 
 @contextmanager
-def _on_threads(threads: int) -> Iterator[None]:
+def on_threads(threads: int) -> Iterator[None]:
+    """Compute on so many threads within."""
     before = torch.get_num_threads()
     keep_freed_memory()
     torch.set_num_threads(threads)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snnsim.cli.bench_complexity import complexity
+from snnsim.cli.bench_density import density
 from snnsim.cli.bench_options import Json, Names, Pythons, Rounds, Threads, interpreters
 from snnsim.cli.bench_sim import scaling, simulation
 from snnsim.cli.bench_sparse import sparse
@@ -30,6 +31,7 @@ app.command("scaling", epilog="Example: snnsim bench scaling neurons")(scaling)
 app.command("complexity", epilog="Example: snnsim bench complexity")(complexity)
 
 
+app.command("density", epilog="Example: snnsim bench density delays --engine clock")(density)
 app.command("sparse", epilog="Example: snnsim bench sparse --steps 100")(sparse)
 
 

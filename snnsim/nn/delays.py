@@ -28,14 +28,17 @@ from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.products import event_row_product, row_product
 from snnsim.nn.reductions import add_bias
 from snnsim.nn.sparse import sparse_row_product
+from snnsim.nn.sparse_delays import sparse_delay, sparse_delay_kernel
 
-__all__ = ["DelayedLinear", "Formulation", "Linear", "delay_kernel"]
+__all__ = ["DelayFormulation", "DelayedLinear", "Formulation", "Linear", "delay_kernel"]
 
 Version = Literal["v0", "v1", "max", "gauss"]
 Per = Literal["synapse", "axon", "dendrite"]
 Formulation = Literal["dense", "events", "sparse"]
 """How a product with the input is computed: all of it, only the input's entries that are not zero, or only the synapses
 that a mask has left."""
+DelayFormulation = Literal["frequency", "sparse"]
+"""How a layer with delays trains: in the frequency domain, with all synapses or those that a mask has left."""
 
 
 class _DelayKernel(torch.autograd.Function):
@@ -177,7 +180,8 @@ class DelayedLinear(MaskedWeights):
         sigma: Buffer, shape (): the schedule sets it; it has no gradient.
         delays_fixed: Whether :meth:`fix_delays` was called.
 
-    In training the layer works in the frequency domain (:mod:`snnsim.nn.frequency`); evaluation without
+    In training the layer works in the frequency domain (:mod:`snnsim.nn.frequency`), with few synapses along these
+    (:mod:`snnsim.nn.sparse_delays`, ``formulation``); evaluation without
     gradient runs in the time domain over spikes only, in the canonical order of summation.
     """
 
@@ -214,6 +218,7 @@ class DelayedLinear(MaskedWeights):
         self.n_delays = max_delay_steps + 1
         self.taps, self.version, self.per, self.learn_delay = taps, version, per, learn_delay
         self.delays_fixed = False
+        self.formulation: DelayFormulation = "frequency"
         rows = 1 if per == "axon" else n_out
         columns = 1 if per == "dendrite" else n_in
         self.weight = nn.Parameter(_kaiming_uniform((n_out, n_in, taps), n_in * taps, generator))
@@ -264,6 +269,19 @@ class DelayedLinear(MaskedWeights):
             return self._delta_kernel()
         return delay_kernel(self.existing_weight(), self.position, self.sigma, self.version, self.n_delays)
 
+    def computes_sparse(self, x: Tensor) -> bool:
+        """Return whether training goes along the synapses of the mask."""
+        if self.formulation != "sparse" or x.device.type != "cpu" or self._revealed or not x.shape[0]:
+            return False
+        return self.order.n_synapses > 0
+
+    def _sparse_kernel(self) -> Tensor:
+        fixed = self.delays_fixed or not self.learn_delay
+        return sparse_delay_kernel(
+            *(self.weight, self.position, self.sigma, self.mask, self.order, self.version, self.n_delays),
+            self.delay_steps() if fixed else None,
+        )
+
     def _delta_kernel(self) -> Tensor:
         weight = self.existing_weight()
         kernel = weight.new_zeros(self.n_delays, self.n_out, self.n_in)
@@ -286,7 +304,9 @@ class DelayedLinear(MaskedWeights):
         _check_input(self, x, self.n_in)
         history = self.n_delays - 1
         padded = x if state is None else torch.cat([state.to(x.dtype), x])
-        if self.training:
+        if self.training and self.computes_sparse(padded):
+            y = sparse_delay(padded, self._sparse_kernel(), self.order)
+        elif self.training:
             y = frequency_delay(padded, self.dense_kernel())
         elif torch.is_grad_enabled() and (self.weight.requires_grad or padded.requires_grad):
             y = _delta_convolution(padded, self._delta_kernel())

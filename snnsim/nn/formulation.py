@@ -11,13 +11,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
 from snnsim.errors import InputError
-from snnsim.nn.delays import DelayedLinear, Formulation, Linear
+from snnsim.nn.delays import DelayedLinear, DelayFormulation, Formulation, Linear
 from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.recurrent import Recurrent
 from snnsim.nn.trained import TrainedModel
 
-__all__ = ["EVENT_DENSITY", "SPARSE_DENSITY", "Wish", "choose_formulations", "maskable_layers", "set_formulations"]
+__all__ = [
+    "DELAY_SPARSE_DENSITY",
+    "EVENT_DENSITY",
+    "RECURRENT_SPARSE_DENSITY",
+    "SPARSE_DENSITY",
+    "Wish",
+    "choose_formulations",
+    "maskable_layers",
+    "set_formulations",
+]
 
 EVENT_DENSITY = 0.2
 """Share of entries that are not zero below which listing them beats a dense product.
@@ -33,6 +42,18 @@ Measured by ``snnsim bench products``: product and both gradients together take 
 layer, whose dense product is spared the gradient of its input, gains a little later.
 """
 
+DELAY_SPARSE_DENSITY = 0.5
+"""Share of pairs of neurons with a synapse below which a layer with delays trains along its synapses.
+
+Measured by ``snnsim bench sparse``.
+"""
+
+RECURRENT_SPARSE_DENSITY = 0.15
+"""Share of synapses below which recurrent weights with one delay train along their synapses.
+
+Measured by ``snnsim bench sparse``.
+"""
+
 Wish = Literal["auto", "dense", "events"]
 """``auto`` chooses by density; the others hold for every connection without delays."""
 
@@ -45,6 +66,9 @@ def choose_formulations(
     Layers without delays, and the weight gradient of recurrent layers with one common delay, touch the events of
     their input only where these are few, else they use dense products. Layers with delays train in the frequency
     domain. Convolutions have one way only: a convolutional network has no choice.
+
+    Below :data:`DELAY_SPARSE_DENSITY` a masked layer with delays, below :data:`RECURRENT_SPARSE_DENSITY` a recurrent
+    one with one delay, go along the synapses that exist (``sparse``).
 
     A layer without delays whose mask has left fewer than :data:`SPARSE_DENSITY` of its synapses computes along these
     (``sparse``), unless its input is so empty that events take less: they spare two of the three dense products, all
@@ -72,7 +96,11 @@ def choose_formulations(
     def choice(share: float, module: Linear | Recurrent, first: bool) -> Formulation:
         if wish != "auto":
             return wish
-        sparse = module.density / SPARSE_DENSITY if isinstance(module, Linear) else 1.0
+        if isinstance(module, Recurrent):
+            if module.density < RECURRENT_SPARSE_DENSITY:
+                return "sparse"
+            return "events" if share < EVENT_DENSITY else "dense"
+        sparse = module.density / SPARSE_DENSITY
         events = min(1.0, share / EVENT_DENSITY)
         if sparse < (events if first else (1 + 2 * events) / 3):
             return "sparse"
@@ -86,7 +114,11 @@ def choose_formulations(
     chosen: dict[str, str] = {}
     for name, module, index in _connections(model):
         share = fired[index] if isinstance(module, Recurrent) else shares[index]
-        chosen[name] = "frequency" if isinstance(module, DelayedLinear) else choice(share, module, index == 0)
+        if isinstance(module, DelayedLinear):
+            few = wish == "auto" and module.pair_density < DELAY_SPARSE_DENSITY
+            chosen[name] = "sparse" if few else "frequency"
+        else:
+            chosen[name] = choice(share, module, index == 0)
     set_formulations(model, chosen)
     return chosen
 
@@ -101,13 +133,11 @@ def set_formulations(model: TrainedModel, chosen: Mapping[str, str]) -> None:
     if set(known) != set(chosen):
         raise InputError(f"formulations: expected those of {', '.join(known)}, got {', '.join(chosen)}")
     for name, module in known.items():
-        way, possible = chosen[name], get_args(Formulation)
-        if not isinstance(module, Linear):
-            possible = ("frequency",) if isinstance(module, DelayedLinear) else ("dense", "events")
+        way = chosen[name]
+        possible = get_args(DelayFormulation if isinstance(module, DelayedLinear) else Formulation)
         if way not in possible:
             raise InputError(f"formulations: {name}: expected one of {', '.join(possible)}, got {way!r}")
-        if not isinstance(module, DelayedLinear):
-            module.formulation = cast(Formulation, way)
+        module.formulation = cast(Any, way)
 
 
 def _dropped(block: Any) -> float:

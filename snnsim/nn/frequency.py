@@ -27,7 +27,7 @@ from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.spectral import complex_products
 from snnsim.nn.memory import buffers
 
-__all__ = ["frequency_delay"]
+__all__ = ["Spectrum", "Transform", "frequency_delay"]
 
 LANES = 256
 """Sequences whose transforms are one piece of work for a thread."""
@@ -37,7 +37,7 @@ KERNEL_LANES = 1 << 16
 
 
 @dataclass(frozen=True)
-class _Spectrum:
+class Spectrum:
     """Spectra of ``(rows, columns)`` sequences.
 
     Attributes:
@@ -66,7 +66,7 @@ class _Spectrum:
         return self.flat(column), self.row, across, along, -1.0 if conjugate else 1.0
 
 
-class _Transform:
+class Transform:
     """Transforms and products for sequences of one length, kernels of one length and one dtype.
 
     Args:
@@ -80,14 +80,14 @@ class _Transform:
         self.plan = fourier.plan(fourier.smooth_length(n_steps + n_delays - 1), str(dtype).removeprefix("torch."))
         self.frequencies = self.plan.n // 2 + 1
 
-    def empty(self, rows: int, columns: int) -> _Spectrum:
+    def empty(self, rows: int, columns: int) -> Spectrum:
         """Return memory for spectra."""
         row = fourier.row_length(rows * columns)
         data = buffers.take((2 * self.frequencies * row,), self.dtype)
         data.view(-1, row)[:, rows * columns :] = 0  # lanes that are no sequence go through the same steps
-        return _Spectrum(data, rows, columns)
+        return Spectrum(data, rows, columns)
 
-    def analyse(self, x: Tensor) -> _Spectrum:
+    def analyse(self, x: Tensor) -> Spectrum:
         """Return the spectra of (time, rows, columns)."""
         n_steps, rows, columns = x.shape
         out = self.empty(rows, columns)
@@ -99,7 +99,7 @@ class _Transform:
         )
         return out
 
-    def synthesise(self, spectrum: _Spectrum, n_steps: int) -> Tensor:
+    def synthesise(self, spectrum: Spectrum, n_steps: int) -> Tensor:
         """Return the first steps of the sequences, (n_steps, rows, columns)."""
         y = buffers.take((n_steps, spectrum.rows, spectrum.columns), self.dtype)
         plan, lanes = self.plan, spectrum.rows * spectrum.columns
@@ -109,12 +109,12 @@ class _Transform:
         return y
 
     def product(
-        self, a: tuple[Any, ...], b: tuple[Any, ...], out: _Spectrum, column: int, shape: tuple[int, int, int]
+        self, a: tuple[Any, ...], b: tuple[Any, ...], out: Spectrum, column: int, shape: tuple[int, int, int]
     ) -> None:
         """Write the products of all frequencies into some columns of ``out``.
 
         Args:
-            a: Left factor, from :meth:`_Spectrum.factor`.
+            a: Left factor, from :meth:`Spectrum.factor`.
             b: Right factor.
             out: Spectra that receive the products.
             column: First column.
@@ -138,7 +138,7 @@ class _FrequencyDelay(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Tensor) -> Tensor:
         n_steps, batch, n_in = x.shape
         n_delays, n_out, _ = kernel.shape
-        transform = _Transform(n_steps, n_delays, x.dtype)
+        transform = Transform(n_steps, n_delays, x.dtype)
         spectrum, result = transform.analyse(x), transform.empty(batch, n_out)
         left = spectrum.factor(transpose=False, conjugate=False)
         for start, stop in _blocks(n_out, n_in):
@@ -160,12 +160,12 @@ class _FrequencyDelay(torch.autograd.Function):
         kernel, data = ctx.saved_tensors
         n_steps, batch, n_out = dy.shape
         n_delays, _, n_in = kernel.shape
-        transform: _Transform = ctx.transform
+        transform: Transform = ctx.transform
         dresult = transform.analyse(dy)
         dx = dkernel = None
         if ctx.needs_input_grad[1]:
             dkernel = torch.empty_like(kernel)
-            spectrum = _Spectrum(data, batch, n_in) if ctx.needs_input_grad[0] else transform.analyse(data)
+            spectrum = Spectrum(data, batch, n_in) if ctx.needs_input_grad[0] else transform.analyse(data)
             right = spectrum.factor(transpose=True, conjugate=True)
             for start, stop in _blocks(n_out, n_in):
                 dtransfer = transform.empty(stop - start, n_in)

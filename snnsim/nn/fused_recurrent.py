@@ -18,6 +18,7 @@ from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
 from snnsim.nn.products import event_weight_gradient, product
+from snnsim.nn.sparse import SynapseOrder, WeightGradient, input_gradient
 from snnsim.nn.spiking import stack_rows, vector_rows
 
 __all__ = ["recurrent_spikes"]
@@ -32,11 +33,12 @@ class _Recurrent(torch.autograd.Function):
         delay: int,
         kind: int,
         rule: SpikeRule,
-        sparse: bool,
+        events: bool,
+        order: SynapseOrder | None,
         *vectors: Tensor,
     ) -> Any:
         shape = tuple(current.shape)
-        learn = any(ctx.needs_input_grad[6:])
+        learn = any(ctx.needs_input_grad[7:])
         keep = kind == dynamics.ADAPTIVE or (learn and kind == dynamics.CUBA)
         spikes, membrane = buffers.take(shape, current.dtype), buffers.take(shape, current.dtype)
         second = buffers.take(shape if keep else (0, *shape[1:]), current.dtype)
@@ -50,45 +52,55 @@ class _Recurrent(torch.autograd.Function):
         run_ranges(kernels.recurrent_forward, arguments, shape[1], torch.get_num_threads(), 1)
         ctx.save_for_backward(membrane, second, spikes, weight, neuron)
         ctx.set_materialize_grads(False)
-        ctx.numbers = delay, kind, rule, sparse, learn
+        ctx.numbers = delay, kind, rule, events, order, learn
         return spikes, v, w
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor | None, grad_v: Tensor | None, grad_w: Tensor | None) -> Any:
         membrane, second, spikes, weight, neuron = ctx.saved_tensors
-        delay, kind, rule, sparse, learn = ctx.numbers
+        delay, kind, rule, events, order, learn = ctx.numbers
         n_steps, batch, units = membrane.shape
         dtype = membrane.numpy().dtype
         up = torch.zeros_like(membrane) if grad_spikes is None else grad_spikes.contiguous()
         d, c = (membrane.new_zeros(batch, units) if grad is None else grad.contiguous() for grad in (grad_v, grad_w))
-        width = TILE_VECTORS * vector_lanes(dtype)
-        packed = np.empty(units * (-(-units // width) * width), dtype)
-        kernels.pack_weight(weight.detach().contiguous().numpy().reshape(-1), units, packed)
+        flat, width = weight.detach().contiguous().numpy().reshape(-1), TILE_VECTORS * vector_lanes(dtype)
+        if order is None:
+            packed = np.empty(units * (-(-units // width) * width), dtype)
+            kernels.pack_weight(flat, units, packed)
+            synapses, group = (np.zeros(0, np.int32), np.zeros(0, np.int32)), kernels.GROUP
+        else:
+            packed, synapses = flat[order.source_place], (order.by_source, order.target)
+            group = kernels.SPARSE_VECTORS * vector_lanes(dtype)
         grad = buffers.take((n_steps, batch, units), membrane.dtype)
         by_sample = np.empty((dynamics.PARAMETERS, batch if learn else 0, units), dtype)
         surrogate = rule.surrogate
         arguments = (
-            *(membrane.numpy(), second.numpy(), packed, delay, neuron.numpy(), kind),
+            *(membrane.numpy(), second.numpy(), packed, *synapses, delay, neuron.numpy(), kind),
             *(rule.reset_zero, rule.detach_reset, surrogate.code),
             *(surrogate_numbers(surrogate.code, surrogate.parameters, dtype), up.numpy(), d.numpy(), c.numpy()),
             *(grad.numpy(), by_sample),
         )
-        run_ranges(kernels.recurrent_backward, arguments, batch, torch.get_num_threads(), kernels.GROUP)
+        run_ranges(kernels.recurrent_backward, arguments, batch, torch.get_num_threads(), group)
         grad_weight = None
         if ctx.needs_input_grad[1]:
             later, earlier = grad[delay:].flatten(0, 1), spikes[: max(0, n_steps - delay)].flatten(0, 1)
-            if sparse:
+            if order is not None:
+                sums = WeightGradient(order, max(1, earlier.shape[0]), dtype)
+                if earlier.shape[0]:
+                    input_gradient(earlier.numpy(), later.numpy(), packed, sums, None, torch.get_num_threads())
+                grad_weight = sums.dense()
+            elif events:
                 rows = list_events(earlier.numpy(), torch.get_num_threads())
                 grad_weight = event_weight_gradient(rows, later, units)
             else:
                 grad_weight = product(later.t(), earlier)
-        by_vector: list[Tensor | None] = [None] * len(ctx.needs_input_grad[6:])
+        by_vector: list[Tensor | None] = [None] * len(ctx.needs_input_grad[7:])
         if learn:
             total = torch.from_numpy(by_sample.sum(axis=1, dtype=np.float64).astype(dtype))
-            wanted = zip(ctx.needs_input_grad[6:], vector_rows(kind), strict=True)
+            wanted = zip(ctx.needs_input_grad[7:], vector_rows(kind), strict=True)
             by_vector = [total[row] if wants else None for wants, row in wanted]
-        return (grad if ctx.needs_input_grad[0] else None), grad_weight, None, None, None, None, *by_vector
+        return (grad if ctx.needs_input_grad[0] else None), grad_weight, *(None,) * 5, *by_vector
 
 
 def recurrent_spikes(
@@ -98,7 +110,8 @@ def recurrent_spikes(
     delay: int,
     kind: int,
     rule: SpikeRule,
-    sparse: bool = False,
+    events: bool = False,
+    order: SynapseOrder | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run recurrent neurons from the zero state; differentiable in ``current``, ``weight`` and ``vectors``.
 
@@ -109,13 +122,14 @@ def recurrent_spikes(
         delay: Steps from a spike to its arrival, at least 1.
         kind: Kind of neuron, see :mod:`snnsim.kernels.dynamics`.
         rule: Reset and surrogate; no refractory period.
-        sparse: Sum the gradient of the weights over the spikes that occurred, instead of a dense product.
+        events: Sum the gradient of the weights over the spikes that occurred, instead of a dense product.
+        order: The synapses that exist, to go back along these alone; the others must have weight 0.
 
     Returns:
         Spikes (time, batch, unit), and the last membrane and the last synaptic current or adaptation (batch, unit),
         the last zero for LIF.
     """
     out: tuple[Tensor, Tensor, Tensor] = _Recurrent.apply(  # type: ignore[no-untyped-call]
-        current.contiguous(), weight.to(current.dtype), delay, kind, rule, sparse, *vectors
+        current.contiguous(), weight.to(current.dtype), delay, kind, rule, events, order, *vectors
     )
     return out

@@ -92,12 +92,20 @@ class MaskedWeights(nn.Module):
         return 1.0 if self.mask is None else int(self.mask.sum()) / max(1, self.mask.numel())
 
     @property
+    def pair_density(self) -> float:
+        """Return the share of pairs of neurons between which at least one tap exists."""
+        if self.mask is None:
+            return 1.0
+        order = self.order
+        return order.n_synapses / max(1, order.n_out * order.n_in)
+
+    @property
     def order(self) -> SynapseOrder:
-        """Return the existing synapses by target and by source; of a weight (n_out, n_in) only."""
+        """Return the existing synapses by target and by source; of a layer with taps those with at least one."""
         if self._order is None:
             weight: Tensor = getattr(self, self.mask_of)
             exists = np.ones(tuple(weight.shape), bool) if self.mask is None else self.mask.cpu().numpy()
-            self._order = SynapseOrder.of(exists)
+            self._order = SynapseOrder.of(np.asarray(exists.any(axis=2)) if exists.ndim == 3 else exists)
         return self._order
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *arguments: Any) -> None:

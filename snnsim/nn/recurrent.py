@@ -61,8 +61,9 @@ class Recurrent(MaskedWeights):
         position: Parameter of learned delays, shape (unit, unit, 1): delay = 1 + n_delays // 2 - position.
         sigma: Buffer of learned delays, shape ().
         mask: Buffer, bool, shape (unit, unit): which recurrent synapses exist, see ``set_mask``; None: all.
-        formulation: How the gradient of common-delay weights is computed in training: "dense", or "events" where spikes
-            are few (see :mod:`snnsim.nn.formulation`).
+        formulation: How gradients are computed in training with one common delay: "dense"; "events", that of the
+            weights over spikes, where these are few; "sparse", along the synapses that a mask has left (see
+            :mod:`snnsim.nn.formulation`).
 
     Raises:
         InputError: A shape or a delay is not acceptable.
@@ -240,10 +241,11 @@ class Recurrent(MaskedWeights):
 
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
         delay, neuron = int(self.delay_steps), self.neuron
-        prepared, sparse = neuron.prepare(current.dtype), self.formulation == "events"
+        prepared, events = neuron.prepare(current.dtype), self.formulation == "events"
+        order = self.order if self.formulation == "sparse" and not self._revealed else None
         weight = self.existing_weight()
         spikes, v, w = recurrent_spikes(
-            current, weight, prepared.vectors, delay, neuron.dynamics, prepared.rule, sparse
+            current, weight, prepared.vectors, delay, neuron.dynamics, prepared.rule, events, order
         )
         cells, history = self.initial_state(current.shape[1], current.dtype)
         past = torch.cat([history, spikes[-delay:]])[-delay:]

@@ -7,6 +7,7 @@ forward product, two in the backward one; the weights' gradient exists on the sy
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,13 @@ class SynapseOrder:
             targets.astype(np.int32),
             (targets * n_in + sources).astype(np.int32),
         )
+
+    @cached_property
+    def along_source(self) -> Places:
+        """Return the place of every synapse, in the order of the targets, in that of the sources."""
+        places = np.empty(self.n_out * self.n_in, np.int32)
+        places[self.source_place] = np.arange(self.n_synapses, dtype=np.int32)
+        return places[self.target_place]
 
     @property
     def n_synapses(self) -> int:
@@ -137,12 +145,19 @@ def input_gradient(
     """
     order = weights.order
     rows, chunks = x.size // order.n_in, weights.sums.shape[0]
-    to = np.empty(0, x.dtype) if dx is None else dx.reshape(-1)
-    arguments = (
-        *(x.reshape(-1), upstream.reshape(-1), order.by_source, order.target, values),
-        *(rows, order.n_in, order.n_out, chunks, weights.sums, to),
+    numbers = (rows, order.n_in, order.n_out, chunks, weights.sums)
+    if dx is None:
+        arguments = (x.reshape(-1), upstream.reshape(-1), order.by_source, order.target, *numbers)
+        run_ranges(kernels.sparse_weights, arguments, chunks, threads, 1)
+        return
+    ends = (order.by_source, order.target, values)
+    run_ranges(
+        kernels.sparse_backward,
+        (x.reshape(-1), upstream.reshape(-1), *ends, *numbers, dx.reshape(-1)),
+        chunks,
+        threads,
+        1,
     )
-    run_ranges(kernels.sparse_backward, arguments, chunks, threads, 1)
 
 
 class _SparseRowProduct(torch.autograd.Function):

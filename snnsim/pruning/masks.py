@@ -42,6 +42,7 @@ def keep_largest(
     keep: float,
     scope: Scope = "layer",
     candidates: Mapping[str, Mask] | None = None,
+    numbers: Mapping[str, int] | None = None,
 ) -> dict[str, Mask]:
     """Return masks that keep exactly ``round(keep * size)`` entries of the highest score; of equal ones the first.
 
@@ -50,6 +51,7 @@ def keep_largest(
         keep: Share of all entries that are kept.
         scope: Budget of every ``layer``, or one ``global`` budget.
         candidates: What may be kept, one mask a layer; default everything. Shares still count all entries.
+        numbers: How many each layer keeps, instead of the share of each ``layer``.
 
     Returns:
         Masks of the shapes of the scores.
@@ -57,16 +59,17 @@ def keep_largest(
     allowed = {name: np.ones(score.shape, bool) for name, score in scores.items()}
     allowed |= dict(candidates or {})
     if scope == "layer":
-        return {name: _highest({name: score}, keep, allowed)[name] for name, score in scores.items()}
-    return _highest(scores, keep, allowed)
+        many = numbers or {name: budget(keep, score.size) for name, score in scores.items()}
+        return {name: _highest({name: score}, many[name], allowed)[name] for name, score in scores.items()}
+    return _highest(scores, budget(keep, sum(score.size for score in scores.values())), allowed)
 
 
-def _highest(scores: Mapping[str, Floats], keep: float, allowed: Mapping[str, Mask]) -> dict[str, Mask]:
+def _highest(scores: Mapping[str, Floats], number: int, allowed: Mapping[str, Mask]) -> dict[str, Mask]:
     flat = np.concatenate([np.asarray(score, np.float64).reshape(-1) for score in scores.values()])
     able = np.concatenate([allowed[name].reshape(-1) for name in scores])
     if not np.isfinite(flat).all():
         raise InputError("pruning: expected finite scores; has training diverged?")
-    number = min(budget(keep, flat.size), int(able.sum()))
+    number = min(number, int(able.sum()))
     order = np.argsort(np.where(able, -flat, np.inf), kind="stable")
     chosen = np.zeros(flat.size, bool)
     chosen[order[:number]] = True

@@ -11,14 +11,14 @@ from snnsim.recipes.spec import Spec
 __all__ = ["PruneSpec"]
 
 PRUNE_KEYS: dict[str, tuple[str, ...]] = {
-    "magnitude": ("unit", "scope", "start", "every", "rounds", "rewind"),
-    "random": (),
-    "snip": ("unit", "scope"),
-    "synflow": ("scope", "rounds"),
+    "magnitude": ("unit", "scope", "distribution", "start", "every", "rounds", "rewind"),
+    "random": ("distribution",),
+    "snip": ("unit", "scope", "distribution"),
+    "synflow": ("scope", "distribution", "rounds"),
     "activity": ("start", "every", "rounds", "rewind"),
     "neurons": ("start", "every", "rounds", "rewind"),
-    "rigl": ("fraction", "interval", "stop"),
-    "deep-r": ("temperature", "l1"),
+    "rigl": ("distribution", "fraction", "interval", "stop"),
+    "deep-r": ("distribution", "temperature", "l1"),
 }
 
 
@@ -33,6 +33,8 @@ class PruneSpec(Spec):
         layers: ``layer1``, ``layer1 recurrence``, ..., ``readout``; empty: all hidden ones, the readout stays whole.
         unit: In layers with taps, whether a ``tap`` is kept by itself or a ``synapse`` with all its taps.
         scope: Whether every ``layer`` keeps that share, or all together (``global``).
+        distribution: How a budget is shared out among layers: every layer the same share (``uniform``), or small layers
+            more (``erdos-renyi``; ``erdos-renyi-kernel`` counts taps too). ``keep`` is then the share of all layers.
         start: Epoch, counted from 0, at whose beginning the first round comes.
         every: Epochs between rounds.
         rounds: Rounds; each removes the same part of what is left. In ``synflow`` all of them before training.
@@ -49,6 +51,7 @@ class PruneSpec(Spec):
     layers: list[str] = Field(default_factory=list)
     unit: Literal["tap", "synapse"] = "tap"
     scope: Literal["layer", "global"] = "layer"
+    distribution: Literal["uniform", "erdos-renyi", "erdos-renyi-kernel"] = "uniform"
     start: int = Field(default=0, ge=0)
     every: int = Field(default=1, ge=1)
     rounds: int = Field(default=1, ge=1)
@@ -67,6 +70,8 @@ class PruneSpec(Spec):
             if special and getattr(self, key) != fields[key].default and key not in PRUNE_KEYS[self.method]:
                 known = ", ".join(("keep", "layers", *PRUNE_KEYS[self.method]))
                 raise ValueError(f"method {self.method!r} has no {key!r}; it takes {known}")
+        if self.scope == "global" and self.distribution != "uniform":
+            raise ValueError(f"distribution {self.distribution!r} gives every layer its budget; use scope 'layer'")
         if len(set(self.layers)) != len(self.layers):
             raise ValueError("layers names a layer twice")
         return self

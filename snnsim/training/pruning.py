@@ -20,6 +20,7 @@ from snnsim.nn.masks import MaskedWeights, clear_masked_state
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.recurrent import Recurrent
 from snnsim.pruning import baselines
+from snnsim.pruning.densities import layer_budgets
 from snnsim.pruning.dynamic import deep_r_update, rigl_fraction, rigl_update
 from snnsim.pruning.masks import Mask, keep_largest, kept_share, random_scores, unreached_outputs
 from snnsim.training.pruning_scores import neuron_rates, snip_scores
@@ -131,14 +132,23 @@ class Pruner:
             }
         if spec.unit == "synapse":
             return self._by_synapse(scores, share, exists)
-        return keep_largest(scores, share, spec.scope, exists)
+        return self._largest(scores, share, exists)
+
+    def _largest(self, scores: dict[str, Floats], share: float, exists: dict[str, Mask]) -> dict[str, Mask]:
+        """Keep the highest scores under the budgets of the recipe."""
+        numbers = None
+        if self.spec.distribution != "uniform":
+            shapes = {name: score.shape for name, score in scores.items()}
+            left = {name: int(mask.sum()) for name, mask in exists.items()}
+            numbers = layer_budgets(shapes, share, self.spec.distribution, left)
+        return keep_largest(scores, share, self.spec.scope, exists, numbers)
 
     def _by_synapse(self, scores: dict[str, Floats], share: float, exists: dict[str, Mask]) -> dict[str, Mask]:
         """Choose among whole synapses, so that the budget counts them."""
         flat = {name: baselines.whole_synapses(score) for name, score in scores.items()}
         flat = {name: score[:, :, 0] if score.ndim == 3 else score for name, score in flat.items()}
         left = {name: np.asarray(mask.any(axis=2) if mask.ndim == 3 else mask) for name, mask in exists.items()}
-        kept = keep_largest(flat, share, self.spec.scope, left)
+        kept = self._largest(flat, share, left)
         return {
             name: np.repeat(mask[:, :, None], exists[name].shape[2], axis=2) & exists[name]
             if exists[name].ndim == 3
@@ -155,7 +165,7 @@ class Pruner:
         for done in range(1, self.spec.rounds + 1):
             flow = baselines.synflow([weights[name] for name in chain], residual)
             scores = {name: score for name, score in zip(chain, flow, strict=True) if name in self.layers}
-            masks = keep_largest(scores, kept_share(done, self.spec.rounds, self.spec.keep), self.spec.scope, masks)
+            masks = self._largest(scores, kept_share(done, self.spec.rounds, self.spec.keep), masks)
             for name, mask in masks.items():
                 weights[name] = weights[name] * mask
         return masks
