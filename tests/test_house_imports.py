@@ -34,9 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
     "recipes": set(),
-    "nn": {"kernels", "neurons", "network", "recipes"},
+    "nn": {"kernels", "neurons", "network", "recipes", "pruning"},
     "learning": {"nn", "kernels", "network", "neurons", "events"},
-    "training": {"learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"},
+    "training": {
+        *("learning", "nn", "recipes", "datasets", "metrics", "engines"),
+        *("network", "events", "pruning", "plasticity"),
+    },
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {
         *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),

@@ -228,6 +228,7 @@ def _manifest(trainer: Trainer, best_test: bool) -> dict[str, Any]:
         "least_steps": data.least_steps,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "initial_rates": [asdict(rate) for rate in trainer.initial_rates],
+        "stdp": None if trainer.stdp is None else trainer.stdp.to_dict(),
         "formulations": trainer.formulations,
         "test_runs": [],
         "test_run_count": 0,
