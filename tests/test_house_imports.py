@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": {"nn", "kernels", "network", "neurons", "events"},
     "training": {
         *("learning", "nn", "recipes", "datasets", "metrics", "engines"),
-        *("network", "events", "pruning", "plasticity"),
+        *("network", "neurons", "events", "pruning", "plasticity"),
     },
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {

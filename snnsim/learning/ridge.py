@@ -134,19 +134,21 @@ class Ridge:
         mask: Tensor | None = getattr(connection, "mask", None)
         weight = np.zeros((n + 1, cross.shape[1]))
         for group in _classes_by_mask(mask, cross.shape[1]):
+            classes = np.array(group)
             used = np.arange(n) if mask is None else np.flatnonzero(mask[group[0]].numpy())
             used = np.append(used, n) if has_bias else used
             system = gram[np.ix_(used, used)].copy()
             inside = used < n
             system[np.diag_indices(used.size)] += np.where(inside, self.ridge * size, 0.0)
             try:
-                solution = np.linalg.solve(system, cross[np.ix_(used, group)])
+                right: Floats = cross[np.ix_(used, classes)]
+                solution = np.linalg.solve(system, right)
             except np.linalg.LinAlgError:
                 raise InputError(
                     f"ridge: the features of {int(inside.sum())} neurons depend on each other; raise train.rule.ridge "
                     f"above {self.ridge}"
                 ) from None
-            weight[np.ix_(used, group)] = solution
+            weight[np.ix_(used, classes)] = solution
         connection.weight.copy_(torch.from_numpy(weight[:n].T.copy()))
         if connection.bias is not None:
             connection.bias.copy_(torch.from_numpy(weight[n]))

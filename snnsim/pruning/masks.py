@@ -42,6 +42,7 @@ def keep_largest(
     keep: float,
     scope: Scope = "layer",
     candidates: Mapping[str, Mask] | None = None,
+    whole: Mapping[str, Mask] | None = None,
 ) -> dict[str, Mask]:
     """Return masks that keep exactly ``round(keep * size)`` entries of the highest score; of equal ones the first.
 
@@ -50,23 +51,25 @@ def keep_largest(
         keep: Share of all entries that are kept.
         scope: Budget of every ``layer``, or one ``global`` budget.
         candidates: What may be kept, one mask a layer; default everything. Shares still count all entries.
+        whole: Entries that shares count, one mask a layer: those of a layer that began without some; default all.
 
     Returns:
         Masks of the shapes of the scores.
     """
     allowed = {name: np.ones(score.shape, bool) for name, score in scores.items()}
     allowed |= dict(candidates or {})
+    sizes = {name: int(whole[name].sum()) if whole and name in whole else score.size for name, score in scores.items()}
     if scope == "layer":
-        return {name: _highest({name: score}, keep, allowed)[name] for name, score in scores.items()}
-    return _highest(scores, keep, allowed)
+        return {name: _highest({name: score}, keep, allowed, sizes[name])[name] for name, score in scores.items()}
+    return _highest(scores, keep, allowed, sum(sizes.values()))
 
 
-def _highest(scores: Mapping[str, Floats], keep: float, allowed: Mapping[str, Mask]) -> dict[str, Mask]:
+def _highest(scores: Mapping[str, Floats], keep: float, allowed: Mapping[str, Mask], size: int) -> dict[str, Mask]:
     flat = np.concatenate([np.asarray(score, np.float64).reshape(-1) for score in scores.values()])
     able = np.concatenate([allowed[name].reshape(-1) for name in scores])
     if not np.isfinite(flat).all():
         raise InputError("pruning: expected finite scores; has training diverged?")
-    number = min(budget(keep, flat.size), int(able.sum()))
+    number = min(budget(keep, size), int(able.sum()))
     order = np.argsort(np.where(able, -flat, np.inf), kind="stable")
     chosen = np.zeros(flat.size, bool)
     chosen[order[:number]] = True

@@ -139,12 +139,12 @@ class StdpSpec(Spec):
     Attributes:
         synapses: Which learn: ``recurrent``, ``input``.
         epochs: Passes over the training samples.
-        a_plus: Potentiation by a pair, as share of the room to the largest weight (multiplicative) or in units of
-            the mean initial weight (additive).
+        a_plus: Potentiation by a pair, in units of the mean initial weight (additive) or as share of the room to the
+            largest weight (multiplicative).
         a_minus: Depression by a pair, likewise.
         tau_plus: Time constant of potentiation, seconds.
         tau_minus: Time constant of depression, seconds.
-        bound: ``multiplicative`` or ``additive``.
+        bound: ``additive`` or ``multiplicative``.
         w_max: Largest weight, as a multiple of the largest initial one.
         normalise: After every chunk of samples, scale the learning synapses of a neuron to their initial sum.
         chunk: Samples a chunk.
@@ -153,15 +153,15 @@ class StdpSpec(Spec):
 
     synapses: list[Literal["input", "recurrent"]] = Field(default_factory=lambda: ["recurrent"])  # type: ignore[arg-type,unused-ignore]
     epochs: int = Field(default=1, ge=1)
-    a_plus: float = Field(default=0.01, ge=0)
-    a_minus: float = Field(default=0.01, ge=0)
+    a_plus: float = Field(default=0.002, ge=0)
+    a_minus: float = Field(default=0.0025, ge=0)
     tau_plus: float = Field(default=0.02, gt=0)
     tau_minus: float = Field(default=0.02, gt=0)
-    bound: Literal["additive", "multiplicative"] = "multiplicative"
+    bound: Literal["additive", "multiplicative"] = "additive"
     w_max: float = Field(default=2.0, gt=1)
     normalise: bool = True
-    chunk: int = Field(default=32, ge=1)
-    gap: float = Field(default=0.5, ge=0)
+    chunk: int = Field(default=8, ge=1)
+    gap: float = Field(default=0.2, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> StdpSpec:

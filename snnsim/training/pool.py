@@ -15,8 +15,10 @@ from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.grid import time_to_step
 from snnsim.network import Input, Network, Population, Projection, Sparse
+from snnsim.neurons import LIF, CubaLIF, Neuron
 from snnsim.nn.context import Context
 from snnsim.nn.model import SpikingModel
+from snnsim.nn.neurons import CubaLIF as CubaLIFModule
 from snnsim.nn.recurrent import Recurrent
 from snnsim.plasticity import PairSTDP
 from snnsim.training.health import SATURATED, SILENT
@@ -35,8 +37,6 @@ Floats = npt.NDArray[np.float64]
 STEP = 2.0**-10
 """Step of the run in which synapses learn. A power of two: sums of steps are exact, so that all that arrives in one
 step of the grid arrives at one instant of continuous time. All time constants are scaled with it."""
-
-IN, EXCITATORY, INHIBITORY = "in->pool", 1, 2
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,23 @@ def _sparse(weight: Floats, exists: npt.NDArray[np.bool_]) -> Sparse:
     return Sparse(indptr, target.astype(np.int32), weight[target, source], weight.shape)
 
 
+def _scaled(recurrent: Recurrent) -> Neuron:
+    """Return the neurons with time constants for :data:`STEP`."""
+    p = recurrent.neuron.neuron().step(recurrent.size, recurrent.neuron.dt)
+    numbers: dict[str, Any] = {
+        "tau_mem": -STEP / np.log(p.beta),
+        "v_threshold": np.nextafter(p.v_threshold, np.inf) if p.strict else p.v_threshold,
+        "v_reset": p.v_reset,
+        "reset": "zero" if p.reset_zero else "subtract",
+        "t_ref": p.refractory_steps * STEP,
+    }
+    if not p.reset_zero:
+        numbers["reset_amount"] = p.reset_amount
+    if isinstance(recurrent.neuron, CubaLIFModule):
+        return CubaLIF(tau_syn=-STEP / np.log(p.alpha), **numbers)
+    return LIF(**numbers)
+
+
 def stdp_network(model: SpikingModel) -> Network:
     """Return input and pool of a model as a network at :data:`STEP`, excitatory and inhibitory synapses apart.
 
@@ -79,7 +96,7 @@ def stdp_network(model: SpikingModel) -> Network:
         Projection("pool", "pool", _sparse(loop, chosen), delay) for chosen in (loop > 0, loop < 0) if chosen.any()
     ]
     return Network(
-        (Population("pool", recurrent.size, recurrent.neuron.neuron()),),
+        (Population("pool", recurrent.size, _scaled(recurrent)),),
         tuple(parts),
         (Input("in", feed.shape[1]),),
         None,
@@ -124,8 +141,7 @@ def _rules(spec: StdpSpec, network: Network, dt: float) -> dict[int, PairSTDP]:
         )
     if not rules:
         raise InputError(
-            f"train.stdp: no excitatory synapse among {', '.join(spec.synapses)}; raise pool.excitatory or "
-            "pool.density"
+            f"train.stdp: no excitatory synapse among {', '.join(spec.synapses)}; raise pool.excitatory or pool.density"
         )
     return rules
 
@@ -148,7 +164,7 @@ def learn_by_stdp(model: SpikingModel, events: Events, recipe: Recipe, pool: int
         raise InputError("train.stdp: expected samples of events, got frames; take a data set of spikes")
     network = stdp_network(model)
     rules = _rules(spec, network, dt)
-    weights = {place: _values(network, place) for place in rules}
+    weights: dict[str | int, Floats] = {place: _values(network, place) for place in rules}
     first = {place: value.copy() for place, value in weights.items()}
     targets = {place: np.asarray(_of(network, place).target, np.int64) for place in rules}
     size = network.population("pool").size
@@ -162,7 +178,9 @@ def learn_by_stdp(model: SpikingModel, events: Events, recipe: Recipe, pool: int
             train = _stream(events, chosen, pool, model.n_inputs, dt, gap)
             learning = network.with_weights(weights)
             result = simulate(learning, train, engine="event", plasticity=tuple(rules.values()), threads=1)
-            spikes += result.spikes["pool"].n_events
+            fired = result.spikes["pool"].n_events
+            _check_calm(fired / (int(result.n_steps.sum()) * size), start + len(chosen))
+            spikes += fired
             weights = {place: result.weights[place][0] for place in rules}
             if spec.normalise:
                 for place, target in targets.items():
@@ -181,6 +199,14 @@ def learn_by_stdp(model: SpikingModel, events: Events, recipe: Recipe, pool: int
     moved = sum(float(np.abs(weights[place] - first[place]).sum()) for place in rules)
     whole = sum(float(value.sum()) for value in first.values())
     return StdpFacts(sum(value.size for value in first.values()), moved / whole, tuple(rates))
+
+
+def _check_calm(rate: float, samples: int) -> None:
+    if rate > SATURATED:
+        raise InputError(
+            f"train.stdp: after {samples} samples the pool fires {rate:.2g} spikes a neuron and step: it "
+            "drives itself; lower stdp.a_plus or stdp.chunk, raise stdp.a_minus, or take a smaller pool.radius"
+        )
 
 
 def _of(network: Network, place: int) -> Sparse:

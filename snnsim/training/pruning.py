@@ -70,6 +70,7 @@ class Pruner:
                 "prune.layers: expected at least one layer besides the readout; name 'readout' to prune it"
             )
         self.layers = {name: known[name] for name in known if name in chosen}
+        self.whole = {name: _exists(module) for name, module in self.layers.items()}  # a pool begins without some
         self.places = {name: place for place, name in enumerate(known)}
         self.parameters = {name: f"{path}.{module.mask_of}" for name, (path, module) in _paths(model, known).items()}
 
@@ -131,14 +132,15 @@ class Pruner:
             }
         if spec.unit == "synapse":
             return self._by_synapse(scores, share, exists)
-        return keep_largest(scores, share, spec.scope, exists)
+        return keep_largest(scores, share, spec.scope, exists, self.whole)
 
     def _by_synapse(self, scores: dict[str, Floats], share: float, exists: dict[str, Mask]) -> dict[str, Mask]:
         """Choose among whole synapses, so that the budget counts them."""
         flat = {name: baselines.whole_synapses(score) for name, score in scores.items()}
         flat = {name: score[:, :, 0] if score.ndim == 3 else score for name, score in flat.items()}
         left = {name: np.asarray(mask.any(axis=2) if mask.ndim == 3 else mask) for name, mask in exists.items()}
-        kept = keep_largest(flat, share, self.spec.scope, left)
+        whole = {name: np.asarray(mask.any(axis=2) if mask.ndim == 3 else mask) for name, mask in self.whole.items()}
+        kept = keep_largest(flat, share, self.spec.scope, left, whole)
         return {
             name: np.repeat(mask[:, :, None], exists[name].shape[2], axis=2) & exists[name]
             if exists[name].ndim == 3
@@ -155,7 +157,8 @@ class Pruner:
         for done in range(1, self.spec.rounds + 1):
             flow = baselines.synflow([weights[name] for name in chain], residual)
             scores = {name: score for name, score in zip(chain, flow, strict=True) if name in self.layers}
-            masks = keep_largest(scores, kept_share(done, self.spec.rounds, self.spec.keep), self.spec.scope, masks)
+            part = kept_share(done, self.spec.rounds, self.spec.keep)
+            masks = keep_largest(scores, part, self.spec.scope, masks, self.whole)
             for name, mask in masks.items():
                 weights[name] = weights[name] * mask
         return masks
