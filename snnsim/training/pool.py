@@ -189,13 +189,13 @@ def learn_by_stdp(model: SpikingModel, events: Events, recipe: Recipe, pool: int
                     weights[place] = np.minimum(weights[place] * factor[target], rules[place].w_max)
         rates.append(spikes / max(1, int(events.n_steps(dt).sum()) * size))
     with torch.no_grad():
-        for place, value in weights.items():
+        for place in rules:
             block: Any = model.blocks[0]
+            value = torch.from_numpy(weights[place])
             parameter = block.connection.weight if place == 0 else block.neuron.recurrent_weight
             source = np.repeat(np.arange(_of(network, place).shape[1]), np.diff(_of(network, place).indptr))
-            parameter[torch.from_numpy(targets[place]), torch.from_numpy(source)] = torch.from_numpy(value).to(
-                parameter.dtype
-            )
+            at = (torch.from_numpy(targets[place]), torch.from_numpy(source))
+            parameter[at] = value.to(parameter.dtype)
     moved = sum(float(np.abs(weights[place] - first[place]).sum()) for place in rules)
     whole = sum(float(value.sum()) for value in first.values())
     return StdpFacts(sum(value.size for value in first.values()), moved / whole, tuple(rates))
