@@ -24,7 +24,7 @@ SPLITS = ("train", "test", "valid")
 BUILTIN = Path(__file__).parent / "builtin"
 LARGE = 1 << 26  # events whose times (512 MiB) are kept in a file instead of in memory
 BLOCK_EVENTS = 1 << 22
-NAMES = ("spoken-digits", "digits", "toy")
+NAMES = ("spoken-digits", "digits", "sequential-digits", "sequential-digits-pixels", "toy")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
         path_or_name: A folder with one ``*_train.h5`` and one ``*_test.h5`` (optionally ``*_valid.h5``; each may be
             ``.h5.gz`` or ``.zip``), one such file (training part only), a folder of Speech Commands (log-mel frames),
             of DVS128 Gesture or of N-MNIST (``Train/<class>/*``), or a name: ``"spoken-digits"`` (the set that comes
-            with the package), ``"digits"`` (images of 8 x 8 pixels; extra "vision") or ``"toy"``.
+            with the package), ``"digits"`` (images of 8 x 8 pixels; extra "vision"), ``"sequential-digits"`` (the same
+            images row by row, as events), ``"sequential-digits-pixels"`` (pixel by pixel) or ``"toy"``.
         n_units: Number of input channels; default what the files state, else their highest unit plus one.
         sort: Sort samples whose times descend instead of refusing the file.
 
@@ -114,6 +115,10 @@ def open_dataset(path_or_name: str | Path, *, n_units: int | None = None, sort: 
         from snnsim.datasets.digits import open_digits
 
         return open_digits()
+    if text in ("sequential-digits", "sequential-digits-pixels"):
+        from snnsim.datasets.sequential_digits import open_sequential_digits
+
+        return open_sequential_digits("rows" if text == "sequential-digits" else "pixels")
     if text == "spoken-digits":
         return _open_files("spoken-digits", BUILTIN, _find(BUILTIN), n_units, sort, trusted=True)
     path = Path(path_or_name)

@@ -66,7 +66,7 @@ def test_folders_that_are_no_data_set_are_refused(tmp_path: Path, monkeypatch: p
         open_dataset(tmp_path)
     with pytest.raises(SnnsimFileError, match="is not there"):
         open_dataset(tmp_path / "nothing" / "x.h5")
-    with pytest.raises(InputError, match="'spokn' is not known; known names: spoken-digits, digits, toy"):
+    with pytest.raises(InputError, match="'spokn' is not known; known names: spoken-digits, digits, sequential-digits"):
         open_dataset("spokn")
     write_heidelberg(tmp_path / "a_train.h5", speech(0))
     write_heidelberg(tmp_path / "b_train.h5", speech(1))

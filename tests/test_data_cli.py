@@ -39,7 +39,8 @@ def test_ls_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("spoken-digits", "toy", "snnsim data get shd", "ssc", "gsc", "cache: 0 files"):
         assert name in text
     value = json.loads(said(capsys, "ls", "--json"))
-    assert [row["name"] for row in value["datasets"]] == ["spoken-digits", "digits", "toy", "shd", "ssc", "gsc", "fsdd"]
+    builtin = ["spoken-digits", "digits", "sequential-digits", "sequential-digits-pixels", "toy"]
+    assert [row["name"] for row in value["datasets"]] == [*builtin, "shd", "ssc", "gsc", "fsdd"]
 
 
 def test_info_shows_what_a_data_set_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +87,7 @@ def test_convert_sorts_on_request_only(tmp_path: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["info", "nothing"], "data set 'nothing' is not known; known names: spoken-digits, digits, toy"),
+        (["info", "nothing"], "data set 'nothing' is not known; known names: spoken-digits, digits, sequential-digits"),
         (["info", "none/a.h5"], "none/a.h5: is not there; is the path right?"),
         (["info", "bad.h5"], "bad.h5: is not an HDF5 file"),
         (["get", "mnist"], "known: shd, ssc, gsc"),

@@ -39,11 +39,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
     "recipes": set(),
-    "nn": {"kernels", "neurons", "network", "recipes"},
+    "nn": {"kernels", "neurons", "network", "recipes", "pruning"},
     "learning": {"nn", "kernels", "network", "neurons", "events"},
     "training": {
-        *("learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "events", "pruning"),
-        *("limits", "quantize"),
+        *("learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "neurons", "events"),
+        *("pruning", "plasticity", "limits", "quantize"),
     },
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {

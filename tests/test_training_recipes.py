@@ -19,8 +19,8 @@ ELSEWHERE = {"shd-eventprop", "digits-meta", "meta-study"}
 """The published weights of the first suit 700 channels and leave the toy silent; test_training_eventprop.py has it
 learn, test_training_meta.py the second, which is for images, and test_studies.py the third, one plain layer."""
 
-ON_CHANNELS = [name for name in list_recipes() if load_recipe(name).model.conv is None and name not in ELSEWHERE]
-"""Recipes for maps of pixels learn in test_training_conv.py."""
+ON_CHANNELS = [name for name in list_recipes() if name not in ELSEWHERE and load_recipe(name).model.hidden]
+"""Recipes for maps of pixels learn in test_training_conv.py, those of pools in test_training_pool.py."""
 
 
 def learn(name: str, changes: list[str], out: Path) -> float:

@@ -34,6 +34,8 @@ def ls(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.
     rows = [
         {"name": "spoken-digits", "get": "comes with snnsim", "about": "English and German digits, synthetic voices"},
         {"name": "digits", "get": "extra vision", "about": "handwritten digits, 1797 images of 8 x 8 pixels"},
+        {"name": "sequential-digits", "get": "extra vision", "about": "the same digits row by row, as events"},
+        {"name": "sequential-digits-pixels", "get": "extra vision", "about": "pixel by pixel"},
         {"name": "toy", "get": "made when used", "about": "classes that differ only in delays; the answer is known"},
     ]
     rows += [{"name": name, "get": f"snnsim data get {name}", "about": CATALOGUE[name].about} for name in CATALOGUE]

@@ -147,6 +147,8 @@ def export(
 NAMES = {
     "--delays": "delays",
     "--drop-stop-steps": "stop_steps",
+    "--for": "reader",
+    "--drop-integrators": "integrators",
     "--max-count": "counts",
     "--weight-bits": "weight_bits",
 }
@@ -163,8 +165,9 @@ def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.get(target, {}).items():
         if value is not None:
             options[NAMES.get(name, name[2:])] = value.value if isinstance(value, StrEnum) else value
-    if "stop_steps" in options:
-        options["stop_steps"] = "drop-with-report"
+    for name in ("stop_steps", "integrators"):
+        if name in options:
+            options[name] = "drop-with-report"
     return options
 
 

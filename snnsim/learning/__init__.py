@@ -10,6 +10,7 @@ OTTT        the membrane's leak, by presynaptic traces    resets, states of laye
 RTRL        all paths inside a neuron                     states of layers above             a trace a synapse
 EProp       RTRL's, in recurrent layers                   paths through other neurons        a trace a synapse
 EventProp   the whole gradient, in continuous time        spikes that appear or vanish       spikes
+Ridge       the readout, in closed form                   hidden layers: nothing learns      neurons squared
 =========== ============================================= ================================== ===========================
 
 ``docs/learning.md`` says what each costs and how near it comes to BPTT.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from snnsim.learning.memory_estimate import MemoryEstimate, estimate_memory
     from snnsim.learning.ottt import OTTT
     from snnsim.learning.protocol import Outcome, Rule, Stream, TensorStream
+    from snnsim.learning.ridge import Ridge
     from snnsim.learning.rtrl import RTRL
     from snnsim.learning.rules import make_rule
     from snnsim.learning.sltt import SLTT, SLTTK
@@ -55,6 +57,7 @@ __all__ = [
     "Loss",
     "MemoryEstimate",
     "Outcome",
+    "Ridge",
     "Rule",
     "STDPLayer",
     "SpikeProp",
@@ -79,6 +82,7 @@ _HOME = {
     "OTTT": "ottt",
     "Outcome": "protocol",
     "RTRL": "rtrl",
+    "Ridge": "ridge",
     "Rule": "protocol",
     "SLTT": "sltt",
     "SLTTK": "sltt",

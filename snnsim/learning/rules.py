@@ -11,6 +11,7 @@ from snnsim.learning.eprop import EProp
 from snnsim.learning.eventprop import EventProp
 from snnsim.learning.ottt import OTTT
 from snnsim.learning.protocol import Rule
+from snnsim.learning.ridge import Ridge
 from snnsim.learning.rtrl import RTRL
 from snnsim.learning.sltt import SLTT, SLTTK
 
@@ -31,6 +32,7 @@ RULES: dict[str, Callable[[TrainSpec], Rule]] = {
     "ottt": lambda spec: OTTT(spec.rule.two_pass),
     "rtrl": lambda spec: RTRL(spec.rule.two_pass),
     "e-prop": lambda spec: EProp(spec.rule.two_pass, spec.rule.feedback),
+    "ridge": lambda spec: Ridge(spec.rule.ridge),
 }
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from snnsim.recipes.schema import ConnectionSpec, ModelSpec, NeuronSpec, ReadoutSpec
 
 __all__ = ["Block", "Output", "ReadoutBlock", "SpikingModel", "build_model", "build_neuron", "build_readout"]
+__all__ += ["connect"]
 
 Connection = Linear | DelayedLinear | ReceptorLinear
 
@@ -331,9 +332,12 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name) for name in names)
 
 
-def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generator: torch.Generator) -> Connection:
+def connect(
+    spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generator: torch.Generator, *, bias: bool = False
+) -> Linear | DelayedLinear:
+    """Return a connection of a recipe's ``[model.connection]`` table; ``bias`` adds a learned drive a target."""
     if spec.kind == "linear":
-        return Linear(n_in, n_out, generator=generator)
+        return Linear(n_in, n_out, bias=bias, generator=generator)
     return DelayedLinear(
         n_in,
         n_out,
@@ -344,6 +348,7 @@ def _connection(spec: ConnectionSpec, n_in: int, n_out: int, dt: float, generato
         learn_delay=spec.learn_delay,
         sigma=spec.first_sigma(dt),
         init=spec.delay_init,
+        bias=bias,
         generator=generator,
     )
 
@@ -440,6 +445,10 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
         from snnsim.nn.conv_presets import build_conv_model
 
         return build_conv_model(spec, n_inputs, n_classes, dt, seed)
+    if spec.pool is not None:
+        from snnsim.nn.pool_model import build_pool_model
+
+        return build_pool_model(spec, n_inputs, n_classes, dt, seed)
     generator = torch.Generator().manual_seed(seed)
     blocks = []
     n_in = n_inputs
@@ -448,7 +457,7 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
         if spec.neuron.kind == "liquid":
             connection = ReceptorLinear(n_in, size, scale=spec.neuron.conductance, generator=generator)
         else:
-            connection = _connection(spec.connection, n_in, size, dt, generator)
+            connection = connect(spec.connection, n_in, size, dt, generator)
         neuron = build_neuron(spec.neuron, size, dt, seed + index)
         if spec.recurrent:
             delay = dt if spec.recurrent_delay is None else spec.recurrent_delay
@@ -463,7 +472,7 @@ def build_model(spec: ModelSpec, n_inputs: int, n_classes: int, dt: float, seed:
             )
         )
         n_in = size
-    connection = _connection(spec.readout_connection(), n_in, n_classes, dt, generator)
+    connection = connect(spec.readout_connection(), n_in, n_classes, dt, generator)
     readout = build_readout(spec.readout, connection, dt)
     model = SpikingModel(blocks, readout, dt=dt, tail_steps=spec.tail(dt))
     _draw_weights(model, spec, generator)

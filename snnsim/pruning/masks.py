@@ -43,6 +43,7 @@ def keep_largest(
     scope: Scope = "layer",
     candidates: Mapping[str, Mask] | None = None,
     numbers: Mapping[str, int] | None = None,
+    whole: Mapping[str, Mask] | None = None,
 ) -> dict[str, Mask]:
     """Return masks that keep exactly ``round(keep * size)`` entries of the highest score; of equal ones the first.
 
@@ -52,16 +53,18 @@ def keep_largest(
         scope: Budget of every ``layer``, or one ``global`` budget.
         candidates: What may be kept, one mask a layer; default everything. Shares still count all entries.
         numbers: How many each layer keeps, instead of the share of each ``layer``.
+        whole: Entries that shares count, one mask a layer: those of a layer that began without some; default all.
 
     Returns:
         Masks of the shapes of the scores.
     """
     allowed = {name: np.ones(score.shape, bool) for name, score in scores.items()}
     allowed |= dict(candidates or {})
+    sizes = {name: int(whole[name].sum()) if whole and name in whole else score.size for name, score in scores.items()}
     if scope == "layer":
-        many = numbers or {name: budget(keep, score.size) for name, score in scores.items()}
+        many = numbers or {name: budget(keep, sizes[name]) for name in scores}
         return {name: _highest({name: score}, many[name], allowed)[name] for name, score in scores.items()}
-    return _highest(scores, budget(keep, sum(score.size for score in scores.values())), allowed)
+    return _highest(scores, budget(keep, sum(sizes.values())), allowed)
 
 
 def _highest(scores: Mapping[str, Floats], number: int, allowed: Mapping[str, Mask]) -> dict[str, Mask]:

@@ -27,7 +27,7 @@ from snnsim.neurons import LI, LIF, CubaLIF
 from snnsim.pruning.laws import Constant, Gamma, Law, draw
 from snnsim.pruning.spectrum import DENSE_MAX, spectral_abscissa, spectral_radius
 
-__all__ = ["Made", "PoolPlan", "Structure", "make_pool"]
+__all__ = ["Made", "PoolPlan", "Structure", "draw_input", "make_pool"]
 
 Structure = Literal["random", "small-world", "blocks"]
 Floats = npt.NDArray[np.float64]
@@ -205,6 +205,28 @@ def _scale(plan: PoolPlan, weight: Sparse, into: Floats) -> tuple[Sparse, float]
     return Sparse(weight.indptr, weight.target, np.asarray(weight.weight) * factor, weight.shape), factor
 
 
+def draw_input(size: int, n_inputs: int, share: float, weight: float, seed: int) -> tuple[Floats, int]:
+    """Draw the synapses from an input into a pool; see :class:`PoolPlan`.
+
+    Args:
+        size: Neurons of the pool.
+        n_inputs: Channels.
+        share: Share of the neurons that get synapses, at least one of them.
+        weight: Mean weight.
+        seed: Seed.
+
+    Returns:
+        Weights, float64 ``(size, n_inputs)``, 0 where there is no synapse, and how many neurons have some.
+    """
+    count = max(1, round(share * size))
+    order = np.argsort(uniform(seed, Stream.POOL_EDGE, 1, 0, np.arange(size)), kind="stable")
+    receiving = np.sort(order[:count])
+    feed = np.zeros((size, n_inputs))
+    drawn = uniform(seed, Stream.POOL_WEIGHT, 0, INPUT, receiving[:, None], np.arange(n_inputs))
+    feed[receiving] = 2 * weight * drawn
+    return feed, count
+
+
 def make_pool(plan: PoolPlan) -> Made:
     """Make a pool.
 
@@ -245,12 +267,7 @@ def make_pool(plan: PoolPlan) -> Made:
     inputs = []
     if plan.n_inputs:
         inputs.append(Input("in", plan.n_inputs))
-        count = max(1, round(plan.input_share * n))
-        order = np.argsort(uniform(plan.seed, Stream.POOL_EDGE, 1, 0, np.arange(n)), kind="stable")
-        receiving = np.sort(order[:count])
-        feed = np.zeros((n, plan.n_inputs))
-        share = uniform(plan.seed, Stream.POOL_WEIGHT, 0, INPUT, receiving[:, None], np.arange(plan.n_inputs))
-        feed[receiving] = 2 * plan.input_weight * share
+        feed, count = draw_input(n, plan.n_inputs, plan.input_share, plan.input_weight, plan.seed)
         projections.append(Projection("in", "pool", feed))
         report["input_neurons"] = count
     projections.append(Projection("pool", "pool", stored, delay=dt))

@@ -12,7 +12,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from snnsim.recipes.conv_schema import ConvSpec
+from snnsim.recipes.model_checks import check_pool, check_training
 from snnsim.recipes.neuron_schema import NeuronSpec, SurrogateSpec, beta_of
+from snnsim.recipes.pool_schema import LawSpec, PoolSpec, StdpSpec
 from snnsim.recipes.prune_schema import PruneSpec
 from snnsim.recipes.quantize_schema import QuantizeSpec
 from snnsim.recipes.spec import Spec
@@ -33,9 +35,11 @@ __all__ = [
     "DataSpec",
     "GroupSpec",
     "InitialSpec",
+    "LawSpec",
     "ModelSpec",
     "NeuronSpec",
     "NormalSpec",
+    "PoolSpec",
     "PruneSpec",
     "PublishedRow",
     "QuantizeSpec",
@@ -44,6 +48,7 @@ __all__ = [
     "Recipe",
     "RuleSpec",
     "ScheduleSpec",
+    "StdpSpec",
     "SurrogateSpec",
     "TrainSpec",
     "ValidationSpec",
@@ -170,6 +175,7 @@ class ModelSpec(Spec):
     Attributes:
         hidden: Neurons of each hidden layer.
         conv: Convolutional network instead of ``hidden``; neuron, dropout, initial_rate and readout hold for it too.
+        pool: Heterogeneous recurrent pool instead of ``hidden``; of neuron only kind, learn and surrogate are taken.
         neuron: Hidden neurons.
         connection: Feed-forward connections.
         batch_norm: Batch norm over time and batch before the neurons.
@@ -187,6 +193,7 @@ class ModelSpec(Spec):
 
     hidden: list[int] = Field(default_factory=list)
     conv: ConvSpec | None = None
+    pool: PoolSpec | None = None
     neuron: NeuronSpec = NeuronSpec()
     connection: ConnectionSpec = ConnectionSpec()
     batch_norm: bool = True
@@ -203,8 +210,10 @@ class ModelSpec(Spec):
     def _check(self) -> ModelSpec:
         if self.conv is not None:
             self._check_conv()
-        elif not self.hidden:
-            raise ValueError("expected hidden layers (hidden = [128, 128]) or a table [model.conv], got neither")
+        if self.pool is not None:
+            check_pool(self)
+        elif self.conv is None and not self.hidden:
+            raise ValueError("expected hidden layers (hidden = [128, 128]) or a table [model.conv] or [model.pool]")
         if self.neuron.kind in ("meta-dynamic", "liquid"):
             self._check_special()
         if any(size < 1 for size in self.hidden):
@@ -246,10 +255,12 @@ class ModelSpec(Spec):
             raise ValueError("readout.connection: the readout of a convolutional network has no delays; remove it")
 
     def readout_connection(self) -> ConnectionSpec:
-        """Return the connection into the readout: the hidden one, with the readout's kind if it names one."""
-        if self.readout.connection in (None, self.connection.kind):
-            return self.connection
-        return self.connection.model_copy(update={"kind": self.readout.connection})
+        """Return the connection into the readout: the hidden one, with the readout's kind if it names one.
+
+        That of a pool is without delays unless the readout says otherwise.
+        """
+        kind = self.readout.connection or ("linear" if self.pool is not None else self.connection.kind)
+        return self.connection if kind == self.connection.kind else self.connection.model_copy(update={"kind": kind})
 
     def tail(self, dt: float) -> int:
         """Return the empty steps appended at the input, so that delayed spikes still reach the readout."""
@@ -320,6 +331,7 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
+        check_training(self.model, self.train, self.prune)
         if self.quantize is not None:
             self._check_quantize()
         prune = self.prune

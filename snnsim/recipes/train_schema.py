@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from snnsim.recipes.pool_schema import StdpSpec
 from snnsim.recipes.spec import Spec
 
 __all__ = ["AugmentSpec", "GroupSpec", "RateSpec", "RuleSpec", "ScheduleSpec", "TrainSpec", "ValidationSpec"]
@@ -119,6 +120,7 @@ RULE_KEYS: dict[str, tuple[str, ...]] = {
     "rtrl": ("two_pass", "update"),
     "e-prop": ("two_pass", "update", "feedback"),
     "eventprop": ("shaping", "clip", "spike_strength", "spike_target", "wake"),
+    "ridge": ("ridge",),
 }
 
 
@@ -138,6 +140,7 @@ class RuleSpec(Spec):
         spike_strength: Regularisation of spike counts in ``eventprop``, per second.
         spike_target: Spikes a neuron and sample that it pulls towards.
         wake: Added in ``eventprop`` to the weights into hidden neurons that were silent for an epoch.
+        ridge: Regularisation of ``ridge``, as share of the mean square of a feature.
     """
 
     two_pass: bool = False
@@ -152,6 +155,7 @@ class RuleSpec(Spec):
     spike_strength: float = Field(default=0.0, ge=0)
     spike_target: float = Field(default=14.0, ge=0)
     wake: float = Field(default=0.0, ge=0)
+    ridge: float = Field(default=1e-3, ge=0)
 
 
 class TrainSpec(Spec):
@@ -180,13 +184,14 @@ class TrainSpec(Spec):
         rate: Penalty on firing rates.
         selection: What the best epoch is chosen by, on the validation set.
         eval_batch_size: Samples a batch in evaluation; none means ``batch_size``.
+        stdp: Unsupervised STDP of a pool before the first update, or none.
         gradient_cosine: Log, for the first batch of every epoch, the cosine between the rule's gradient and that of
             backpropagation through time; it takes the time and memory of both.
     """
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    learning: Literal["bptt", "sltt", "sltt-k", "ottt", "rtrl", "e-prop", "eventprop"] = "bptt"
+    learning: Literal["bptt", "sltt", "sltt-k", "ottt", "rtrl", "e-prop", "eventprop", "ridge"] = "bptt"
     rule: RuleSpec = RuleSpec()
     loss: Literal["cross_entropy", "per_step"] = "cross_entropy"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -204,6 +209,7 @@ class TrainSpec(Spec):
     rate: RateSpec = RateSpec()
     selection: Literal["accuracy", "loss"] = "accuracy"
     eval_batch_size: int | None = Field(default=None, ge=1)
+    stdp: StdpSpec | None = None
     gradient_cosine: bool = False
 
     @model_validator(mode="after")

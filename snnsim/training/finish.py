@@ -93,7 +93,7 @@ def finish(
         save_tensors(folder.path / "last.safetensors", dict(model.state_dict()))
     world.wait()
     if best is not None:
-        chosen = build_model(recipe.model, data.n_inputs, data.n_classes, recipe.data.dt)
+        chosen = build_model(folder.model_spec(recipe), data.n_inputs, data.n_classes, recipe.data.dt)
         chosen.load_state_dict(load_tensors(folder.path / "best.safetensors"))
         candidates["best-validation"] = chosen
     if world.leads:

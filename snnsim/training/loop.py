@@ -19,6 +19,7 @@ import torch
 
 from snnsim.datasets.dataset import Dataset
 from snnsim.errors import InputError
+from snnsim.files import sha256_file
 from snnsim.nn.memory import keep_freed_memory
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import (
@@ -257,13 +258,21 @@ def _manifest(trainer: Trainer, best_test: bool) -> dict[str, Any]:
         "n_classes": data.n_classes,
         "class_names": list(data.train.class_names),
         "pool": data.pool,
+        "pool_file": _pool_digest(trainer.recipe),
         "least_steps": data.least_steps,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "initial_rates": [asdict(rate) for rate in trainer.initial_rates],
+        "stdp": None if trainer.stdp is None else trainer.stdp.to_dict(),
         "formulations": trainer.formulations,
         "test_runs": [],
         "test_run_count": 0,
     }
+
+
+def _pool_digest(recipe: Recipe) -> str | None:
+    """Return the SHA-256 of the file that the recipe's pool comes from, or None."""
+    pool = recipe.model.pool
+    return None if pool is None or pool.file is None else sha256_file(pool.file)
 
 
 def _resume(trainer: Trainer, folder: RunFolder, best_test: bool) -> None:
@@ -275,6 +284,8 @@ def _resume(trainer: Trainer, folder: RunFolder, best_test: bool) -> None:
         )
     facts: dict[str, Any] = {"seed": trainer.seed, "data_digest": trainer.data.digest, "best_test": best_test}
     facts["formulations"] = trainer.formulations
+    if trainer.recipe.model.pool is not None:
+        facts["pool_file"] = _pool_digest(trainer.recipe)
     for name, value in facts.items():
         if manifest.get(name) != value:
             raise InputError(f"{folder.path}: cannot resume, {name} was {manifest.get(name)!r}, now {value!r}")

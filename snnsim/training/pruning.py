@@ -71,6 +71,7 @@ class Pruner:
                 "prune.layers: expected at least one layer besides the readout; name 'readout' to prune it"
             )
         self.layers = {name: known[name] for name in known if name in chosen}
+        self.whole = {name: _exists(module) for name, module in self.layers.items()}  # a pool begins without some
         self.places = {name: place for place, name in enumerate(known)}
         self.parameters = {name: f"{path}.{module.mask_of}" for name, (path, module) in _paths(model, known).items()}
 
@@ -132,23 +133,26 @@ class Pruner:
             }
         if spec.unit == "synapse":
             return self._by_synapse(scores, share, exists)
-        return self._largest(scores, share, exists)
+        return self._largest(scores, share, exists, self.whole)
 
-    def _largest(self, scores: dict[str, Floats], share: float, exists: dict[str, Mask]) -> dict[str, Mask]:
-        """Keep the highest scores under the budgets of the recipe."""
+    def _largest(
+        self, scores: dict[str, Floats], share: float, exists: dict[str, Mask], whole: dict[str, Mask]
+    ) -> dict[str, Mask]:
+        """Keep the highest scores under the budgets of the recipe; shares count the entries in ``whole``."""
         numbers = None
         if self.spec.distribution != "uniform":
             shapes = {name: score.shape for name, score in scores.items()}
             left = {name: int(mask.sum()) for name, mask in exists.items()}
             numbers = layer_budgets(shapes, share, self.spec.distribution, left)
-        return keep_largest(scores, share, self.spec.scope, exists, numbers)
+        return keep_largest(scores, share, self.spec.scope, exists, numbers, whole)
 
     def _by_synapse(self, scores: dict[str, Floats], share: float, exists: dict[str, Mask]) -> dict[str, Mask]:
         """Choose among whole synapses, so that the budget counts them."""
         flat = {name: baselines.whole_synapses(score) for name, score in scores.items()}
         flat = {name: score[:, :, 0] if score.ndim == 3 else score for name, score in flat.items()}
         left = {name: np.asarray(mask.any(axis=2) if mask.ndim == 3 else mask) for name, mask in exists.items()}
-        kept = self._largest(flat, share, left)
+        whole = {name: np.asarray(mask.any(axis=2) if mask.ndim == 3 else mask) for name, mask in self.whole.items()}
+        kept = self._largest(flat, share, left, whole)
         return {
             name: np.repeat(mask[:, :, None], exists[name].shape[2], axis=2) & exists[name]
             if exists[name].ndim == 3
@@ -165,7 +169,7 @@ class Pruner:
         for done in range(1, self.spec.rounds + 1):
             flow = baselines.synflow([weights[name] for name in chain], residual)
             scores = {name: score for name, score in zip(chain, flow, strict=True) if name in self.layers}
-            masks = self._largest(scores, kept_share(done, self.spec.rounds, self.spec.keep), masks)
+            masks = self._largest(scores, kept_share(done, self.spec.rounds, self.spec.keep), masks, self.whole)
             for name, mask in masks.items():
                 weights[name] = weights[name] * mask
         return masks

@@ -6,6 +6,7 @@ metrics.jsonl      one line an epoch, deterministic values only
 timing.jsonl       one line an epoch, times
 checkpoints/       the newest complete checkpoint (safetensors + JSON)
 initial.safetensors  weights before the first update
+pool.snn.h5        the pool that the run began with, where the recipe takes one from a file
 best.safetensors   weights of the best validation epoch, with best.json
 last.safetensors   weights of the last epoch
 best.snn.h5        the same two, frozen
@@ -19,6 +20,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -34,7 +36,11 @@ from snnsim.training.checkpoint import save_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from snnsim.recipes.schema import ModelSpec
+
 __all__ = ["RunFolder", "versions"]
+
+POOL = "pool.snn.h5"
 
 LIBRARIES = ("torch", "numpy", "scipy", "numba", "h5py", "safetensors", "pydantic")
 
@@ -95,7 +101,7 @@ class RunFolder:
         Raises:
             SnnsimFileError: The folder is in use, or cannot be written.
         """
-        known = {"recipe.json", "initial.safetensors", ".lock"}
+        known = {"recipe.json", "initial.safetensors", POOL, ".lock"}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             present = {item.name for item in self.path.iterdir() if not item.name.endswith(".part")}
@@ -106,6 +112,11 @@ class RunFolder:
                 self.path, "", "the folder is not empty; choose another --out, or --resume to continue a run"
             )
         write_json(self.path / "recipe.json", recipe.to_dict())
+        if recipe.model.pool is not None and recipe.model.pool.file is not None:
+            try:
+                shutil.copyfile(recipe.model.pool.file, self.path / POOL)
+            except OSError as error:
+                raise SnnsimFileError(recipe.model.pool.file, "", f"cannot be copied ({error.strerror})") from error
         save_tensors(self.path / "initial.safetensors", initial)
         write_json(self.path / "manifest.json", manifest)
 
@@ -145,6 +156,13 @@ class RunFolder:
     def recipe(self) -> Recipe:
         """Read the recipe as it ran."""
         return load_recipe(self.path / "recipe.json")
+
+    def model_spec(self, recipe: Recipe) -> ModelSpec:
+        """Return the recipe's model; a pool from a file is that of the folder, whatever became of the file."""
+        spec = recipe.model
+        if spec.pool is None or spec.pool.file is None or not (self.path / POOL).is_file():
+            return spec
+        return spec.model_copy(update={"pool": spec.pool.model_copy(update={"file": str(self.path / POOL)})})
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest."""

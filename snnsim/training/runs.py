@@ -79,7 +79,7 @@ class Run:
         """
         which = which or self.default
         model = build_model(
-            self.recipe.model,
+            self.folder.model_spec(self.recipe),
             int(self.manifest["n_inputs"]),
             self.n_classes,
             self.recipe.data.dt,

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
-from snnsim.learning import EventProp, Loss, Stream, TensorStream, gradient_cosine, make_rule
+from snnsim.learning import EventProp, Loss, Ridge, Stream, TensorStream, gradient_cosine, make_rule
 from snnsim.learning.protocol import valid_pairs
 from snnsim.limits import load_profile
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
 from snnsim.nn.masks import densities, mask_gradients, revealed
-from snnsim.nn.model import build_model
+from snnsim.nn.model import SpikingModel, build_model
 from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import (
@@ -33,6 +33,7 @@ from snnsim.training.distributed import World
 from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
+from snnsim.training.pool import StdpFacts, check_activity, learn_by_stdp
 from snnsim.training.prepare import Prepared, input_density, stream
 from snnsim.training.pruning import Pruner
 from snnsim.training.quantised import TrainingGrid, check_quantize
@@ -147,6 +148,10 @@ class Trainer:
                 f"train.rule.wake looks for neurons that were silent in all samples: expected one process, got "
                 f"{self.world.size}; use wake = 0"
             )
+        if recipe.train.learning == "ridge" and self.world.size > 1:
+            raise InputError(
+                f"train.learning 'ridge' sums over all samples: expected one process, got {self.world.size}"
+            )
         self.sizes = self.model.hidden_sizes()
         self.step = 0
         self.epoch = 0
@@ -157,17 +162,28 @@ class Trainer:
         self.named: list[int] = []
         self.metrics_length = 0
         self.initial_rates: list[LayerRate] = []
+        self.stdp: StdpFacts | None = None
 
     def longest(self) -> int:
         """Return the steps of the longest batch."""
         return self.batches.pad_to or int(self.batches.n_steps.max())
 
     def initialise(self) -> None:
-        """Scale the hidden layers to the recipe's initial rate, if it has one and nothing has been learned yet."""
+        """Scale the hidden layers to the recipe's initial rate and let a pool learn by STDP, before the first update.
+
+        Raises:
+            InputError: A pool is silent or drives itself.
+        """
         if self.step == 0 and self.recipe.model.initial_rate is not None and not self.starts_from_run:
             self.begin_epoch()
             batch = next(self.batches.epoch(0))
             self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
+        if self.step == 0 and self.recipe.model.pool is not None:
+            assert isinstance(self.model, SpikingModel)
+            if self.recipe.train.stdp is not None:
+                self.stdp = learn_by_stdp(self.model, self.data.train, self.recipe, self.data.pool)
+            first = self.batches.batch(self.batches.order(0)[: self.recipe.train.batch_size])
+            check_activity(self.model, first, self.recipe, self.world)
 
     def check_rule(self) -> None:
         """Let the rule learn from two samples on a copy of the model, so that what it refuses is refused at once.
@@ -338,6 +354,8 @@ class Trainer:
         totals = self.totals
         rates = [value / max(1.0, totals.neuron_steps) for value in totals.rates]
         self.warn(rates)
+        if isinstance(self.rule, Ridge):
+            self.solve(self.rule)
         spikes = [value * size for value, size in zip(totals.rates, self.sizes, strict=True)]
         operations = operations_a_sample(self.model, totals.inputs, spikes, int(totals.samples))
         layers = self.model.delay_layers()
@@ -378,6 +396,14 @@ class Trainer:
         self.totals = Totals()
         return record
 
+    def solve(self, rule: Ridge) -> None:
+        """Put the closed form into the readout; what it makes of the training samples is known only now."""
+        assert isinstance(self.model, SpikingModel)
+        rule.solve(self.model)
+        result = evaluate_model(self.model, self.data.train, self.recipe, self.data.pool)
+        self.totals.loss = result.loss * result.n_samples
+        self.totals.correct = result.accuracy * result.n_samples
+
     def improves(self, record: dict[str, Any]) -> bool:
         """Return whether this epoch is the best on the held-out samples so far (ties: the lower loss)."""
         if record["valid_accuracy"] is None:
@@ -401,7 +427,7 @@ class Trainer:
             "formulations": self.formulations,
             "rates": self.rates,
             "metrics_length": self.metrics_length,
-            "rule": self.rule.state() if isinstance(self.rule, EventProp) else None,
+            "rule": self.rule.state() if isinstance(self.rule, (EventProp, Ridge)) else None,
             "grid": None if self.grid is None else self.grid.state(),
             "optimisers": optimisers,
         }
@@ -417,7 +443,7 @@ class Trainer:
         self.rates = list(values.get("rates", []))
         set_formulations(self.model, self.formulations)
         self.metrics_length = int(values["metrics_length"])
-        if isinstance(self.rule, EventProp):
+        if isinstance(self.rule, (EventProp, Ridge)):
             self.rule.restore(values["rule"])
         if self.recipe.quantize is not None and values["grid"] is not None:
             self.grid = TrainingGrid(self.model, load_profile(self.recipe.quantize.profile), **values["grid"])
