@@ -70,5 +70,5 @@ def test_what_cannot_be_made_is_refused() -> None:
         make_series("lorenz63", 1)
     with pytest.raises(InputError, match="make_series: seed: expected an integer from 0"):
         make_series("lorenz63", 10, seed=-1)
-    with pytest.raises(InputError, match="expected a part of the delay of 17, got 0.3"):
+    with pytest.raises(InputError, match=r"expected a part of the delay of 17, got 0\.3"):
         mackey_glass_exponent(step=0.3)

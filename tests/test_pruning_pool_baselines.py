@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from snnsim.errors import InputError
 from snnsim.network import Network
-from snnsim.pruning.pool_baselines import HOW, How, prune_pool
+from snnsim.pruning import METHODS
 from snnsim.pruning.pool_arrays import pool_arrays
+from snnsim.pruning.pool_baselines import HOW, How, prune_pool
 from snnsim.pruning.pools import PoolPlan, make_pool
 
 
@@ -86,5 +88,17 @@ def test_what_cannot_be_pruned_is_refused(pool: Network) -> None:
         prune_pool(pool, "pool", "luck")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="synapses: expected a share above 0 and at most 1, got 0"):
         prune_pool(pool, "pool", "random", synapses=0)
-    with pytest.raises(InputError, match="fewer than the budget of .* keep more neurons, or lower synapses"):
+    with pytest.raises(InputError, match=r"fewer than the budget of .* keep more neurons, or lower synapses"):
         prune_pool(pool, "pool", "random", synapses=0.9, neurons=0.7)
+
+
+def test_the_command_knows_the_baselines(pool: Network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from snnsim.cli.main import run
+
+    path, out = pool.save(tmp_path / "pool.snn.h5"), tmp_path / "out.snn.h5"
+    words = ["prune", str(path), "--method", "magnitude", "--keep", "0.4", "--out", str(out)]
+    assert run(words) == 0
+    expected = METHODS["magnitude"](pool, "pool", keep=0.4, keep_neurons=0.7)
+    assert Network.load(out) == expected.network
+    assert run([*words, "--score", "noise"]) == 2
+    assert "--score: is of method lnp, magnitude has none" in capsys.readouterr().err

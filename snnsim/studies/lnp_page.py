@@ -136,6 +136,8 @@ def lnp_text(result: dict[str, Any]) -> str:
         (": heterogeneous, against homogeneous", "heterogeneous against homogeneous"),
     ):
         part = [item for item in found if kind in item.what]
+        if kind != ", against dense":
+            part = [item for item in part if not item.what.endswith(", against dense")]
         better = [item for item in part if item.interval.excludes_zero and item.interval.mean * good[item.metric] > 0]
         worse = [item for item in part if item.interval.excludes_zero and item.interval.mean * good[item.metric] < 0]
         lines.append(
