@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {
         *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),
-        *("events", "recipes", "metrics", "plots", "report"),
+        *("events", "recipes", "metrics", "plots", "report", "pruning", "kernels"),
     },
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),

@@ -20,18 +20,23 @@ __all__ = ["prune"]
 
 def prune(
     source: Annotated[Path, typer.Argument(metavar="NETWORK", help="Network file (.snn.h5) or run folder.")],
-    method: Annotated[str, typer.Option("--method", help="How: lnp (Lyapunov noise pruning).")] = "lnp",
+    method: Annotated[
+        str, typer.Option("--method", help="How: lnp (Lyapunov noise pruning), activity, magnitude, random or neurons.")
+    ] = "lnp",
     population: Annotated[
         str | None, typer.Option("--population", help="Pool to prune [default: the only one that reaches itself].")
     ] = None,
     keep: Annotated[float, typer.Option("--keep", help="Share of the pool's synapses that stay.")] = 0.5,
     keep_neurons: Annotated[float, typer.Option("--keep-neurons", help="Share of its neurons that stay.")] = 0.7,
     score: Annotated[
-        str, typer.Option("--score", help="noise, lyapunov_noise, magnitude or random: what decides on a synapse.")
-    ] = "noise",
+        str | None,
+        typer.Option(
+            "--score", help="lnp: noise, lyapunov_noise, magnitude or random decides on a synapse [default: noise]."
+        ),
+    ] = None,
     steps: Annotated[
-        str, typer.Option("--steps", help="Which steps of the method are done, by commas.")
-    ] = "synapses,neurons,delocalise,timescales",
+        str | None, typer.Option("--steps", help="lnp: which steps are done, by commas [default: all four].")
+    ] = None,
     protect_inputs: Annotated[
         bool, typer.Option("--protect-inputs/--no-protect-inputs", help="Keep neurons that receive input.")
     ] = True,
@@ -50,13 +55,20 @@ def prune(
 
     if method not in METHODS:
         raise InputError(f"--method: expected one of {', '.join(sorted(METHODS))}, got {method!r}")
+    given = {"score": score, "steps": steps}
+    wrong = [name for name, value in given.items() if value is not None and method != "lnp"]
+    if wrong:
+        raise InputError(f"--{wrong[0]}: is of method lnp, {method} has none; leave it out")
     network, _ = open_network(source)
     name = population if population is not None else _only_pool(network)
     begin = time.perf_counter()
     note(f"pruning population {name!r} ...")
-    options: dict[str, Any] = {"keep": keep, "keep_neurons": keep_neurons, "score": score, "seed": seed}
-    wanted = [word.strip() for word in steps.split(",") if word.strip()]
-    result = METHODS[method](network, name, **options, steps=wanted, protect_inputs=protect_inputs)
+    options: dict[str, Any] = {"keep": keep, "keep_neurons": keep_neurons, "seed": seed}
+    if score is not None:
+        options["score"] = score
+    if steps is not None:
+        options["steps"] = [word.strip() for word in steps.split(",") if word.strip()]
+    result = METHODS[method](network, name, **options, protect_inputs=protect_inputs)
     share = result.report["sparsity"]
     counts = share["counts"]
     lines = [

@@ -23,14 +23,14 @@ class Protocol(StrEnum):
 
 def reproduce(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file; or a study: meta-neuron.")
+        str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file; or a study: meta-neuron, lnp.")
     ],
     data: Annotated[
         list[str] | None,
         typer.Option(
             "--data",
             help="Data set: a name, a folder or a file [default: spoken-digits]. A study takes several, also "
-            "sources:KIND [default: two kinds of sources and spoken-digits].",
+            "sources:KIND (meta-neuron) or names of tasks (lnp) [default: the study's own].",
         ),
     ] = None,
     seeds: Annotated[
@@ -49,11 +49,14 @@ def reproduce(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change of the recipe; may be repeated.")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Same as --set train.epochs=N.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="lnp: a trial in small sizes, from which nothing may be claimed.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only while training.")] = False,
 ) -> None:
     """Train a recipe with several seeds and put mean and spread beside the published number; repeat to continue."""
-    from snnsim.cli.reproduce_study import STUDIES, run_study
+    from snnsim.cli.reproduce_study import STUDIES, run_lnp, run_study
     from snnsim.errors import InputError
     from snnsim.recipes import load_recipe
 
@@ -62,8 +65,16 @@ def reproduce(
         wrong = [name for name, value in given.items() if value]
         if wrong:
             raise InputError(f"reproduce {recipe}: is a study, which has no {wrong[0]}; leave it out")
-        run_study(data or [], 5 if seeds is None else seeds, out or Path("runs") / recipe, json, quiet)
+        folder, number = out or Path("runs") / (f"{recipe}-quick" if quick else recipe), 5 if seeds is None else seeds
+        if recipe == "lnp":
+            run_lnp(data or [], number, folder, json, quiet, quick)
+            return
+        if quick:
+            raise InputError(f"reproduce {recipe}: has no --quick, the study lnp has; leave it out")
+        run_study(data or [], number, folder, json, quiet)
         return
+    if quick:
+        raise InputError(f"reproduce {recipe}: --quick is of the study lnp; use --set or --epochs for a shorter run")
     if data is not None and len(data) > 1:
         raise InputError(f"reproduce {recipe}: expected one data set, got {len(data)}")
 

@@ -1,4 +1,4 @@
-"""`snnsim reproduce meta-neuron`: a study of many small runs instead of one recipe."""
+"""`snnsim reproduce meta-neuron` and `lnp`: studies of many small runs instead of one recipe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from snnsim.cli.output import columns, emit, note
 
-__all__ = ["STUDIES", "run_study"]
+__all__ = ["STUDIES", "run_lnp", "run_study"]
 
-STUDIES = ("meta-neuron",)
+STUDIES = ("meta-neuron", "lnp")
 """Names that `snnsim reproduce` takes beside recipes."""
 
 
@@ -42,5 +42,37 @@ def run_study(data: list[str], seeds: int, out: Path, json: bool, quiet: bool) -
         head = (f"{facts['name']}: test accuracy, %", "rate", "lzc", "both")
         lines += [*columns([head, *accuracy_rows(result, facts["name"], "logistic")]), ""]
     lines += [study_text(result), f"{out / 'report.html'}: open it in a browser"]
+    facts = {"seconds": time.perf_counter() - start, "files": [out / "report.html", out / "study.json"], **result}
+    emit(facts, json, "\n".join(lines))
+
+
+def run_lnp(data: list[str], seeds: int, out: Path, json: bool, quiet: bool, quick: bool) -> None:
+    """Run the study of Lyapunov noise pruning and print its tables."""
+    from snnsim.studies.lnp import QUICK, Sizes
+    from snnsim.studies.lnp_page import head_of, lnp_text, rows_of
+    from snnsim.studies.lnp_run import reproduce_lnp
+    from snnsim.studies.lnp_tasks import DEFAULT_TASKS, make_task
+
+    sizes = QUICK if quick else Sizes()
+    tasks = [make_task(name, sizes) for name in (data or DEFAULT_TASKS)]
+    start = time.perf_counter()
+    last = 0.0
+
+    def told(done: int, total: int, what: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if not quiet and (now - last > 5 or done == total):
+            last = now
+            note(f"{done} of {total} jobs, {now - start:.0f} s: {what}")
+
+    result = reproduce_lnp(tasks, out, seeds=seeds, told=told)
+    lines: list[str] = []
+    for facts in result["tasks"]:
+        first, *rest = head_of(facts["kind"])
+        rows = rows_of(result, facts["name"], facts["kind"])
+        lines += [*columns([(f"{facts['name']}: {first}", *rest), *rows]), ""]
+    if quick:
+        lines.append("quick sizes: the pools are too small and the samples too few for any claim")
+    lines += [lnp_text(result), f"{out / 'report.html'}: open it in a browser"]
     facts = {"seconds": time.perf_counter() - start, "files": [out / "report.html", out / "study.json"], **result}
     emit(facts, json, "\n".join(lines))

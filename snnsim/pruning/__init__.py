@@ -23,5 +23,20 @@ def _lnp(network: Network, population: str, **options: Any) -> PruneResult:
     return prune_lnp(network, population, **options)
 
 
-METHODS: dict[str, Method] = {"lnp": _lnp}
-"""Method by name."""
+def _baseline(how: Any) -> Method:
+    def method(
+        network: Network, population: str, *, keep: float = 0.5, keep_neurons: float = 0.7, **options: Any
+    ) -> Any:
+        from snnsim.pruning.pool_baselines import prune_pool
+
+        return prune_pool(network, population, how, synapses=keep, neurons=keep_neurons, **options)
+
+    return method
+
+
+METHODS: dict[str, Method] = {
+    "lnp": _lnp,
+    **{how: _baseline(how) for how in ("activity", "magnitude", "random", "neurons")},
+}
+"""Method by name. ``keep`` is a mean share of synapses before neurons go for ``lnp``, the share left in the end for the
+others (see :func:`snnsim.pruning.pool_baselines.prune_pool`)."""
