@@ -29,8 +29,8 @@ class Delays(StrEnum):
 
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5).")],
-    target: Annotated[str, typer.Option("--target", help="Format to write: nir.")] = "nir",
-    out: Annotated[Path | None, typer.Option("--out", help="File to write (default: beside the source).")] = None,
+    target: Annotated[str, typer.Option("--target", help="Format to write: nir or sonata.")] = "nir",
+    out: Annotated[Path | None, typer.Option("--out", help="File or folder to write (default: beside the source).")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run the file with an independent program and compare every spike.")
     ] = False,
@@ -57,12 +57,15 @@ def export(
         raise InputError("--events: only a check runs events; add --check")
     network, stem, run = _open(source)
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
-    options: dict[str, Any] = {"delays": delays.value}
+    options: dict[str, Any] = {"delays": delays.value} if target == "nir" else {}
+    if target != "nir" and (delays is not Delays.delay_node or stop_steps):
+        raise InputError(f"--delays, --drop-stop-steps: are questions of the target nir; leave them out for {target}")
     if stop_steps:
         options["stop_steps"] = "drop-with-report"
     report = export_network(network, target, path, **options)
     files = [path]
-    lines = [f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
+    size = sum(item.stat().st_size for item in (path.rglob("*") if path.is_dir() else [path]) if item.is_file())
+    lines = [f"wrote {path} ({size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
     result: dict[str, Any] = {"files": files, "changes": list(report.changes), "latency": report.latency}
     holds = True
     if check:

@@ -1,7 +1,7 @@
 """Export: one module a target, each with a list of what changed on the way and a proof by another program.
 
 >>> sorted(TARGETS)
-['nir']
+['nir', 'sonata']
 """
 
 from __future__ import annotations
@@ -81,6 +81,15 @@ TARGETS: dict[str, Target] = {
         writer="write_nir",
         judge_module="snnsim.export.nir_judge",
         judge="NirJudge",
+    ),
+    "sonata": Target(
+        name="sonata",
+        title="SONATA folder (HDF5, CSV, JSON) with a delay for every synapse, run by NEST",
+        suffix=".sonata",
+        module="snnsim.export.sonata",
+        writer="write_sonata",
+        judge_module="snnsim.export.sonata_judge",
+        judge="SonataJudge",
     ),
 }
 """Every export target by name."""
