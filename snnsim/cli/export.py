@@ -30,7 +30,9 @@ class Delays(StrEnum):
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5).")],
     target: Annotated[str, typer.Option("--target", help="Format to write: nir or sonata.")] = "nir",
-    out: Annotated[Path | None, typer.Option("--out", help="File or folder to write (default: beside the source).")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File or folder to write (default: beside the source).")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run the file with an independent program and compare every spike.")
     ] = False,

@@ -7,8 +7,8 @@ configurations in JSON. Populations become NEST's neurons, whose laws are ours i
     CubaLIF, CubaLI  iaf_psc_exp     the same, tau_syn_ex = tau_syn_in = -h / ln(alpha)
 
 with ``h`` the time step in ms, potentials in mV counted from ``E_L = 0``, and a threshold out of reach for a neuron
-without one. With ``C_m = tau_m`` a weight of ``w`` pA moves a current neuron as our ``w`` does; a record whose ``kappa``
-is not that of its time constants has its weights scaled by the ratio.
+without one. With ``C_m = tau_m`` a weight of ``w`` pA moves a current neuron as our ``w`` does; a record whose
+``kappa`` is not that of its time constants has its weights scaled by the ratio.
 
 NEST knows no delay of zero steps. A population that needs one is moved: it lives ``L`` steps later, and a delay ``d``
 becomes ``d + L_target - L_source``. A constant current into the synapse, which NEST lacks, is written as its final
@@ -81,8 +81,8 @@ def write_sonata(
     for population in network.populations:
         _check(population, parameters[population.name])
     latency = plan_latency(network, parameters)
-    names = _names([item.name for item in (*network.inputs, *network.populations)])
-    nodes = [Nodes(names[item.name], item.name, item.size) for item in network.inputs]
+    names = _names([*(item.name for item in network.inputs), *(item.name for item in network.populations)])
+    nodes = [Nodes(names[source.name], source.name, source.size) for source in network.inputs]
     gains: dict[str, Floats] = {}
     for population in network.populations:
         written = _population(population, parameters[population.name], step)
@@ -122,7 +122,9 @@ def write_sonata(
             "reduce": readout.reduce,
             "skip_steps": readout.skip_steps,
         },
-        "notes": {key: network.notes[key] for key in ("tail_steps", "n_steps") if isinstance(network.notes.get(key), int)},
+        "notes": {
+            key: network.notes[key] for key in ("tail_steps", "n_steps") if isinstance(network.notes.get(key), int)
+        },
         "changes": changes,
         "latency_steps": {names[name]: value for name, value in latency.items()},
     }
@@ -145,15 +147,15 @@ def plan_latency(network: Network, parameters: dict[str, StepParameters]) -> dic
         if steps.size:
             shortest.append((projection, int(steps.min())))
     for _ in range(len(parameters) + 1):
-        late = None
+        late = ""
         for projection, delay in shortest:
             needed = latency[projection.source] + 1 - delay
             if latency[projection.target] < needed:
-                latency[projection.target], late = needed, projection
-        if late is None:
+                latency[projection.target], late = needed, projection.name
+        if not late:
             return {item.name: latency[item.name] for item in network.populations}
     raise InputError(
-        f"projection {late.name!r}: lies on a loop with fewer steps of delay than connections; NEST needs at least "
+        f"projection {late!r}: lies on a loop with fewer steps of delay than connections; NEST needs at least "
         "one step in each, so lengthen the loop's delays"
     )
 
@@ -191,9 +193,9 @@ def _check(population: Population, p: StepParameters) -> None:
             f"{what}: NEST's {'iaf_psc_exp' if p.current else 'iaf_psc_delta'} has no reset by subtraction; "
             "train with reset='zero'"
         )
-    for word, value in (("start_step", population.start_step), ("stop_step", population.stop_step)):
-        if value:
-            raise InputError(f"{what}: NEST cannot say its {word} = {value}; leave it out")
+    for word, step in (("start_step", population.start_step), ("stop_step", population.stop_step)):
+        if step:
+            raise InputError(f"{what}: NEST cannot say its {word} = {step}; leave it out")
     if p.current:
         for word, value in (("beta", p.beta), ("alpha", p.alpha)):
             if np.any(value <= 0) or np.any(value >= 1):
@@ -237,7 +239,7 @@ def _population(population: Population, p: StepParameters, step: float) -> _Writ
     threshold = np.nextafter(p.v_threshold, np.inf) if p.strict else p.v_threshold
     if p.strict:
         changes.append(f"{what} fires above its threshold, NEST at it: the next larger number is written.")
-    dynamics = {
+    dynamics: dict[str, Any] = {
         "tau_m": tau,
         "C_m": np.where(p.beta >= 1, 1.0, tau),
         "E_L": np.zeros(size),
@@ -245,7 +247,7 @@ def _population(population: Population, p: StepParameters, step: float) -> _Writ
         "V_reset": p.v_reset,
         "t_ref": p.refractory_steps * step,
     }
-    attributes = {"beta": p.beta, "drive_step": p.drive_step}
+    attributes: dict[str, Any] = {"beta": p.beta, "drive_step": p.drive_step}
     drive, gain = p.drive_step, np.ones(size)
     if p.current:
         synaptic = _time_constant(p.alpha, step)

@@ -74,7 +74,7 @@ class Spikes:
     """Spikes of one population: times in ms and nodes."""
 
     name: str
-    times: Floats
+    times: npt.NDArray[np.floating[Any]]
     nodes: Integers
 
 
@@ -97,7 +97,9 @@ def write_folder(path: str | Path, content: Folder) -> None:
         SnnsimFileError: It cannot be written, or something that is no SONATA folder of snnsim lies there.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not (path.is_dir() and ((path / ABOUT).is_file() or not any(path.iterdir())))):
+    if path.is_symlink() or (
+        path.exists() and not (path.is_dir() and ((path / ABOUT).is_file() or not any(path.iterdir())))
+    ):
         raise SnnsimFileError(path, "", "something else lies there; choose another place for the SONATA folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,15 +124,30 @@ def _write(folder: Path, content: Folder) -> None:
     for name in ("network", "components", "inputs"):
         (folder / name).mkdir()
     _write_nodes(folder, content.nodes)
-    _write_edges(folder, content.edges)
+    named = _name_edges(content.edges)
+    _write_edges(folder, named)
     write_spikes(folder / "inputs" / "spikes.h5", content.spikes)
     circuit = {
         "version": 2,
         "manifest": {"$BASE_DIR": ".", "$NETWORK_DIR": "$BASE_DIR/network"},
         "components": {"point_neuron_models_dir": "$BASE_DIR/components"},
         "networks": {
-            "nodes": [{"nodes_file": "$NETWORK_DIR/nodes.h5", "node_types_file": "$NETWORK_DIR/node_types.csv"}],
-            "edges": [{"edges_file": "$NETWORK_DIR/edges.h5", "edge_types_file": "$NETWORK_DIR/edge_types.csv"}],
+            "nodes": [
+                {
+                    "nodes_file": "$NETWORK_DIR/nodes.h5",
+                    "node_types_file": "$NETWORK_DIR/node_types.csv",
+                    "populations": {
+                        item.name: {"type": "point_neuron" if item.model else "virtual"} for item in content.nodes
+                    },
+                }
+            ],
+            "edges": [
+                {
+                    "edges_file": "$NETWORK_DIR/edges.h5",
+                    "edge_types_file": "$NETWORK_DIR/edge_types.csv",
+                    "populations": {name: {"type": "chemical"} for name in named},
+                }
+            ],
         },
     }
     simulation = {
@@ -213,17 +230,26 @@ def _write_nodes(folder: Path, nodes: list[Nodes]) -> None:
     _table(folder / "network" / "node_types.csv", rows)
 
 
-def _write_edges(folder: Path, edges: list[Edges]) -> None:
+def _name_edges(edges: list[Edges]) -> dict[str, Edges]:
+    """Return the edge populations by name, each once."""
+    named: dict[str, Edges] = {}
+    for item in edges:
+        name = f"{item.source}__{item.target}"
+        while name in named:
+            name += "_"
+        named[name] = item
+    return named
+
+
+def _write_edges(folder: Path, edges: dict[str, Edges]) -> None:
     import h5py
 
     rows: list[dict[str, Any]] = []
     with h5py.File(folder / "network" / "edges.h5", "w") as file:
         _mark(file)
         root = file.create_group("edges", track_order=True)
-        for number, item in enumerate(edges):
-            count, name = len(item.weight), f"{item.source}__{item.target}"
-            while name in root:
-                name += "_"
+        for number, (name, item) in enumerate(edges.items()):
+            count = len(item.weight)
             group = root.create_group(name)
             for key, values, population in (
                 ("source_node_id", item.source_id, item.source),

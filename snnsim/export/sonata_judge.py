@@ -78,9 +78,7 @@ class SonataJudge:
             InputError: NEST refused the network.
         """
         n_steps, batch, _ = inputs.shape
-        result = {
-            item.label: np.zeros((n_steps, batch, item.size)) for item in self.populations.values()
-        }
+        result = {item.label: np.zeros((n_steps, batch, item.size)) for item in self.populations.values()}
         with tempfile.TemporaryDirectory(prefix="snnsim-sonata-") as name:
             folder = Path(name)
             files = []
@@ -121,4 +119,4 @@ class SonataJudge:
                     steps = np.rint(group["timestamps"][:] / self.step).astype(np.int64)
                     np.add.at(result[item.label][:, sample], (steps, group["node_ids"][:].astype(np.int64)), 1.0)
                 else:
-                    result[item.label][:, sample] = traces["report"][item.name]["data"][:]
+                    result[item.label][:, sample] = traces["report"][item.name]["data_float64"][:]

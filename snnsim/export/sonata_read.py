@@ -269,4 +269,5 @@ class _Importer:
         order = np.argsort(edges.source_id, kind="stable")
         shape = (sizes[edges.target], sizes[edges.source])
         sparse = Sparse.from_triples(edges.source_id[order], edges.target_id[order], weight[order], shape)
-        return Projection(self.labels[edges.source], self.labels[edges.target], sparse, whole[order] * self.dt)
+        delay = np.asarray(whole[order] * self.dt, dtype=np.float64)
+        return Projection(self.labels[edges.source], self.labels[edges.target], sparse, delay)

@@ -106,14 +106,22 @@ class Circuit:
                     group = file["spikes"][name]
                     self.feed(made[name], np.rint(group["timestamps"][:] / self.dt), group["node_ids"][:])
         for source, target, sources, targets, weight, delay in self.edges:
-            pairs = [ids.astype(np.int64) + made[name][0].global_id for name, ids in ((source, sources), (target, targets))]
+            pairs = [
+                ids.astype(np.int64) + made[name][0].global_id for name, ids in ((source, sources), (target, targets))
+            ]
             if len(weight):
-                nest.Connect(*pairs, "one_to_one", {"weight": weight, "delay": delay, "synapse_model": "static_synapse"})
+                nest.Connect(
+                    *pairs, "one_to_one", {"weight": weight, "delay": delay, "synapse_model": "static_synapse"}
+                )
         for name, value in self.start.items():
             nodes = np.flatnonzero(value)
             generator = nest.Create("spike_generator", {"spike_times": [(self.latency[name] - 1) * self.dt]})
             first = np.full(len(nodes), generator[0].global_id)
-            synapses = {"weight": value[nodes], "delay": np.full(len(nodes), self.dt), "synapse_model": "static_synapse"}
+            synapses = {
+                "weight": value[nodes],
+                "delay": np.full(len(nodes), self.dt),
+                "synapse_model": "static_synapse",
+            }
             nest.Connect(first, nodes + made[name][0].global_id, "one_to_one", synapses)
         recorders, meters = {}, {}
         for name in self.parameters:
@@ -180,7 +188,8 @@ def write_traces(path: Path, traces: dict[str, Any], dt: float) -> None:
     with h5py.File(path, "w") as file:
         for name, trace in traces.items():
             group = file.create_group(f"report/{name}")
-            group["data"] = trace
+            group["data"] = trace.astype(np.float32)  # the format's type
+            group["data_float64"] = trace
             group["data"].attrs["units"] = "mV"
             size = trace.shape[1]
             group["mapping/node_ids"] = np.arange(size, dtype=np.uint64)

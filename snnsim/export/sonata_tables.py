@@ -85,7 +85,9 @@ class TableReader:
             if isinstance(step, bool) or not isinstance(step, (int, float)) or not 0 < step < 1e9:
                 raise self.fail("simulation_config.json: run/dt", f"expected milliseconds, got {str(step)[:40]!r}")
             networks = self.object(circuit, "networks", "circuit_config.json")
-            models = self.object(circuit, "components", "circuit_config.json").get("point_neuron_models_dir", "components")
+            models = self.object(circuit, "components", "circuit_config.json").get(
+                "point_neuron_models_dir", "components"
+            )
             nodes: list[Nodes] = []
             for entry in self.entries(networks, "nodes"):
                 nodes += self.nodes(self.inside(entry.get("nodes_file")), entry, self.inside(models))
@@ -161,7 +163,9 @@ class TableReader:
 
         return {key: put(item) for key, item in value.items() if key != "manifest"}
 
-    def object(self, value: dict[str, Any], key: str, where: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
+    def object(
+        self, value: dict[str, Any], key: str, where: str, default: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return an object inside a JSON object."""
         found = value.get(key, default)
         if not isinstance(found, dict):
@@ -311,15 +315,20 @@ class TableReader:
         with self.open(path, "edges") as root:
             for name in root:
                 group = self.child(root, name)
-                ends, names = [], []
+                ends: list[Array] = []
+                names: list[str] = []
                 for key in ("source_node_id", "target_node_id"):
                     ids = self.array(group, key, None if not ends else ends[0].size, whole=True)
                     told = group[key].attrs.get("node_population", "")
                     population = told.decode("utf8", "replace") if isinstance(told, bytes) else str(told)
                     if population not in sizes:
-                        raise self.fail(f"{group.name}/{key}", f"node_population {population[:60]!r} is not in the folder")
+                        raise self.fail(
+                            f"{group.name}/{key}", f"node_population {population[:60]!r} is not in the folder"
+                        )
                     if ids.size and ids.max() >= sizes[population]:
-                        raise self.fail(f"{group.name}/{key}", f"expected nodes below {sizes[population]}, got {ids.max()}")
+                        raise self.fail(
+                            f"{group.name}/{key}", f"expected nodes below {sizes[population]}, got {ids.max()}"
+                        )
                     ends.append(ids)
                     names.append(population)
                 count = ends[0].size
