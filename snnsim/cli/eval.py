@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from snnsim.cli.output import emit
+from snnsim.errors import InputError
 
 __all__ = ["evaluate"]
 
@@ -38,11 +39,17 @@ def evaluate(
     weights: Annotated[
         Weights | None, typer.Option("--weights", help="Weights [default: best, if there was a validation set].")
     ] = None,
+    energy: Annotated[
+        bool,
+        typer.Option("--energy", help="Count operations, with energy by published tables (needs --engine clock)."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
     from snnsim.training.runs import load_run
 
+    if energy and engine == "torch":
+        raise InputError("--energy: counts the operations of the frozen network; add --engine clock")
     opened = load_run(run)
 
     from snnsim.datasets import open_dataset
@@ -58,6 +65,16 @@ def evaluate(
         f"({correct} of {result.n_samples}), {result.spikes / max(1, result.n_samples):.0f} spikes and "
         f"{result.synaptic_operations:.3g} synaptic operations a sample, {result.seconds:.1f} s"
     )
+    more: dict[str, Any] = {}
+    if energy:
+        from snnsim.energy import TABLES, estimate_energy, neurobench_metrics
+
+        network, operations = opened.network(chosen), result.extra["operations"]
+        more["neurobench"] = neurobench_metrics(network, operations, accuracy=result.accuracy)
+        more["operations"] = operations.per_sample()
+        estimates = [estimate_energy(network, operations, name) for name in TABLES]
+        more["energy"] = {item.table: item.to_dict() for item in estimates}
+        text = "\n".join([text, *_lines(more["neurobench"]), *(item.sentence() for item in estimates)])
     emit(
         {
             "accuracy": result.accuracy,
@@ -71,7 +88,18 @@ def evaluate(
             "weights": chosen,
             "split": split.value,
             "rates": list(result.rates),
+            **more,
         },
         json,
         text,
     )
+
+
+def _lines(metrics: dict[str, Any]) -> list[str]:
+    """Return NeuroBench's metrics, one a line."""
+    operations = metrics["SynapticOperations"]
+    return [
+        f"Footprint {metrics['Footprint']} bytes, ConnectionSparsity {metrics['ConnectionSparsity']:.4f}, "
+        f"ActivationSparsity {metrics['ActivationSparsity']:.4f}",
+        "SynapticOperations a sample: " + ", ".join(f"{name} {value:.6g}" for name, value in operations.items()),
+    ]
