@@ -347,7 +347,7 @@ def test_command_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.Captur
     freeze(delay_model(20, 32)).save(path)
     for words, message in (
         ([str(tmp_path / "nothing.snn.h5")], "nothing.snn.h5"),
-        ([str(path), "--target", "abacus"], "--target: expected one of nir, got 'abacus'"),
+        ([str(path), "--target", "abacus"], "--target: expected one of nir, sonata, got 'abacus'"),
         ([str(path), "--delays", "error"], "delays='error'"),
         ([str(path), "--events", "toy"], "add --check"),
     ):

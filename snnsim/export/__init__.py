@@ -28,10 +28,11 @@ class ExportReport:
 
     Attributes:
         target: Name of the target.
-        path: The file written.
+        path: The file or folder written.
         changes: One sentence for everything that the file holds differently from the network, or that a
             reader of the file must know.
-        latency: Steps by which each population's spikes come earlier in the file than in the network.
+        latency: Steps by which each population's spikes come earlier in the file than in the network; negative if
+            they come later.
     """
 
     target: str
