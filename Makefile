@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-EXTRAS := nir,data,audio,speech,vision,report,log,peers,nest,dev
+EXTRAS := nir,data,audio,speech,vision,report,log,peers,nest,sonata,dev
 JOBS   ?= auto
 
 # Threads that wait for each other sleep instead of spinning, which matters wherever cores are shared.

@@ -8,7 +8,7 @@ memory of what must be stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ class Operations:
         neuron_updates: Steps times neurons (within start_step and stop_step).
         spikes: Spikes of each population, and events of each input inside its samples.
         n_samples: Number of samples.
+        by_source: Effective synaptic operations that the spikes of each population and input cause.
+        active: Units times steps with at least one spike or event, of each population and input.
+        neuron_steps: Steps times neurons of each population.
     """
 
     synaptic_operations: int
@@ -39,6 +42,9 @@ class Operations:
     neuron_updates: int
     spikes: dict[str, int]
     n_samples: int
+    by_source: dict[str, int] = field(default_factory=dict)
+    active: dict[str, int] = field(default_factory=dict)
+    neuron_steps: dict[str, int] = field(default_factory=dict)
 
     def per_sample(self) -> dict[str, float]:
         """Return the means over samples (0 if there is none), by name."""
@@ -68,19 +74,29 @@ def count_operations(
         n_steps: Steps of each sample.
         first_step: First step of each sample's run (not 0 when a run is continued).
     """
-    effective = 0
+    by_source = dict.fromkeys(active, 0)
     dense = 0
     steps = int(n_steps.sum())
     for projection in network.projections:
-        effective += int(projection.out_degree @ active[projection.source])
+        by_source[projection.source] += int(projection.out_degree @ active[projection.source])
         dense += steps * projection.shape[0] * projection.shape[1]
-    updates = 0
+    updates: dict[str, int] = {}
     for population in network.populations:
         stop = first_step + n_steps
         if population.stop_step is not None:
             stop = np.minimum(stop, population.stop_step)
-        updates += int(np.maximum(stop - np.maximum(first_step, population.start_step), 0).sum()) * population.size
-    return Operations(effective, dense, updates, dict(spikes), len(n_steps))
+        running = int(np.maximum(stop - np.maximum(first_step, population.start_step), 0).sum())
+        updates[population.name] = running * population.size
+    return Operations(
+        synaptic_operations=sum(by_source.values()),
+        dense=dense,
+        neuron_updates=sum(updates.values()),
+        spikes=dict(spikes),
+        n_samples=len(n_steps),
+        by_source=by_source,
+        active={name: int(counts.sum()) for name, counts in active.items()},
+        neuron_steps=updates,
+    )
 
 
 @dataclass(frozen=True)

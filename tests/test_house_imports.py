@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 SAME_ROOM = {
     "__main__": "cli",
     "html_page": "report",
+    "energy": "metrics",
     "neuron_base": "neurons",
     "neurons_recovery": "neurons",
     "neurons_meta_dynamic": "neurons",

@@ -424,6 +424,15 @@ def test_commands_print_one_json_object(toy: Dataset, tmp_path: Path, capsys: py
         assert run(["eval", str(out), "--data", "toy", "--engine", engine, "--split", "valid", "--json"]) == 0
         values = json.loads(capsys.readouterr().out)
         assert (values["engine"], values["n_samples"]) == (engine, 80)
+    words = ["eval", str(out), "--data", "toy", "--engine", "clock", "--split", "valid", "--energy"]
+    assert run([*words, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    effective = values["neurobench"]["SynapticOperations"]
+    assert effective["Effective_ACs"] + effective["Effective_MACs"] == pytest.approx(values["synaptic_operations"])
+    assert values["neurobench"]["ClassificationAccuracy"] == values["accuracy"]
+    assert values["energy"]["loihi"]["total"] > 0
+    assert run(words) == 0
+    assert "nJ a sample" in capsys.readouterr().out
     assert run(["eval", str(out), "--data", "toy", "--engine", "qcd"]) == 2
     assert "known: torch, clock" in capsys.readouterr().err
     assert run(["train", "shd-dcls", "--data", "toy", "--out", str(out), "--epochs", "1", *sets]) == 2

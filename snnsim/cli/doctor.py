@@ -32,6 +32,7 @@ PURPOSES = {
     "report": "pictures and report.html",
     "log": "TensorBoard logs",
     "peers": "import of SpikingJelly models, comparisons in tests",
+    "sonata": "opening exported SONATA files in tests",
     "nest": "comparisons of simulated spikes with NEST in tests",
     "dev": "tests, types and lint",
 }

@@ -56,6 +56,10 @@ def evaluate(
     decays: Annotated[
         Decays, typer.Option("--decays", help="With --as: refuse time constants that differ, or average.")
     ] = Decays.refuse,
+    energy: Annotated[
+        bool,
+        typer.Option("--energy", help="Count operations, with energy by published tables (needs --engine clock)."),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
@@ -67,6 +71,10 @@ def evaluate(
         load_profile(arithmetic)
     from snnsim.training.runs import load_run
 
+    if energy and arithmetic is not None:
+        raise InputError("--energy: counts the operations of the float network; leave --as out")
+    if energy and engine == "torch":
+        raise InputError("--energy: counts the operations of the frozen network; add --engine clock")
     opened = load_run(run)
 
     from snnsim.datasets import open_dataset
@@ -86,6 +94,16 @@ def evaluate(
         f"({correct} of {result.n_samples}), {result.spikes / max(1, result.n_samples):.0f} spikes and "
         f"{result.synaptic_operations:.3g} synaptic operations a sample, {result.seconds:.1f} s"
     )
+    more: dict[str, Any] = {}
+    if energy:
+        from snnsim.energy import TABLES, estimate_energy, neurobench_metrics
+
+        network, operations = opened.network(chosen), result.extra["operations"]
+        more["neurobench"] = neurobench_metrics(network, operations, accuracy=result.accuracy)
+        more["operations"] = operations.per_sample()
+        estimates = [estimate_energy(network, operations, name) for name in TABLES]
+        more["energy"] = {item.table: item.to_dict() for item in estimates}
+        text = "\n".join([text, *_lines(more["neurobench"]), *(item.sentence() for item in estimates)])
     emit(
         {
             "accuracy": result.accuracy,
@@ -99,6 +117,7 @@ def evaluate(
             "weights": chosen,
             "split": split.value,
             "rates": list(result.rates),
+            **more,
         },
         json,
         text,
@@ -158,3 +177,13 @@ def _evaluate_as(
         json,
         "\n".join(lines),
     )
+
+
+def _lines(metrics: dict[str, Any]) -> list[str]:
+    """Return NeuroBench's metrics, one a line."""
+    operations = metrics["SynapticOperations"]
+    return [
+        f"Footprint {metrics['Footprint']} bytes, ConnectionSparsity {metrics['ConnectionSparsity']:.4f}, "
+        f"ActivationSparsity {metrics['ActivationSparsity']:.4f}",
+        "SynapticOperations a sample: " + ", ".join(f"{name} {value:.6g}" for name, value in operations.items()),
+    ]

@@ -41,10 +41,12 @@ def export(
         Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; c99: also .int.h5).")
     ],
     target: Annotated[
-        str, typer.Option("--target", help="Format: nir or c99. With --dry-run also a limits profile or its file.")
+        str,
+        typer.Option("--target", help="Format: nir, sonata or c99. With --dry-run also a limits profile or its file."),
     ] = "nir",
     out: Annotated[
-        Path | None, typer.Option("--out", help="File, for c99 the folder, to write (default: beside the source).")
+        Path | None,
+        typer.Option("--out", help="File, for c99 and sonata the folder, to write (default: beside the source)."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Run the file with an independent program and compare every spike.")

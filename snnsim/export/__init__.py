@@ -1,7 +1,7 @@
 """Export: one module a target, each with a list of what changed on the way and a proof by another program.
 
 >>> sorted(TARGETS)
-['c99', 'nir']
+['c99', 'nir', 'sonata']
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ class ExportReport:
 
     Attributes:
         target: Name of the target.
-        path: The file written.
+        path: The file or folder written.
         changes: One sentence for everything that the file holds differently from the network, or that a
             reader of the file must know.
-        latency: Steps by which each population's spikes come earlier in the file than in the network.
+        latency: Steps by which each population's spikes come earlier in the file than in the network; negative if
+            they come later.
     """
 
     target: str
@@ -111,6 +112,16 @@ TARGETS: dict[str, Target] = {
         prover="snnsim.export.c99_proof:prove_c99",
         folder=True,
         profile="fixed8",
+    ),
+    "sonata": Target(
+        name="sonata",
+        title="SONATA folder (HDF5, CSV, JSON) with a delay for every synapse, run by NEST",
+        suffix=".sonata",
+        module="snnsim.export.sonata",
+        writer="write_sonata",
+        judge_module="snnsim.export.sonata_judge",
+        judge="SonataJudge",
+        folder=True,
     ),
 }
 """Every export target by name."""

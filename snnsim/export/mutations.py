@@ -47,6 +47,8 @@ class _Place:
 def planted(network: Network, input_spikes: Array, unit_spikes: dict[str, Array]) -> Iterator[list[Mutation]]:
     """Yield, for a delay, a weight and a reset, the changed networks to choose from, the most telling first.
 
+    For a reset the other kind comes first, and after it another value, for targets that have one kind only.
+
     Args:
         network: The network, with one input.
         input_spikes: Events by input channel.
@@ -59,7 +61,8 @@ def planted(network: Network, input_spikes: Array, unit_spikes: dict[str, Array]
         yield [_delay(network, place) for place in late]
         yield [_weight(network, place) for place in best]
     names = sorted(unit_spikes, key=lambda key: -int(unit_spikes[key].sum()))
-    yield [_reset(network, name) for name in names]
+    hard = [name for name in names if getattr(network.population(name).neuron, "reset", "") == "zero"]
+    yield [*(_reset(network, name) for name in names), *(_reset_value(network, name) for name in hard)]
 
 
 def _busiest(network: Network, spikes: dict[str, Array], delayed: bool) -> list[_Place]:
@@ -114,6 +117,17 @@ def _weight(network: Network, place: _Place) -> Mutation:
     value = float(network.projections[place.projection].synapses(network.dt).weight[place.synapse])
     changed, _ = _changed(network, place, 0, WEIGHT_FACTOR)
     return Mutation("weight", f"weight {_label(network, place)}: {value:.6g} -> {value * WEIGHT_FACTOR:.6g}", changed)
+
+
+def _reset_value(network: Network, name: str) -> Mutation:
+    """Lower the value that a population is reset to by a threshold."""
+    population = network.population(name)
+    neuron: Any = population.neuron
+    lower = neuron.v_reset - np.abs(neuron.step(population.size, network.dt).v_threshold).max()
+    changed = replace(population, neuron=neuron.replace(v_reset=lower))
+    populations = tuple(changed if item.name == name else item for item in network.populations)
+    what = f"reset of '{name}': v_reset lowered by a threshold"
+    return Mutation("reset", what, network.replace(populations=populations))
 
 
 def _reset(network: Network, name: str) -> Mutation:

@@ -232,8 +232,7 @@ def prove(
     mutations: list[MutationProof] = []
     if mutate:
         for choices in planted(network, reference.input_spikes(), reference.unit_spikes()):
-            telling = (item for item in choices if reference.differs(item.network))
-            mutations.append(_plant(reference, judge, next(telling, choices[0]), replant))
+            mutations.append(_plant_first(reference, judge, choices, replant))
     remarks, enough = _remarks(network, layers)
     return Proof(
         reference=f"snnsim {engine} engine",
@@ -249,6 +248,20 @@ def prove(
         enough=enough,
         seconds=perf_counter() - begin,
     )
+
+
+def _plant_first(
+    reference: _Reference, judge: Judge, choices: list[Mutation], replant: Callable[[Network], Judge] | None
+) -> MutationProof:
+    """Plant the first change that makes a difference and that the target can hold; else the first one."""
+    for item in choices:
+        if reference.differs(item.network):
+            try:
+                return _plant(reference, judge, item, replant)
+            except InputError:  # a target without the other kind of reset refuses the changed network
+                if item.kind != "reset":
+                    raise
+    return _plant(reference, judge, choices[0], replant)
 
 
 def _plant(

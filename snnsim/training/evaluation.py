@@ -209,6 +209,7 @@ def evaluate_network(
         synaptic_operations=float(result.operations.synaptic_operations) / max(1, labels.size),
         engine=engine,
         seconds=time.perf_counter() - start,
+        extra={"operations": result.operations},
     )
 
 
