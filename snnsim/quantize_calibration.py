@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnsim.engines import Result, simulate
+from snnsim.engines import Result, grid_inputs, simulate
 from snnsim.engines.integer import simulate_integer
 from snnsim.errors import InputError
 from snnsim.events import Events
@@ -59,11 +59,16 @@ def calibrate(job: Job, given: Network, events: Events, tail_steps: int, make: M
             for variable in item.neuron.variables
         }
         observed[item.name] = Observed(peaks["v"], peaks.get("i", np.zeros(item.size)))
-    job = replace(job, observed=observed)
+    name = given.inputs[0].name
+    count_of = grid_inputs(given, chosen, tail_steps=tail_steps).count[0]
+    counts = {name: 1 if job.profile.graded_input is False else int(count_of.max(initial=1))}
+    job = replace(job, observed=observed, counts=counts)
+
+    binary = job.profile.graded_input is False
 
     def run(trial: Job) -> dict[str, float]:
         integer, _ = make(trial)
-        return differences(given, wanted, integer, _run(integer, chosen, tail_steps))
+        return differences(given, wanted, integer, _run(integer, chosen, tail_steps, binary))
 
     plain = run(job)
     stretch = {item.name: 1.0 for item in given.populations}
@@ -84,7 +89,7 @@ def calibrate(job: Job, given: Network, events: Events, tail_steps: int, make: M
         stretch[name] = 1.0 if best is None else best[1]
     job = replace(job, stretch=stretch)
     integer, _ = make(job)
-    result = _run(integer, chosen, tail_steps)
+    result = _run(integer, chosen, tail_steps, binary)
     same = None
     if wanted.logits is not None and result.logits is not None:
         same = float(np.mean(wanted.predictions == result.predictions))
@@ -92,9 +97,9 @@ def calibrate(job: Job, given: Network, events: Events, tail_steps: int, make: M
     return job, Calibration(count, stretch, found, plain, same, dict(result.notes["overflow"]))
 
 
-def _run(integer: IntegerNetwork, events: Events, tail_steps: int) -> Result:
+def _run(integer: IntegerNetwork, events: Events, tail_steps: int, binary: bool) -> Result:
     record = [f"{item.name}.v" for item in integer.populations if not item.spiking]
-    return simulate_integer(integer, events, record=record, tail_steps=tail_steps)
+    return simulate_integer(integer, events, record=record, tail_steps=tail_steps, binary_inputs=binary)
 
 
 def _keys(events: Events, dt: float, later: int, n_steps: Integers) -> Integers:

@@ -6,11 +6,14 @@ With s the scale of a neuron, in its law v counts 64 s for a float unit::
     v_threshold = s theta       bias = s drive
     v_decay = round(4096 (1 - beta))       i_decay = round(4096 (1 - alpha))
 
-The scale is the largest at which weights, threshold, bias and, for any input of at most one spike a source and step,
-the 24 bits of v and u are held. The threshold comes out whole: the scale is rounded down until it is.
+The scale is the largest at which weights, threshold and bias are held, and v and u stay within 24 bits for any input of
+at most one event a source and step (or as many as calibration has). A current must never leave them, it would wrap; a
+membrane only saturates. The threshold comes out whole: the scale is rounded down until it is.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -69,21 +72,73 @@ def _drive(step: StepParameters) -> Floats:
 
 
 def _decays(step: StepParameters, kind: str, bits: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    v_decay = np.clip(np.rint(UNITY * (1 - step.beta)), 0, 2**bits - 1).astype(np.int64)
+    """Return both decays in 4096ths; with fewer than 12 bits they are multiples of a power of two."""
+    unit = 2 ** max(0, 12 - bits)
+    top = UNITY // unit
+    v_decay = unit * np.clip(np.rint(top * (1 - step.beta)), 0, top - 1).astype(np.int64)
     if not kind.startswith("cuba"):
         return v_decay, np.full(v_decay.shape, UNITY, np.int64)
-    return v_decay, np.clip(np.rint(UNITY * (1 - step.alpha)), 1, UNITY).astype(np.int64)
+    return v_decay, unit * np.clip(np.rint(top * (1 - step.alpha)), 1, top).astype(np.int64)
 
 
-def _bounds(job: Job, name: str, entering: Floats, step: StepParameters, drive: Floats) -> tuple[Floats, Floats]:
-    """Return how large v and the current's part of it can get, in float units; inf where there is no bound."""
-    observed = job.observed.get(name)
-    if job.options.headroom == "observed" and observed is not None:
-        return 2 * observed.v, 2 * observed.i * np.where(step.current, step.kappa, 0.0)
+@dataclass(frozen=True)
+class _Reach:
+    """How large values can get, in float units, one a neuron: whatever the input, and in calibration (or None).
+
+    Attributes:
+        u: The current's part of v.
+        above: v before a reset.
+        below: -v.
+        seen_u: Largest ``u`` in calibration; None also without a current, whose sum in a step is not recorded.
+        seen_above: Largest v before a reset.
+        seen_v: Largest magnitude of v.
+    """
+
+    u: Floats
+    above: Floats
+    below: Floats
+    seen_u: Floats | None
+    seen_above: Floats | None
+    seen_v: Floats | None
+
+    def limits(self, headroom: str, coarse: Floats, spiking: bool) -> list[Floats]:
+        """Return the values that the range must hold.
+
+        Args:
+            headroom: As in :class:`QuantizeOptions`.
+            coarse: The value above which the range, and not the weights, decides about the scale.
+            spiking: Whether the neurons have a threshold.
+        """
+        pairs = [(self.u, self.seen_u), (self.above, self.seen_above), (self.below, self.seen_v)]
+        if headroom == "observed":
+            return [bound if seen is None else 2 * seen for bound, seen in pairs]
+        if headroom == "bound":
+            return [bound for bound, _ in pairs]
+        return [
+            bound if seen is None else np.where(bound > coarse, np.minimum(bound, np.maximum(2 * seen, coarse)), bound)
+            for bound, seen in (pairs[:2] if spiking else pairs)
+        ]
+
+
+def _reach(job: Job, item: Population, acting: Incoming, step: StepParameters, drive: Floats) -> _Reach:
+    sources = [job.network.projections[number].source for number in acting.numbers]
+    more, less = acting.sides([job.counts.get(source, 1) for source in sources])
+    kept = step.beta * step.v_threshold if item.neuron.spiking else np.zeros(item.size)
     with np.errstate(divide="ignore", invalid="ignore"):
-        u = np.where(entering > 0, entering / (1 - step.alpha), 0.0) if step.current else entering
-        v = np.where(u + np.abs(drive) > 0, (u + np.abs(drive)) / (1 - step.beta), 0.0)
-    return v, u
+        if step.current:
+            more, less = (np.where(side > 0, side / (1 - step.alpha), 0.0) for side in (more, less))
+        up, down = more + np.maximum(drive, 0), less + np.maximum(-drive, 0)
+        below = np.where(down > 0, down / (1 - step.beta), 0.0)
+        above = kept + up if item.neuron.spiking else np.where(up > 0, up / (1 - step.beta), 0.0)
+    u = np.maximum(more, less)
+    observed = job.observed.get(item.name)
+    if observed is None:
+        return _Reach(u, above, below, None, None, None)
+    seen_u = observed.i * step.kappa if step.current else None
+    if not item.neuron.spiking:
+        return _Reach(u, above, below, seen_u, observed.v, observed.v)
+    seen_above = None if seen_u is None else kept + seen_u + np.maximum(drive, 0)
+    return _Reach(u, above, below, seen_u, seen_above, observed.v)
 
 
 def _population(job: Job, item: Population, result: Quantized, weights: dict[int, npt.NDArray[np.int32]]) -> None:
@@ -99,35 +154,37 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
     if np.any(step.drive_syn_step):
         result.changes.append(f"{name}: the drive of its current acts in full from the first step.")
     if np.any(drive) and job.plan.latency.get(name, 0) > 0:
-        result.changes.append(
-            f"{name}: its drive begins {job.plan.latency[name]} step(s) before what it gets from other neurons."
-        )
+        early = job.plan.latency[name]
+        result.changes.append(f"{name}: its drive begins {early} step{'s' * (early > 1)} before its other input.")
     theta = step.v_threshold if item.neuron.spiking else np.ones(item.size)
-    v_bound, u_bound = _bounds(job, name, acting.total(), step, drive)
     least, most = profile.weight_low, profile.weight_high
+    reach = _reach(job, item, acting, step, drive)
     with np.errstate(divide="ignore"):
         limits = [
             theta * job.stretch.get(name, 1.0) / acting.largest(least, most),
             theta * (2.0 ** (profile.bias_bits - 1) - 1) / np.abs(drive),
-            theta * RANGE / ONE / np.where(np.isfinite(v_bound), v_bound, 0.0),
-            theta * RANGE / ONE / np.where(np.isfinite(u_bound), u_bound, 0.0),
         ]
     each = job.options.scale == "neuron" or (job.options.scale == "auto" and profile.threshold_per == "neuron")
+    together = not each or (item.neuron.spiking and profile.threshold_per == "population")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        coarse = theta * RANGE / ONE / least_scale(limits, together)
+        for value in reach.limits(job.options.headroom, coarse, item.neuron.spiking):
+            limits.append(theta * RANGE / ONE / np.where(np.isfinite(value), value, 0.0))
     if item.neuron.spiking:
         limits.append(np.full(item.size, 2.0**profile.threshold_bits - 1))
-        whole = least_scale(limits, profile.threshold_per == "population" or not each)
+        whole = least_scale(limits, together)
         threshold = np.floor(whole).astype(np.int64)
         if threshold.min() < LEAST_THRESHOLD:
             at = int(np.argmin(threshold))
             raise InputError(
                 f"population {name!r}: neuron {at}: its threshold becomes {threshold[at]} beside its largest weight, "
                 "bias or range; lower its weights or bias by retraining with weight decay, or quantise with "
-                "headroom = 'observed' and calibration events"
+                "calibration events"
             )
         scale = threshold / theta
     else:
         limits = [np.where(np.isfinite(limit), limit, 1.0 * RANGE) for limit in limits]
-        scale = least_scale(limits, not each)
+        scale = least_scale(limits, together)
         threshold = None
     rounded, saturated = round_weights(acting.weight * scale[into.target], least, most, bool(profile.weight_even))
     for number, piece in zip(into.numbers, into.pieces(rounded), strict=True):
@@ -142,7 +199,10 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
     n = max(1, into.target.size)
     size = float(np.sqrt(np.mean(acting.weight**2))) if into.target.size else 0.0
     error = rounded / scale[into.target] - acting.weight
-    reach = ONE * scale * np.maximum(v_bound, u_bound) / RANGE
+    share = ONE * scale / RANGE
+    most_of = share * np.maximum(np.maximum(reach.u, reach.above), reach.below)
+    shown = [value for value in (reach.seen_u, reach.seen_above, reach.seen_v) if value is not None]
+    seen = float(max((share * value).max() for value in shown)) if shown else None
     result.errors.append(
         LayerError(
             population=name,
@@ -155,7 +215,8 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             bias_error=float(np.max(np.abs(bias / scale - drive) / theta)),
             beta_error=(UNITY - v_decay) / UNITY - step.beta,
             alpha_error=(UNITY - i_decay) / UNITY - step.alpha if kind.startswith("cuba") else np.zeros(0),
-            room=float(reach.max()) if np.isfinite(reach).all() else None,
+            room=float(most_of.max()) if np.isfinite(most_of).all() else None,
+            seen=seen,
             clamped=sum(int(job.plan.outside[number].size) for number in into.numbers),
         )
     )

@@ -29,8 +29,10 @@ class QuantizeOptions:
         delays: Delays beyond the target's are refused, or clamped and counted.
         decays: Time constants that differ inside a population are refused where the target has one a population, or
             replaced by their mean.
-        headroom: Range left for membranes and currents: the bound, whatever the input, or twice the largest value
-            observed in calibration.
+        headroom: Range left for membranes and currents. ``bound``: enough for any input. ``observed``: twice the
+            largest value in calibration. ``auto``: enough for any input, but where that would make weights coarser,
+            twice the largest value in calibration; and a spiking neuron's membrane may saturate far below its
+            threshold.
         calibration_samples: Samples of the calibration events that are run.
         power_of_two: Law ``fixed``: scales are powers of two, so that numbers with few binary digits stay exact; costs
             up to one bit.
@@ -40,7 +42,7 @@ class QuantizeOptions:
     scale: Literal["auto", "layer", "neuron"] = "auto"
     delays: Literal["refuse", "clamp"] = "refuse"
     decays: Literal["refuse", "mean"] = "refuse"
-    headroom: Literal["bound", "observed"] = "bound"
+    headroom: Literal["auto", "bound", "observed"] = "auto"
     calibration_samples: int = 64
     power_of_two: bool = False
     max_count: int = 32
@@ -50,7 +52,7 @@ class QuantizeOptions:
             "scale": ("auto", "layer", "neuron"),
             "delays": ("refuse", "clamp"),
             "decays": ("refuse", "mean"),
-            "headroom": ("bound", "observed"),
+            "headroom": ("auto", "bound", "observed"),
         }
         for name, known in words.items():
             if getattr(self, name) not in known:
@@ -78,8 +80,9 @@ class LayerError:
         bias_error: Greatest error of a bias a step, in thresholds (or float units without one).
         beta_error: Error of every neuron's membrane decay per step, ``(size,)``.
         alpha_error: Error of every neuron's synaptic decay per step, ``(size,)``, empty without a current.
-        room: Largest value that v or i can reach, as a share of the range: whatever the input or, with
-            ``headroom="observed"``, in calibration; None where there is no bound.
+        room: Largest value that v or i can reach, as a share of the range, whatever the input; above 1 it may be left.
+            None where there is no bound.
+        seen: Largest value in calibration, as a share of the range; None without calibration.
         clamped: Delays that were clamped.
     """
 
@@ -95,6 +98,7 @@ class LayerError:
     alpha_error: Floats
     room: float | None
     clamped: int = 0
+    seen: float | None = None
 
     def sentence(self) -> str:
         """Return it as one line."""
@@ -112,8 +116,15 @@ class LayerError:
             parts.append(f"threshold {shown}, off by up to {100 * self.threshold_error:.2g} %")
         if self.clamped:
             parts.append(f"{self.clamped} delays clamped")
-        room = "no bound on its range" if self.room is None else f"uses {100 * self.room:.2g} % of its range at most"
-        return f"{self.population}: {', '.join(parts)}, {room}."
+        if self.room is None:
+            parts.append("its values have no bound")
+        elif self.room <= 1:
+            parts.append(f"no input can use more than {100 * self.room:.3g} % of its range")
+        else:
+            parts.append(f"extreme input could need {self.room:.3g} times its range")
+        if self.seen is not None:
+            parts.append(f"calibration used {100 * self.seen:.2g} %")
+        return f"{self.population}: {', '.join(parts)}."
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values; errors one a neuron up to 4096 neurons."""
@@ -179,9 +190,9 @@ class QuantizeReport:
             for name, value in found.difference.items():
                 factor = found.stretch.get(name, 1.0)
                 scaled = (
-                    "" if factor == 1 else f" (scale stretched by {factor:g}; without: {100 * found.plain[name]:.2g} %)"
+                    "" if factor == 1 else f" (scale stretched by {factor:g}; without: {100 * found.plain[name]:.3g} %)"
                 )
-                lines.append(f"{name}: differs by {100 * value:.2g} % from the float network{scaled}.")
+                lines.append(f"{name}: differs by {100 * value:.3g} % from the float network{scaled}.")
             if found.same_class is not None:
                 lines.append(
                     f"{100 * found.same_class:.1f} % of {found.samples} calibration samples have the class of the "

@@ -43,6 +43,7 @@ class Job:
         plan: Delays in the target's steps.
         stretch: By population, factor on the scale at which its largest weight just fits; default 1.
         observed: By population, largest values in calibration; empty without calibration.
+        counts: By input, most events of a channel in one step of the calibration events; default 1.
     """
 
     network: Network
@@ -51,6 +52,7 @@ class Job:
     plan: DelayPlan
     stretch: dict[str, float] = field(default_factory=dict)
     observed: dict[str, Observed] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,18 @@ class Incoming:
     def total(self) -> Floats:
         """Return for every neuron the sum of the magnitudes of its weights, ``(size,)``."""
         return np.asarray(np.bincount(self.target, weights=np.abs(self.weight), minlength=self.size), dtype=np.float64)
+
+    def sides(self, counts: list[int]) -> tuple[Floats, Floats]:
+        """Return for every neuron the most that can enter in a step, and the most that can be taken away.
+
+        Args:
+            counts: Most events of a source in a step, one a projection.
+        """
+        times = np.repeat(np.array(counts, np.float64), [item.target.size for item in self.synapses])
+        given = self.weight * times
+        more = np.bincount(self.target, weights=np.maximum(given, 0), minlength=self.size)
+        less = np.bincount(self.target, weights=np.maximum(-given, 0), minlength=self.size)
+        return np.asarray(more, dtype=np.float64), np.asarray(less, dtype=np.float64)
 
     def pieces(self, values: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int32]]:
         """Cut one number a synapse into one array a projection."""

@@ -434,7 +434,7 @@ def check(network: Network, profile: Profile | str | Path) -> TargetCheck:
     checker.changes += checker.weights()
     if profile.graded_input is False:
         what = "several events of a channel in one step act as one on the target"
-        checker.moved("graded_input", "", what, "with such inputs accuracy differs from the run here")
+        checker.moved("graded_input", "", what)
     return TargetCheck(
         profile=profile.name,
         violations=tuple(checker.violations),

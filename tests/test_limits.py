@@ -119,6 +119,7 @@ def set_figure(name, **values):
         (edited(lambda v: v["figures"].update(cores={"value": 9, "basis": "unknown"})), "has the value null"),
         (edited(set_figure("min_delay", value=64)), "64 lies above max_delay, 63"),
         (edited(set_figure("comparator", value=None)), "a profile with a law needs it"),
+        (edited(set_figure("bias_bits", value=None)), "bias_bits: a profile with a law needs it"),
     ],
 )
 def test_a_file_that_is_no_profile_is_refused(text, match):

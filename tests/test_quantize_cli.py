@@ -133,6 +133,9 @@ def test_threads_do_not_change_the_evaluation(folder):
 
 def test_calibration_on_the_command_line(folder, capsys):
     out = folder / "cal.int.h5"
+    words = ["eval", str(folder), "--data", "toy", "--as", "loihi2", "--delays", "clamp", "--decays", "mean", "--json"]
+    assert run(words) == 0
+    assert answer(capsys)["report"]["calibration"]["samples"] == 64
     words = ["quantize", str(folder), "--calibrate", "toy", "--samples", "8", "--out", str(out), "--json"]
     assert run(words) == 0
     found = answer(capsys)["report"]["calibration"]

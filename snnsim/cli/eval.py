@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from snnsim.cli.output import emit
+from snnsim.cli.quantize import Decays, Delays
 from snnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def evaluate(
     calibrate: Annotated[
         bool, typer.Option("--calibrate/--no-calibrate", help="With --as: set the scales with training samples.")
     ] = True,
+    delays: Annotated[
+        Delays, typer.Option("--delays", help="With --as: refuse or clamp too long delays.")
+    ] = Delays.refuse,
+    decays: Annotated[
+        Decays, typer.Option("--decays", help="With --as: refuse time constants that differ, or average.")
+    ] = Decays.refuse,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
@@ -69,7 +76,8 @@ def evaluate(
     if weights is not None:
         chosen = "best" if weights is Weights.best else "last"
     if arithmetic is not None:
-        _evaluate_as(opened, data, arithmetic, split.value, chosen, calibrate, json)
+        choices = {"delays": delays.value, "decays": decays.value}
+        _evaluate_as(opened, data, arithmetic, split.value, chosen, choices, calibrate, json)
         return
     result = run_evaluation(opened, open_dataset(data), split=split.value, engine=engine, which=chosen)
     correct = round(result.accuracy * result.n_samples)
@@ -103,14 +111,18 @@ def _evaluate_as(
     profile: str,
     split: Literal["train", "valid", "test"],
     which: Literal["best", "last"],
+    choices: dict[str, Any],
     calibrate: bool,
     json: bool,
 ) -> None:
     """Print the accuracy in a chip's arithmetic beside that in floats, and what changed."""
     from snnsim.datasets import open_dataset
+    from snnsim.quantize import QuantizeOptions
     from snnsim.training.integer_evaluation import evaluate_as
 
-    result = evaluate_as(run, open_dataset(data), profile, split=split, which=which, calibrate=calibrate)
+    options = QuantizeOptions(**choices)
+    dataset = open_dataset(data)
+    result = evaluate_as(run, dataset, profile, split=split, which=which, options=options, calibrate=calibrate)
     lines = []
     for name, outcome in (("float", result.float_result), (result.report.profile, result.integer_result)):
         correct = round(outcome.accuracy * outcome.n_samples)

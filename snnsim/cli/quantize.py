@@ -41,6 +41,7 @@ class Decays(StrEnum):
 class Headroom(StrEnum):
     """What room membranes and currents get."""
 
+    auto = "auto"
     bound = "bound"
     observed = "observed"
 
@@ -61,8 +62,9 @@ def quantize(
         Decays, typer.Option("--decays", help="Refuse differing time constants where there can be one, or average.")
     ] = Decays.refuse,
     headroom: Annotated[
-        Headroom, typer.Option("--headroom", help="Room for any input, or for what calibration shows.")
-    ] = Headroom.bound,
+        Headroom,
+        typer.Option("--headroom", help="Room for any input, for what calibration shows, or the finer one."),
+    ] = Headroom.auto,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Quantise a network for a chip and say what changed; `snnsim eval --as` measures the accuracy."""

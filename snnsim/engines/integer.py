@@ -242,6 +242,7 @@ def simulate_integer(
     n_steps: npt.ArrayLike | None = None,
     tail_steps: int = 0,
     extra_steps: int | None = None,
+    binary_inputs: bool = False,
 ) -> Result:
     """Run an integer network on samples of events.
 
@@ -258,6 +259,7 @@ def simulate_integer(
         n_steps: Steps of every sample, or one number a sample; default ``events.n_steps(dt)``.
         tail_steps: Empty steps added to every sample.
         extra_steps: Steps after a sample's last; default ``network.max_latency``.
+        binary_inputs: Several events of a channel in one step act as one, as on chips whose inputs are not graded.
 
     Returns:
         The result. ``notes["overflow"]`` holds by population in how many neuron-steps a number left its range (and
@@ -286,6 +288,8 @@ def simulate_integer(
     inputs = grid_inputs(network, events, n_steps, tail_steps)
     steps = inputs.n_steps
     inputs = replace(inputs, n_steps=steps + (network.max_latency if extra_steps is None else int(extra_steps)))
+    if binary_inputs:
+        inputs = replace(inputs, count=tuple(np.ones_like(part) for part in inputs.count))
     runner = _Runner(network, names)
     free = available_memory() or MAX_RING_BYTES
     threads = min(int(threads or usable_cores()), max(1, len(inputs)))

@@ -256,7 +256,17 @@ def _agree(profile: Profile, what: str) -> None:
             raise InputError(f"{what}: figures.{low}: {small} lies above {high}, {large}")
     if profile.law is None:
         return
-    needed = ("neurons", "weight_low", "weight_high", "weight_even", "decay_grid", "min_delay", "input_delay")
+    needed: tuple[str, ...] = (
+        "neurons",
+        "weight_low",
+        "weight_high",
+        "weight_even",
+        "decay_grid",
+        "min_delay",
+        "input_delay",
+    )
+    if profile.law == "loihi2":
+        needed += ("decay_bits", "threshold_bits", "bias_bits")
     for name in (*needed, "comparator", "reset", "delay_per", "decay_per", "threshold_per"):
         if getattr(profile, name) is None:
             raise InputError(f"{what}: figures.{name}: a profile with a law needs it, got null")

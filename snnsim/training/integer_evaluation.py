@@ -92,7 +92,9 @@ def evaluate_as(
         run.folder.record_test_run(f"eval, as {profile.name}", [f"{chosen}"])
     exact = evaluate_network(network, events, run.pool, tail)
     start = time.perf_counter()
-    result = simulate_integer(integer, pool_units(events, run.pool), tail_steps=tail, threads=threads)
+    pooled = pool_units(events, run.pool)
+    binary = profile.graded_input is False
+    result = simulate_integer(integer, pooled, tail_steps=tail, threads=threads, binary_inputs=binary)
     if result.logits is None:
         raise InputError("network: expected one with a readout, got none; accuracy needs scores of classes")
     labels = np.asarray(events.labels)
