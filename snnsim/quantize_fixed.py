@@ -119,7 +119,8 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
     inputs = {entry.name for entry in network.inputs}
     for number, piece, synapses in zip(into.numbers, pieces, into.synapses, strict=True):
         weights[number] = piece
-        times = job.options.max_count if network.projections[number].source in inputs else 1
+        source = network.projections[number].source
+        times = max(job.options.max_count, job.counts.get(source, 1)) if source in inputs else 1
         np.add.at(arrivals, synapses.target, np.abs(piece.astype(np.int64)) * times)
     most = MOST_BITS
     if softmax:
@@ -129,11 +130,14 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             raise InputError(
                 f"population {name!r}: its weights are too {size} for the softmax in integers; read 'mean' or 'max'"
             )
-    observed = job.observed.get(name) if job.options.headroom == "observed" else None
     least = LEAST_BITS[profile.weight_bits]
-    parameters, reach = _fitted(item, step, kind, unit, arrivals, (least, most), observed)
+    observed = job.observed.get(name)
+    chosen = observed if job.options.headroom == "observed" else None
+    parameters = _fitted(item, step, kind, unit, arrivals, (least, most), chosen)
     bits = int(parameters["shift"][0])
     scale = unit * 2.0**bits
+    reach = _reach(fixed_peak(kind, parameters, arrivals))
+    seen = None if observed is None else _reach(_seen(observed, step, scale))
     result.populations.append(IntegerPopulation(name, item.size, kind, parameters))
     result.scale[name] = scale
     result.changes.append(f"{name}: {bits} fractional bits for its membrane.")
@@ -142,7 +146,7 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             f"{name}: the gain from current to membrane is part of its weights; a current acts in the step it arrives, "
             "so delays to it are one step longer and its spikes come in the same steps."
         )
-    if reach is None or reach > 1:
+    if reach > 1:
         result.changes.append(f"{name}: some input could take it beyond 2^30 (a current: 2^29), where it is clamped.")
     n = max(1, into.target.size)
     size_of = float(np.sqrt(np.mean(acting.weight**2))) if into.target.size else 0.0
@@ -163,7 +167,8 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             bias_error=float(np.max(np.abs(parameters["drive"] / scale - drive) / safe)),
             beta_error=parameters["beta"] / DECAY_ONE - step.beta,
             alpha_error=parameters["alpha"] / DECAY_ONE - step.alpha if step.current else np.zeros(0),
-            room=reach,
+            room=reach if np.isfinite(reach) else None,
+            seen=seen,
             clamped=sum(int(job.plan.outside[number].size) for number in into.numbers),
         )
     )
@@ -195,6 +200,17 @@ def _unit(job: Job, item: Population, step: StepParameters, acting: Incoming, so
     return np.asarray(unit)
 
 
+def _reach(peaks: tuple[Floats, Floats]) -> float:
+    """Return the largest v and i as a share of the law's limits."""
+    v, i = peaks
+    return float(max(v.max() / MEMBRANE_LIMIT, i.max() / CURRENT_LIMIT))
+
+
+def _seen(observed: Observed, step: StepParameters, scale: Floats) -> tuple[Floats, Floats]:
+    """Return the largest v and i of calibration in integers."""
+    return observed.v * scale, observed.i * step.kappa * scale if step.current else np.zeros_like(scale)
+
+
 def _fitted(
     item: Population,
     step: StepParameters,
@@ -203,10 +219,10 @@ def _fitted(
     arrivals: Integers,
     bits: tuple[int, int],
     observed: Observed | None,
-) -> tuple[dict[str, Integers], float | None]:
-    """Return the parameters with the most fractional bits that fit, and what share of its limits can be reached."""
+) -> dict[str, Integers]:
+    """Return the parameters with the most fractional bits that fit."""
     least, most = bits
-    fitting: tuple[dict[str, Integers], float | None] | None = None
+    fitting: dict[str, Integers] | None = None
     reason = "a threshold, reset or drive reaches 2^30"
     for shift in range(most, -1, -1):
         parameters = _parameters(item, step, unit, shift)
@@ -216,15 +232,14 @@ def _fitted(
         if faults:
             reason = faults[0][1]
             continue
-        v, i = fixed_peak(kind, parameters, arrivals)
         if observed is not None:
-            scale = unit * 2.0**shift
-            v, i = 2 * observed.v * scale, 2 * observed.i * np.where(step.current, step.kappa, 0.0) * scale
-        reach = float(max(v.max() / MEMBRANE_LIMIT, i.max() / CURRENT_LIMIT))
+            reach = 2 * _reach(_seen(observed, step, unit * 2.0**shift))
+        else:
+            reach = _reach(fixed_peak(kind, parameters, arrivals))
         if reach <= 1 and (fitting is None or shift >= least):
-            return parameters, reach
+            return parameters
         if fitting is None or shift >= least:
-            fitting = (parameters, reach if np.isfinite(reach) else None)
+            fitting = parameters
     if fitting is None:
         raise InputError(
             f"population {item.name!r}: the law 'fixed' cannot hold it: {reason}; use 8 bit weights, a smaller "

@@ -113,6 +113,20 @@ def test_compiled_programs_are_the_naive_program_and_define_everything(
 
 @compiled
 @pytest.mark.slow
+def test_tables_are_read_as_flash_is(tmp_path: Path) -> None:
+    """Readers that give words without sign, as those of AVR do, and tables in a section of their own."""
+    readers = tuple(f"-DSNN_READ{bits}(word)=((uint{bits}_t)(word))" for bits in (8, 16, 32))
+    flags = (*CHECKED, '-DSNN_TABLE=__attribute__((section(".flash")))', *readers)
+    for seed in (2, 7, 55):
+        network = any_network(seed)
+        write_c99(network, tmp_path / str(seed), images=False)
+        with C99Judge(tmp_path / str(seed), flags=flags) as judge:
+            counts = counts_of(45, 1, sum(item.size for item in network.inputs), seed, 0.3).clip(0, 2)
+            same_as_naive(network, judge, counts)
+
+
+@compiled
+@pytest.mark.slow
 def test_spikes_as_scores_and_skipped_steps(tmp_path: Path) -> None:
     for number, reduce in enumerate(("max", "last", "mean", "count")):
         given = rich_network(3).replace(readout=Readout("cuba", "spikes", reduce, 4 * number))  # type: ignore[arg-type]
