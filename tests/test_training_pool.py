@@ -96,7 +96,7 @@ def test_synapses_learn_and_missing_ones_stay_missing(
 
 
 def test_a_reservoir_keeps_its_pool_and_learns_its_readout(toy: Dataset, tmp_path: Path) -> None:
-    result = train(recipe({"learn": []}, epochs=6), toy, tmp_path / "run")
+    result = train(recipe({"learn": []}, epochs=4, weights={"lr": 0.03}), toy, tmp_path / "run")
     run = load_run(result.path)
     assert all(item.layer == "readout" for item in run.moved("last") if item.mean_change > 0)
     old, new = run.model("initial").state_dict(), run.model("last").state_dict()
@@ -104,7 +104,7 @@ def test_a_reservoir_keeps_its_pool_and_learns_its_readout(toy: Dataset, tmp_pat
         "readout.connection.weight",
         "readout.connection.bias",
     ]
-    assert run.metrics[-1]["train_accuracy"] > run.metrics[0]["train_accuracy"]
+    assert run.metrics[-1]["loss"] < run.metrics[0]["loss"]
 
 
 def test_ridge_is_the_closed_form(toy: Dataset, tmp_path: Path) -> None:
@@ -204,7 +204,8 @@ def test_stdp_runs_on_the_grid_and_changes_excitatory_synapses_only(toy: Dataset
     assert torch.allclose(excitatory, before.clamp(min=0).sum(dim=1), rtol=1e-4)
 
 
-def test_a_run_with_stdp_starts_from_what_it_learned(toy: Dataset, tmp_path: Path) -> None:
+def test_a_run_with_stdp_starts_from_what_it_learned(tmp_path: Path) -> None:
+    toy = make_toy(n_train=80, n_test=20)
     table = {"epochs": 1, "learning": "ridge"}
     with_it = train(recipe({"learn": []}, **table, stdp={"a_plus": 0.01}), toy, tmp_path / "a")
     again = train(recipe({"learn": []}, **table, stdp={"a_plus": 0.01}), toy, tmp_path / "b")
