@@ -1,7 +1,7 @@
 """Export: one module a target, each with a list of what changed on the way and a proof by another program.
 
 >>> sorted(TARGETS)
-['c99', 'nir']
+['c99', 'lava', 'nir', 'xylo']
 """
 
 from __future__ import annotations
@@ -111,6 +111,28 @@ TARGETS: dict[str, Target] = {
         prover="snnsim.export.c99_proof:prove_c99",
         folder=True,
         profile="fixed8",
+    ),
+    "lava": Target(
+        name="lava",
+        title="Lava .net file (HDF5) for Loihi 2, in integers, one delay a synapse",
+        suffix=".net",
+        module="snnsim.export.lava",
+        writer="write_lava",
+        judge_module="snnsim.export.chip_judges",
+        judge="LavaJudge",
+        prover="snnsim.export.chip_proof:prove_lava",
+        profile="loihi2",
+    ),
+    "xylo": Target(
+        name="xylo",
+        title="specification of Xylo Audio 2 (npz), in integers, without delays",
+        suffix=".xylo.npz",
+        module="snnsim.export.xylo",
+        writer="write_xylo",
+        judge_module="snnsim.export.chip_judges",
+        judge="XyloJudge",
+        prover="snnsim.export.chip_proof:prove_xylo",
+        profile="xylo-audio2",
     ),
 }
 """Every export target by name."""
