@@ -19,7 +19,7 @@ from snnsim.export.oracle import ORACLES
 from snnsim.export.xylo import read_xylo
 from snnsim.integer_network import IntegerNetwork
 
-__all__ = ["LavaJudge", "XyloJudge"]
+__all__ = ["LavaJudge", "SanaFeJudge", "XyloJudge"]
 
 Array = npt.NDArray[Any]
 
@@ -87,3 +87,37 @@ class XyloJudge:
             spikes[item.name] = found["hidden"][:, :, begin : begin + item.size].astype(np.int64)
             begin += item.size
         return spikes | {self.network.populations[-1].name: found["output"].astype(np.int64)}
+
+
+class SanaFeJudge:
+    """A YAML network in SANA-FE on its Loihi architecture.
+
+    Args:
+        path: The file.
+        pythons: Interpreters by name; see :mod:`snnsim.export.oracle`.
+
+    Attributes:
+        energy: Joules of every sample of the last run: synapse, dendrite, soma, network, total, ``(samples, 5)``.
+        time: Seconds that the chip would take for every sample, ``(samples,)``.
+
+    Raises:
+        OracleMissingError: SANA-FE is not installed there.
+    """
+
+    max_count = 1
+
+    def __init__(self, path: str | Path, pythons: Mapping[str, str] | None = None) -> None:
+        self.path, self.oracle = Path(path), ORACLES["sana-fe"]
+        self.command = self.oracle.interpreter(pythons)
+        self.name, self.versions = self.oracle.title, [""]
+        self.seconds: list[float] = []
+        self.energy = np.zeros((0, 5))
+        self.time = np.zeros(0)
+
+    def run(self, counts: Array) -> dict[str, Array]:
+        """Run samples, each from rest."""
+        found = self.oracle.run(self.path, {"counts": counts.astype(np.int8)}, self.command)
+        self.versions = [str(item) for item in found["versions"]]
+        self.energy, self.time = found["energy"], found["time"]
+        names = [name for name in found if name.startswith("spikes_")]
+        return {name.removeprefix("spikes_"): found[name].astype(np.int64) for name in names}

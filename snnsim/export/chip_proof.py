@@ -19,17 +19,18 @@ import numpy.typing as npt
 from snnsim.engines.integer import simulate_integer
 from snnsim.errors import InputError
 from snnsim.events import Events, bin_events
-from snnsim.export.chip_judges import LavaJudge, XyloJudge
+from snnsim.export.chip_judges import LavaJudge, SanaFeJudge, XyloJudge
 from snnsim.export.lava import write_lava
 from snnsim.export.lava_read import read_lava
 from snnsim.export.oracle import OracleMissingError
 from snnsim.export.proof import MIN_NEURON_STEPS, MIN_SPIKES, RATES, LayerProof, MutationProof
+from snnsim.export.sana_fe import write_sana_fe
 from snnsim.export.xylo import read_xylo, write_xylo
 from snnsim.files import sha256_bytes, sha256_file, write_json
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Network
 
-__all__ = ["ChipProof", "prove_lava", "prove_xylo"]
+__all__ = ["ChipProof", "prove_lava", "prove_sana_fe", "prove_xylo"]
 
 Array = npt.NDArray[Any]
 ACTIVE_ENOUGH = 0.03
@@ -163,6 +164,27 @@ def prove_xylo(network: Network | IntegerNetwork, path: str | Path, **settings: 
     return prove_chip("xylo", network, path, read_xylo, write_xylo, XyloJudge, **settings)
 
 
+def prove_sana_fe(
+    network: Network | IntegerNetwork,
+    path: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> ChipProof:
+    """Run a YAML network in SANA-FE and compare every spike; energy and latency a sample are in the remarks.
+
+    The file does not hold the integers in a form that is read back: the reference is quantised again from ``network``
+    with the same ``options``.
+    """
+    from snnsim.export.integer_meta import to_integers
+
+    chosen = options or {}
+    whole = to_integers(
+        network, "loihi2", "loihi2", "refuse", chosen.get("scale", "auto"), chosen.get("calibrate")
+    )
+    return prove_chip("sana-fe", network, path, lambda _: whole, write_sana_fe, SanaFeJudge, **settings)
+
+
 def prove_chip(
     target: str,
     network: Network | IntegerNetwork,
@@ -215,6 +237,7 @@ def prove_chip(
     theirs = judge.run(counts)
     layers = tuple(_compare(name, reference[name], theirs[name]) for name in reference)
     seconds = float(np.median(judge.seconds)) if judge.seconds else None
+    cost = _cost(judge)
     few = counts[:PLANTED_SAMPLES]
     mutations = ()
     if mutate:
@@ -229,6 +252,7 @@ def prove_chip(
         remarks.append(f"Only {compared} neuron-steps were compared; a proof that counts needs {MIN_NEURON_STEPS}.")
     if any(overflow.values()):
         remarks.append(f"Numbers left their range in the reference: {overflow} neuron-steps.")
+    remarks += cost
     return ChipProof(
         target=target,
         reference=label,
@@ -248,6 +272,15 @@ def prove_chip(
         remarks=tuple(remarks),
         seconds=perf_counter() - begin,
     )
+
+
+def _cost(judge: Any) -> list[str]:
+    """Return energy and latency a sample as a sentence, if the judge estimates them."""
+    if not isinstance(judge, SanaFeJudge):
+        return []
+    parts = ("synapse", "dendrite", "soma", "network", "total")
+    energy = ", ".join(f"{name} {value:.3g}" for name, value in zip(parts, judge.energy.mean(axis=0), strict=True))
+    return [f"Estimated a sample on average, in J: {energy}; {judge.time.mean():.3g} s of chip time."]
 
 
 def run_reference(whole: IntegerNetwork, counts: Array) -> tuple[dict[str, Array], dict[str, int]]:
