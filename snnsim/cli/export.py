@@ -30,7 +30,10 @@ class Delays(StrEnum):
 
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; targets in integers: also .int.h5).")
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; targets in integers: also .int.h5)."
+        ),
     ],
     target: Annotated[
         str,
@@ -63,7 +66,9 @@ def export(
     weight_bits: Annotated[int | None, typer.Option("--weight-bits", help="c99: 8 (default) or 16.")] = None,
     scale: Annotated[
         str | None,
-        typer.Option("--scale", help="c99: a scale for each neuron (default) or layer; lava, xylo: also auto (default)."),
+        typer.Option(
+            "--scale", help="c99: a scale for each neuron (default) or layer; lava, xylo: also auto (default)."
+        ),
     ] = None,
     max_count: Annotated[
         int | None, typer.Option("--max-count", help="c99: most events of one input unit in a step (default 32).")

@@ -137,7 +137,8 @@ class ChipProof:
         if self.missing:
             return [f"Not proven: {self.missing}."]
         lines = [
-            f"{self.mismatches} of {self.compared} neuron-steps differ between {self.judge} ({', '.join(self.versions)}) "
+            f"{self.mismatches} of {self.compared} neuron-steps differ between {self.judge} "
+            f"({', '.join(self.versions)}) "
             f"and the {self.reference} ({self.n_samples} samples of {self.n_steps} steps, {self.source})."
         ]
         for layer in self.layers:
@@ -179,9 +180,7 @@ def prove_sana_fe(
     from snnsim.export.integer_meta import to_integers
 
     chosen = options or {}
-    whole = to_integers(
-        network, "loihi2", "loihi2", "refuse", chosen.get("scale", "auto"), chosen.get("calibrate")
-    )
+    whole = to_integers(network, "loihi2", "loihi2", "refuse", chosen.get("scale", "auto"), chosen.get("calibrate"))
     return prove_chip("sana-fe", network, path, lambda _: whole, write_sana_fe, SanaFeJudge, **settings)
 
 

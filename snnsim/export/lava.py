@@ -7,7 +7,7 @@ A layer is a group ``/layer/k`` (``k = 0`` the input) with ``weight`` and ``dela
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +61,8 @@ def write_lava(
             changes.append(f"{name}: {clamped} delays of more than {LONGEST + 1} steps were clamped to {LONGEST + 1}.")
         if not whole.population(name).spiking:
             changes.append(
-                f"{name}: an integrator is written as a layer with the threshold {SILENT}, which only a membrane at the "
-                "end of its range passes; its scores are read from the membrane."
+                f"{name}: an integrator is written as a layer with the threshold {SILENT}, which only a membrane "
+                "at the end of its range passes; its scores are read from the membrane."
             )
     import h5py
 
@@ -144,8 +144,8 @@ def _layer(network: IntegerNetwork, name: str, delays: str) -> tuple[Small, Smal
     odd = np.flatnonzero(item.weight & 1)
     if odd.size:
         raise InputError(
-            f"lava: projection {item.name!r}: {odd.size} weights are odd (first: {item.weight[odd[0]]}); the loader loses "
-            "their lowest bit: quantise with the profile 'loihi2', which makes them even"
+            f"lava: projection {item.name!r}: {odd.size} weights are odd (first: {item.weight[odd[0]]}); the loader "
+            "loses their lowest bit: quantise with the profile 'loihi2', which makes them even"
         )
     if not np.any(item.weight):
         raise InputError(f"lava: projection {item.name!r}: all weights are 0, which the loader cannot scale")

@@ -143,7 +143,9 @@ def _network(path: Path, layers: list[dict[str, Any]], arrays: list[Array], meta
         elif delay.shape not in ((), (1,), (shape[1],), shape):
             raise SnnsimFileError(path, f"{where}/delay", f"expected shape {shape}, found {delay.shape}")
         if delay.size and (delay.min() < 0 or delay.max() > LONGEST):
-            raise SnnsimFileError(path, f"{where}/delay", f"expected 0 to {LONGEST}, found {delay.min()}..{delay.max()}")
+            raise SnnsimFileError(
+                path, f"{where}/delay", f"expected 0 to {LONGEST}, found {delay.min()}..{delay.max()}"
+            )
         if np.any(np.abs(weight) > 256) or np.any(weight & 1):
             raise SnnsimFileError(path, f"{where}/weight", "expected even numbers from -256 to 254")
         current = layer["iDecay"] != 4096

@@ -1,7 +1,7 @@
 """Run a ``.net`` file in Lava's fixed-point simulator: a program for an interpreter of its own.
 
-Usage: ``python lava_runner.py MODEL.net INPUTS.npz OUTPUTS.npz``. It imports nothing of snnsim: only NumPy, lava-nc 0.10.0
-and lava-dl 0.6.0. The inputs hold ``counts``, ``(samples, steps, channels)``, at most one event a channel and step. The
+Usage: ``python lava_runner.py MODEL.net INPUTS.npz OUTPUTS.npz``. It imports nothing of snnsim: only NumPy,
+lava-nc 0.10.0 and lava-dl 0.6.0. The inputs hold ``counts``, ``(samples, steps, channels)``, at most one event a channel and step. The
 outputs hold ``layer1``, ``layer2`` ... with the spikes of every layer, ``(samples, steps, neurons)``, ``seconds`` of
 every sample and ``versions``. A sample is a run of its own, from rest.
 
@@ -38,7 +38,7 @@ def import_lava() -> Any:
 
     for name in ("cv2", "lava.lib.dl.slayer.object_detection"):
         sys.modules.setdefault(name, types.ModuleType(name))
-    dataclasses.dataclass = dataclass  # type: ignore[assignment]
+    dataclasses.dataclass = dataclass
     try:
         from lava.lib.dl.netx import hdf5
     finally:
@@ -91,7 +91,7 @@ def main(model: str, inputs: str, outputs: str) -> None:
         seconds=np.array(seconds),
         start_seconds=np.array(started),
         versions=np.array([f"{name} {version(name)}" for name in names] + [f"python {sys.version.split()[0]}"]),
-        **layers,
+        **layers,  # type: ignore[arg-type]
     )
 
 

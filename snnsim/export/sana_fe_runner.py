@@ -1,8 +1,8 @@
 """Run a SANA-FE network on its Loihi architecture: a program for an interpreter of its own.
 
-Usage: ``python sana_fe_runner.py NETWORK.yaml INPUTS.npz OUTPUTS.npz``; it imports only NumPy and sanafe 2.2.9. The inputs
-hold ``counts``, ``(samples, steps, channels)``; the outputs spikes by population, ``energy`` in J (synapse, dendrite, soma,
-network, total) and ``time`` in s of every sample, and ``versions``.
+Usage: ``python sana_fe_runner.py NETWORK.yaml INPUTS.npz OUTPUTS.npz``; it imports only NumPy and sanafe 2.2.9. The
+inputs hold ``counts``, ``(samples, steps, channels)``; the outputs spikes by population, ``energy`` in J (synapse,
+dendrite, soma, network, total) and ``time`` in s of every sample, and ``versions``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(model: str, inputs: str, outputs: str) -> None:
         architecture = sanafe.load_loihi()
         chip = sanafe.SpikingChip(architecture)
         chip.load(sanafe.load_net(str(file), architecture))
-        result = chip.sim(n_steps, spike_trace=True, timing_model="simple")
+        result = chip.sim(n_steps, spike_trace=True, timing_model="simple", processing_threads=1)
         for step, row in enumerate(result["spike_trace"]):
             for item in row:
                 if item.group_name in place:
@@ -48,7 +48,7 @@ def main(model: str, inputs: str, outputs: str) -> None:
         file.unlink()
     versions = [f"sanafe {version('sanafe')}", f"numpy {np.__version__}", f"python {sys.version.split()[0]}"]
     arrays = {f"spikes_{name}": value for name, value in spikes.items()}
-    np.savez(outputs, energy=np.array(energy), time=np.array(seconds), versions=np.array(versions), **arrays)
+    np.savez(outputs, energy=np.array(energy), time=np.array(seconds), versions=np.array(versions), **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
