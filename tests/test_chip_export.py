@@ -217,6 +217,7 @@ def test_xylosim_on_fifty_networks(tmp_path: Path) -> None:
 
 
 @needs_sanafe
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [1, 4])
 def test_sana_fe_gives_the_same_spikes(tmp_path: Path, delay: int) -> None:
     network = _float(LIF(tau_mem=0.02, drive=5.0), delay)

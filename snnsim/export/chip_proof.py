@@ -238,7 +238,7 @@ def prove_chip(
     seconds = float(np.median(judge.seconds)) if judge.seconds else None
     cost = _cost(judge)
     few = counts[:PLANTED_SAMPLES]
-    mutations = ()
+    mutations: tuple[MutationProof, ...] = ()
     if mutate:
         mutations = tuple(_plant(whole, few, reference, write, lambda file: make_judge(file, pythons)))
     remarks = [

@@ -83,9 +83,11 @@ def _parse_layer(root: Any, number: int, arrays: list[Array], wrong: Any) -> dic
         if key not in where or not isinstance(where[key], h5py.Dataset):
             raise wrong(f"{name}/{key}", "missing")
         value = np.asarray(where[key][()])
-        if value.dtype.kind not in "iub":
-            if value.dtype.kind != "f" or not np.array_equal(value, np.rint(value)) or np.any(np.abs(value) > 2**31):
-                raise wrong(f"{name}/{key}", f"expected whole numbers, found {value.dtype}")
+        whole = value.dtype.kind in "iub"
+        if value.dtype.kind == "f":
+            whole = bool(np.array_equal(value, np.rint(value)) and np.all(np.abs(value) <= 2**31))
+        if not whole:
+            raise wrong(f"{name}/{key}", f"expected whole numbers, found {value.dtype}")
         return value.astype(np.int64)
 
     def one(where: Any, key: str, default: int | None = None) -> int:

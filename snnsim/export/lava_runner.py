@@ -1,7 +1,8 @@
 """Run a ``.net`` file in Lava's fixed-point simulator: a program for an interpreter of its own.
 
 Usage: ``python lava_runner.py MODEL.net INPUTS.npz OUTPUTS.npz``. It imports nothing of snnsim: only NumPy,
-lava-nc 0.10.0 and lava-dl 0.6.0. The inputs hold ``counts``, ``(samples, steps, channels)``, at most one event a channel and step. The
+lava-nc 0.10.0 and lava-dl 0.6.0. The inputs
+hold ``counts``, ``(samples, steps, channels)``, at most one event a channel and step. The
 outputs hold ``layer1``, ``layer2`` ... with the spikes of every layer, ``(samples, steps, neurons)``, ``seconds`` of
 every sample and ``versions``. A sample is a run of its own, from rest.
 
@@ -12,6 +13,7 @@ default without it), and ``cv2`` and the detection module, which no network here
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 import sys
 import time
@@ -24,7 +26,7 @@ import numpy as np
 
 def import_lava() -> Any:
     """Import what runs a ``.net`` file, patched for Python 3.11; return ``lava.lib.dl.netx.hdf5``."""
-    import torch  # noqa: F401  (before the patch, which must not reach its classes)
+    importlib.import_module("torch")  # before the patch, which must not reach its classes
 
     original = dataclasses.dataclass
 

@@ -57,7 +57,8 @@ def write_sana_fe(
                 f"sana-fe: population {item.name!r} has a synaptic current, the architecture's neuron has none; train "
                 "LIF neurons"
             )
-    sizes = {item.name: item.size for item in (*whole.inputs, *whole.populations)}
+    sizes = {whole.inputs[0].name: whole.inputs[0].size}
+    sizes |= {item.name: item.size for item in whole.populations}
     group = {name: f"g{place}" for place, name in enumerate(sizes)}
     longest = {
         name: max((int(item.delay.max(initial=1)) for item in whole.projections if item.source == name), default=1)
@@ -90,8 +91,8 @@ def write_sana_fe(
             threshold = float(p["v_threshold"][k]) if item.spiking else NEVER
             decay = (4096 - int(p["v_decay"][k])) / 4096
             lines.append(
-                f"        - {k}: [soma: {{threshold: {threshold!r}, leak_decay: {decay!r}, reset_mode: hard, reset: 0.0, "
-                f"bias: {float(p['bias'][k])!r}, force_update: true}}]"
+                f"        - {k}: [soma: {{threshold: {threshold!r}, leak_decay: {decay!r}, reset_mode: hard, "
+                f"reset: 0.0, bias: {float(p['bias'][k])!r}, force_update: true}}]"
             )
     for name, count in relays.items():
         if count:

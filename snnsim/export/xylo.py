@@ -63,7 +63,7 @@ def write_xylo(
     changes.append("16-bit sums are cut as the chip's simulator cuts them; keep the overflow counts of a run at 0.")
     with atomic_path(Path(path)) as temporary:
         with open(temporary, "wb") as file:
-            np.savez(file, **spec)
+            np.savez(file, **spec)  # type: ignore[arg-type]
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.comment = text
     return ExportReport("xylo", Path(path), tuple(changes), {name: -steps for name, steps in whole.latency.items()})

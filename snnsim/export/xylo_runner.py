@@ -1,7 +1,8 @@
 """Run a Xylo specification in xylosim: a program for an interpreter of its own.
 
 Usage: ``python xylo_runner.py SPEC.npz INPUTS.npz OUTPUTS.npz``; it imports only NumPy and xylosim 0.1.3. The inputs
-hold ``counts``, ``(samples, steps, channels)``; the outputs ``hidden`` and ``output``, ``(samples, steps, neurons)``, and
+hold ``counts``, ``(samples, steps, channels)``; the
+outputs ``hidden`` and ``output``, ``(samples, steps, neurons)``, and
 ``versions``.
 """
 
