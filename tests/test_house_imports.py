@@ -72,6 +72,7 @@ SAME_ROOM = {
     "quantize_report": "quantize",
     "quantize_calibration": "quantize",
     "quantize_loihi": "quantize",
+    "quantize_xylo": "quantize",
     "integer_laws": "integer_network",
     "integer_file": "integer_network",  # saving and loading, imported when used
     "network_file": "network",  # saving and loading, imported when used
