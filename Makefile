@@ -12,7 +12,7 @@ JOBS   ?= auto
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test lint slow nir-table reproduce-fsdd clean
+.PHONY: setup demo test lint slow nir-table reproduce-fsdd lava-env prove-lava clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,20 @@ NIR_PYTHONS ?=
 nir-table: $(STAMP)
 	@$(BIN)/python -m snnsim.export.nir_table --out docs/nir-compatibility.md $(NIR_PYTHONS)
 
+# Lava's fixed-point simulator needs an environment of its own; its wheels ask for Python 3.10 and run on 3.11.
+LAVA ?= .venv-lava
+lava-env: $(LAVA)/.installed
+
+$(LAVA)/.installed:
+	@test -x $(LAVA)/bin/python || $(PYTHON) -m venv $(LAVA)
+	@$(LAVA)/bin/python -m pip install --quiet torch==2.13.0 'numpy==2.4.*' scipy h5py matplotlib networkx==2.8.7 asteval
+	@$(LAVA)/bin/python -m pip install --quiet --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0
+	@touch $@
+
+prove-lava: $(STAMP) lava-env
+	@SNNSIM_PYTHON_LAVA=$(abspath $(LAVA))/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 \
+	  -m slow -k lava tests/test_chip_export.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LAVA) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,8 @@ from numba import njit
 
 from snnsim.kernels.integer_fixed import advance_fixed
 from snnsim.kernels.integer_loihi2 import advance_loihi2
-from snnsim.kernels.integer_tables import FIXED, LOIHI2
+from snnsim.kernels.integer_tables import FIXED, LOIHI2, XYLO
+from snnsim.kernels.integer_xylo import advance_xylo
 
 __all__ = ["run_integers"]
 
@@ -32,6 +33,9 @@ def _advance(law, kind, parameters, state, arrivals, counts, overflow, low, high
         return True
     if law == FIXED:
         advance_fixed(kind, parameters, state, arrivals, counts, overflow, low, high)
+        return True
+    if law == XYLO:
+        advance_xylo(kind, parameters, state, arrivals, counts, overflow, low, high)
         return True
     return False
 

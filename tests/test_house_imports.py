@@ -76,6 +76,7 @@ SAME_ROOM = {
     "quantize_calibration": "quantize",
     "quantize_loihi": "quantize",
     "quantize_fixed": "quantize",
+    "quantize_xylo": "quantize",
     "integer_laws": "integer_network",
     "integer_file": "integer_network",  # saving and loading, imported when used
     "network_file": "network",  # saving and loading, imported when used

@@ -38,11 +38,17 @@ class Reader(StrEnum):
 
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; c99: also .int.h5).")
+        Path,
+        typer.Argument(
+            metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5; targets in integers: also .int.h5)."
+        ),
     ],
     target: Annotated[
         str,
-        typer.Option("--target", help="Format: nir, sonata or c99. With --dry-run also a limits profile or its file."),
+        typer.Option(
+            "--target",
+            help="Format: nir, sonata, c99, lava, xylo or sana-fe. With --dry-run also a limits profile or its file.",
+        ),
     ] = "nir",
     out: Annotated[
         Path | None,
@@ -68,13 +74,28 @@ def export(
     ] = None,
     weight_bits: Annotated[int | None, typer.Option("--weight-bits", help="c99: 8 (default) or 16.")] = None,
     scale: Annotated[
-        str | None, typer.Option("--scale", help="c99: a scale for each neuron (default) or layer.")
+        str | None,
+        typer.Option(
+            "--scale", help="c99: a scale for each neuron (default) or layer; lava, xylo: also auto (default)."
+        ),
     ] = None,
     max_count: Annotated[
         int | None, typer.Option("--max-count", help="c99: most events of one input unit in a step (default 32).")
     ] = None,
     calibrate: Annotated[
-        str | None, typer.Option("--calibrate", help="c99: data set on whose training samples scales are chosen.")
+        str | None,
+        typer.Option("--calibrate", help="Integer targets: data set on whose training samples scales are chosen."),
+    ] = None,
+    clamp_delays: Annotated[
+        bool, typer.Option("--clamp-delays", help="lava: clamp delays beyond 62 steps and count them.")
+    ] = False,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--python",
+            metavar="TARGET=PATH",
+            help="Interpreter that has the program a check runs (lava, xylo, sana-fe), if not this one.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing: say whether the target can hold the network.")
@@ -117,7 +138,15 @@ def export(
             **{"--prefix": prefix, "--weight-bits": weight_bits, "--scale": scale, "--max-count": max_count},
             "--calibrate": chosen,
         },
+        lava={
+            "--scale": scale,
+            "--calibrate": chosen,
+            "--clamp-delays": clamp_delays or None,
+        },
+        **{"sana-fe": {"--scale": scale, "--calibrate": chosen}},
+        xylo={"--scale": scale, "--calibrate": chosen},
     )
+    pythons = _interpreters(python, check)
     report = export_network(network, target, path, **options)
     files = [path]
     size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
@@ -127,7 +156,10 @@ def export(
     if check:
         given = None if events is None else training_samples(events, network, run, samples)
         note("checking with another program ...")
-        proof = prove_export(network, target, path, options=options, events=given, n_samples=samples)
+        settings: dict[str, Any] = {"events": given, "n_samples": samples}
+        if pythons:
+            settings["pythons"] = pythons
+        proof = prove_export(network, target, path, options=options, **settings)
         inside = TARGETS[target].folder
         proof_path = proof.save(path / "proof.json" if inside else path.with_name(path.name + ".proof.json"))
         files.append(proof_path)
@@ -159,8 +191,9 @@ NAMES = {
 
 def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a target's writer; refuse those of other targets."""
+    known = given.get(target, {})
     for other, values in given.items():
-        wrong = [name for name, value in values.items() if value is not None and other != target]
+        wrong = [name for name, value in values.items() if value is not None and name not in known]
         if wrong:
             raise InputError(f"{wrong[0]}: this is an option of --target {other}, not of {target}")
     options: dict[str, Any] = {}
@@ -170,7 +203,24 @@ def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
     for name in ("stop_steps", "integrators"):
         if name in options:
             options[name] = "drop-with-report"
+    if options.pop("clamp-delays", None):
+        options["delays"] = "clamp"
     return options
+
+
+def _interpreters(entries: list[str] | None, check: bool) -> dict[str, str]:
+    """Return interpreters by name of their program, from entries ``NAME=PATH``."""
+    from snnsim.export.oracle import ORACLES
+
+    pythons: dict[str, str] = {}
+    for entry in entries or []:
+        name, _, path = entry.partition("=")
+        if name not in ORACLES or not path:
+            raise InputError(f"--python: expected NAME=PATH with one of {', '.join(ORACLES)}, got {entry!r}")
+        if not check:
+            raise InputError("--python: only a check runs another program; add --check")
+        pythons[name] = path
+    return pythons
 
 
 def _open(source: Path) -> tuple[Network | IntegerNetwork, Path, Any]:

@@ -1,7 +1,7 @@
 """Export: one module a target, each with a list of what changed on the way and a proof by another program.
 
 >>> sorted(TARGETS)
-['c99', 'nir', 'sonata']
+['c99', 'lava', 'nir', 'sana-fe', 'sonata', 'xylo']
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from snnsim.errors import InputError
 
 if TYPE_CHECKING:
     from snnsim.export.c99_proof import C99Proof
+    from snnsim.export.chip_proof import ChipProof
     from snnsim.export.proof import Proof
     from snnsim.integer_network import IntegerNetwork
     from snnsim.network import Network
@@ -123,6 +124,39 @@ TARGETS: dict[str, Target] = {
         judge="SonataJudge",
         folder=True,
     ),
+    "lava": Target(
+        name="lava",
+        title="Lava .net file (HDF5) for Loihi 2, in integers, one delay a synapse",
+        suffix=".net",
+        module="snnsim.export.lava",
+        writer="write_lava",
+        judge_module="snnsim.export.chip_judges",
+        judge="LavaJudge",
+        prover="snnsim.export.chip_proof:prove_lava",
+        profile="loihi2",
+    ),
+    "sana-fe": Target(
+        name="sana-fe",
+        title="SANA-FE network and mapping (YAML) on its Loihi architecture, for energy and latency",
+        suffix=".sana-fe.yaml",
+        module="snnsim.export.sana_fe",
+        writer="write_sana_fe",
+        judge_module="snnsim.export.chip_judges",
+        judge="SanaFeJudge",
+        prover="snnsim.export.chip_proof:prove_sana_fe",
+        profile="loihi2",
+    ),
+    "xylo": Target(
+        name="xylo",
+        title="specification of Xylo Audio 2 (npz), in integers, without delays",
+        suffix=".xylo.npz",
+        module="snnsim.export.xylo",
+        writer="write_xylo",
+        judge_module="snnsim.export.chip_judges",
+        judge="XyloJudge",
+        prover="snnsim.export.chip_proof:prove_xylo",
+        profile="xylo-audio2",
+    ),
 }
 """Every export target by name."""
 
@@ -151,7 +185,7 @@ def prove_export(
     *,
     options: dict[str, Any] | None = None,
     **settings: Any,
-) -> Proof | C99Proof:
+) -> Proof | C99Proof | ChipProof:
     """Run a written file with the target's independent loader and compare every spike with the clock engine.
 
     The planted errors go the whole way: each changed network is exported again, into a temporary folder, and the
@@ -178,7 +212,9 @@ def prove_export(
     chosen = TARGETS[target]
     if chosen.prover:
         module, _, name = chosen.prover.partition(":")
-        proof: C99Proof = getattr(import_module(module), name)(network, path, **settings)
+        if target == "sana-fe":
+            settings["options"] = options
+        proof: C99Proof | ChipProof = getattr(import_module(module), name)(network, path, **settings)
         return proof
     from snnsim.network import Network
 
