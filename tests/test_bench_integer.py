@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from snnsim.bench.integer import IntegerRace, chain, format_integer
-from snnsim.cli.main import app
+from snnsim.cli.bench import app
 from snnsim.export.lava import write_lava
 from snnsim.export.lava_read import read_lava
 
@@ -40,6 +40,6 @@ def test_without_lava_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         "lava", "lava_runner.py", ("no_such_module",), "Lava's fixed-point simulator", "make lava-env"
     )
     monkeypatch.setitem(oracle.ORACLES, "lava", missing)
-    result = CliRunner().invoke(app, ["bench", "integer", "--rounds", "1"])
+    result = CliRunner().invoke(app, ["integer", "--rounds", "1"])
     assert result.exit_code != 0
     assert "Lava's fixed-point simulator is not installed" in str(result.exception)

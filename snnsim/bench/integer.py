@@ -91,10 +91,17 @@ def chain(seed: int = 0) -> IntegerNetwork:
         row, unit = np.nonzero(weight)
         indptr = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=weight.shape[0]))))
         delay = rng.integers(1, LONGEST + 1, row.size)
-        projections.append(IntegerProjection(names[k - 1], names[k], indptr, unit, weight[row, unit], delay))
+        narrow = (np.asarray(value, dtype=np.int32) for value in (unit, weight[row, unit], delay))
+        projections.append(IntegerProjection(names[k - 1], names[k], indptr, *narrow))
     readout = Readout("out", variable="spikes", reduce="count")
     return IntegerNetwork(
-        "loihi2", tuple(populations), tuple(projections), (Input("in", SIZES[0]),), readout, 0.001, {"out": 64.0}
+        "loihi2",
+        tuple(populations),
+        tuple(projections),
+        (Input("in", SIZES[0]),),
+        readout,
+        0.001,
+        {"out": np.full(SIZES[-1], 64.0)},
     )
 
 
