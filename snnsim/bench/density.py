@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class DensityPoint:
         density: Share of the synapses that exist; a negative number: all of them in a dense matrix without a mask.
         synapses: Synapses of the hidden layers.
         events: Synaptic events of a run.
-        seconds: Of every run.
+        seconds: Processor time of every run.
         network_bytes: Weights, targets and delays of the network.
         resident_bytes: By how much the resident memory of a process rises that reads the network and runs it.
     """
@@ -252,10 +253,12 @@ def _curve(
     seconds: list[list[float]] = [[] for _ in networks]
     results: list[Result] = []
     for turn in range(rounds + 1):
-        results = [runner.run(inputs) for runner, inputs in runs]
-        if turn:
-            for times, result in zip(seconds, results, strict=True):
-                times.append(result.seconds)
+        results = []
+        for times, (runner, inputs) in zip(seconds, runs, strict=True):
+            begin = time.process_time()
+            results.append(runner.run(inputs))
+            if turn:
+                times.append(time.process_time() - begin)
     fired = [[int(result.spikes[item].times.shape[0]) for item in ("hidden1", "hidden2")] for result in results]
     if any(counts != fired[0] for counts in fired):
         raise InputError(f"bench density: {kind} on {engine}: networks of one size fire differently: {fired}")
