@@ -52,9 +52,10 @@ DENSITY_ENGINES = ("clock", "event-grid", "event")
 """The clock engine, the event engine on the network's grid, and the event engine in continuous time."""
 
 DT = 0.001
-SIZES = {"clock": (2048, 500), "event-grid": (2048, 500), "event": (1024, 200)}
-"""Units of a layer and steps of a run: the weights of the clock engine must not fit the cache, or the whole network has
-the advantage of sums and weights that lie near."""
+SIZES = {"clock": (2048, 2000), "event-grid": (2048, 2000), "event": (1024, 200)}
+"""Units of a layer and steps of a run by engine. The clock engine's weights must not fit the cache, or some networks
+have the advantage that theirs lie near, and its runs must be long: in 500 steps a small network that another one has
+pushed out of the cache is not back in it yet."""
 
 OVER = (1.02, 1.3)
 """Where the membrane goes under the bias alone, in thresholds: 15 to 35 spikes a second."""
