@@ -9,7 +9,7 @@ targets without one take the float network. Xylo, which has no delays and no int
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,16 +55,18 @@ class Sizes:
         fine: Of training on a grid.
         learning_rate: Of training on a grid.
         samples: Training samples that a proof runs.
+        generated: Whether a proof whose samples hold too few spikes to count is repeated with generated input.
     """
 
     hidden: tuple[int, ...] = (128, 128)
     epochs: int = 60
     fine: int = 10
     learning_rate: float = 2e-4
-    samples: int = 100
+    samples: int = 64
+    generated: bool = True
 
 
-QUICK = Sizes(hidden=(16, 16), epochs=2, fine=1, samples=8)
+QUICK = Sizes(hidden=(16, 16), epochs=2, fine=1, samples=8, generated=False)
 """For a trial of the command; nothing may be claimed from it."""
 
 
@@ -179,6 +181,8 @@ def export_part(
     events: Events,
     folder: Path,
     pythons: Mapping[str, str] | None = None,
+    *,
+    generated: bool = True,
 ) -> dict[str, Any]:
     """Write a network for one target, prove it, and count what it takes.
 
@@ -188,6 +192,7 @@ def export_part(
         events: Training samples for the proof and the counts.
         folder: Where the file goes.
         pythons: Interpreters of the chips' programs.
+        generated: See :class:`Sizes`.
 
     Returns:
         JSON values. ``refused`` alone says that the target cannot hold the network.
@@ -202,15 +207,19 @@ def export_part(
             return facts | {"refused": " ".join(item.sentence() for item in fits.violations[:3])}
     path = folder / f"network{chosen.suffix}"
     begin = time.perf_counter()
+    options: dict[str, Any] = {}
+    if chosen.profile and "quantize" not in network.notes:  # scales that no training chose
+        options["calibration" if target == "c99" else "calibrate"] = events
     try:
-        report = export_network(network, target, path)
+        report = export_network(network, target, path, **options)
     except InputError as error:
         return facts | {"refused": str(error)}
     facts["write_seconds"] = time.perf_counter() - begin
     integer: IntegerNetwork | None = None
     if chosen.profile and chosen.prover:
         tail = int(network.notes.get("tail_steps") or 0)
-        integer, _ = quantize(network, chosen.profile, tail_steps=tail)
+        given = events if options else None
+        integer, _ = quantize(network, chosen.profile, calibration=given, tail_steps=tail)
     facts |= {
         "files": [str(item.relative_to(folder)) for item in _files(path)],
         "file_bytes": sum(item.stat().st_size for item in _files(path)),
@@ -220,7 +229,7 @@ def export_part(
         "law": None if integer is None else integer.law,
     }
     facts |= _memory(network, integer, chosen.profile) | _cost(network, integer, events)
-    return facts | _proof(target, network, path, events, pythons)
+    return facts | _proof(target, network, path, events, options, pythons, generated)
 
 
 def _files(path: Path) -> list[Path]:
@@ -231,16 +240,12 @@ def _memory(network: Network, integer: IntegerNetwork | None, profile: str) -> d
     """Return synapses and the bytes of their weights and delays, as the target's widths have it."""
     if integer is None:
         found = footprint(network)
-        return {"synapses": sum(int(item.n_synapses) for item in _projections(network)), "memory_bytes": found.bytes}
+        return {"synapses": found.synapses, "memory_bytes": found.bytes}
     synapses = sum(int(item.n_synapses) for item in integer.projections)
     weight = int(load_profile(profile).weight_bits or 8)
     longest = max((int(item.delay.max(initial=0)) for item in integer.projections), default=0)
     delay = 0 if longest <= 1 else 8 if longest < 256 else 16
     return {"synapses": synapses, "memory_bytes": synapses * (weight + delay) // 8}
-
-
-def _projections(network: Network) -> Sequence[Any]:
-    return network.projections
 
 
 def _cost(network: Network, integer: IntegerNetwork | None, events: Events) -> dict[str, Any]:
@@ -261,15 +266,23 @@ def _cost(network: Network, integer: IntegerNetwork | None, events: Events) -> d
 
 
 def _proof(
-    target: str, network: Network, path: Path, events: Events, pythons: Mapping[str, str] | None
+    target: str,
+    network: Network,
+    path: Path,
+    events: Events,
+    options: dict[str, Any],
+    pythons: Mapping[str, str] | None,
+    generated: bool,
 ) -> dict[str, Any]:
     """Return the outcome of the proof; a program that is not there is named."""
-    settings: dict[str, Any] = {"events": events, "n_samples": len(events)}
+    settings: dict[str, Any] = {"events": events, "n_samples": len(events), "options": options}
     if pythons and TARGETS[target].prover and target != "c99":
         settings["pythons"] = pythons
     begin = time.perf_counter()
     try:
         proof: Any = prove_export(network, target, path, **settings)
+        if generated and not proof.enough and proof.mismatches == 0 and not getattr(proof, "missing", ""):
+            proof = prove_export(network, target, path, **{**settings, "events": None})
     except MissingLibraryError as error:
         return {"proven": False, "missing": str(error), "proof_seconds": time.perf_counter() - begin}
     proof.save(path / "proof.json" if path.is_dir() else path.with_name(path.name + ".proof.json"))
@@ -285,6 +298,9 @@ def _proof(
         "planted": len(proof.mutations),
         "caught": sum(bool(item.caught) for item in proof.mutations),
         "proof_samples": int(proof.n_samples),
+        "proof_steps": int(proof.n_steps),
+        "proof_source": str(proof.source),
+        "enough": bool(proof.enough),
         "proof_seconds": time.perf_counter() - begin,
         "remarks": list(getattr(proof, "remarks", ())),
         "estimate": estimate[0] if estimate else "",

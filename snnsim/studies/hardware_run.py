@@ -52,7 +52,7 @@ def reproduce_hardware(
     Raises:
         InputError: No test part, several seeds for one run, or a folder of another study.
     """
-    sizes, told, folder = sizes or Sizes(), told or (lambda text: None), Path(out)
+    sizes, tell, folder = sizes or Sizes(), told or (lambda text: None), Path(out)
     if data.test is None:
         raise InputError(f"reproduce hardware: data set {data.name!r} has no test part; accuracy needs one")
     if run is not None and seeds > 1:
@@ -62,7 +62,7 @@ def reproduce_hardware(
     accuracy: list[dict[str, Any]] = []
     runs: dict[str, Run] = {}
     for seed in range(seeds):
-        base = run or trained(base_recipe(sizes, data), data, folder / f"float-{seed}", seed=seed, told=told)
+        base = run or trained(base_recipe(sizes, data), data, folder / f"float-{seed}", seed=seed, told=tell)
         if seed == 0:
             runs["float"] = base
         for profile in LAWS:
@@ -70,7 +70,7 @@ def reproduce_hardware(
             made = _kept(
                 folder / f"accuracy-{profile}-{seed}.json",
                 lambda base=base, profile=profile, place=place, seed=seed: accuracy_of(  # type: ignore[misc]
-                    base, data, profile, place, sizes, seed=seed, told=told
+                    base, data, profile, place, sizes, seed=seed, told=tell
                 ),
             )
             accuracy.append(made)
@@ -82,15 +82,15 @@ def reproduce_hardware(
     events = samples_of(runs["float"], data, sizes.samples)
     targets: list[dict[str, Any]] = []
     for target in sorted(TARGETS):
-        network, samples, what = _network_for(target, networks, events, data, folder, sizes, told)
+        network, samples, what = _network_for(target, networks, events, data, folder, sizes, tell)
         part = folder / "targets" / target
         part.mkdir(parents=True, exist_ok=True)
 
         def make(target: str = target, network: Network = network, samples: Events = samples) -> dict[str, Any]:
-            assert told is not None
-            told(f"target {target}")
+            tell(f"target {target}")
             begin = time.perf_counter()
-            found = export_part(target, network, samples, folder / "targets" / target, pythons)
+            place = folder / "targets" / target
+            found = export_part(target, network, samples, place, pythons, generated=sizes.generated)
             return found | {"seconds": time.perf_counter() - begin}
 
         result = _kept(part / "part.json", make, again=lambda found: bool(found.get("missing")))
