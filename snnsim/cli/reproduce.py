@@ -23,7 +23,8 @@ class Protocol(StrEnum):
 
 def reproduce(
     recipe: Annotated[
-        str, typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file; or a study: meta-neuron, lnp, hardware.")
+        str,
+        typer.Argument(help="Recipe: a name, NAME:VARIANT, or a .toml file; or a study: meta-neuron, lnp, hardware."),
     ],
     data: Annotated[
         list[str] | None,
@@ -34,7 +35,8 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="Number of seeds: 0, 1, ... [default: 3; a study: 5; hardware: 1].")
+        int | None,
+        typer.Option("--seeds", min=1, help="Number of seeds: 0, 1, ... [default: 3; a study: 5; hardware: 1]."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the runs [default: runs/RECIPE].")] = None,
     protocol: Annotated[
@@ -53,7 +55,8 @@ def reproduce(
         bool, typer.Option("--quick", help="lnp, hardware: a trial in small sizes, from which nothing may be claimed.")
     ] = False,
     run: Annotated[
-        Path | None, typer.Option("--run", metavar="RUN", help="hardware: a trained run instead of a network of its own.")
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="hardware: a trained run instead of a network of its own."),
     ] = None,
     python: Annotated[
         list[str] | None,
@@ -93,7 +96,9 @@ def reproduce(
         run_study(data or [], number, folder, json, quiet)
         return
     if quick:
-        raise InputError(f"reproduce {recipe}: --quick is of the studies lnp and hardware; use --set or --epochs for a shorter run")
+        raise InputError(
+            f"reproduce {recipe}: --quick is of the studies lnp and hardware; use --set or --epochs for a shorter run"
+        )
     if data is not None and len(data) > 1:
         raise InputError(f"reproduce {recipe}: expected one data set, got {len(data)}")
 
