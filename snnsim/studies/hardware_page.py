@@ -180,8 +180,8 @@ def hardware_page(study: Mapping[str, Any], networks: Mapping[str, Network]) -> 
     facts = study["facts"]
     claims = "".join(f"<p>{escape(line)}.</p>" for line in hardware_text(study))
     about = (
-        f"Test set of {facts['data']}, {facts['test']} samples. The validation set chooses the epoch of both trainings; "
-        "the test set chooses nothing."
+        f"Test set of {facts['data']}, {facts['test']} samples. The validation set chooses the epoch of both "
+        "trainings; the test set chooses nothing."
     )
     sections = [
         ("claims", "What was found", claims),
@@ -209,8 +209,8 @@ def hardware_page(study: Mapping[str, Any], networks: Mapping[str, Network]) -> 
     sections.append(("pictures", "Weights and delays", "".join(parts)))
     changes = "".join(
         f"<details><summary>{escape(item['target'])}: {escape(item['title'])}</summary><p>Network: "
-        f"{escape(item['network'])}. {item['write_seconds']:.1f} s to write, {item['proof_seconds']:.1f} s to prove with "
-        f"{escape(item.get('judge') or 'nothing')}. Files: {escape(', '.join(item['files'][:6]))} "
+        f"{escape(item['network'])}. {item['write_seconds']:.1f} s to write, {item['proof_seconds']:.1f} s to prove "
+        f"with {escape(item.get('judge') or 'nothing')}. Files: {escape(', '.join(item['files'][:6]))} "
         f"({item['file_bytes']:,} bytes).</p><ul>"
         + "".join(f"<li>{escape(line)}</li>" for line in [*item["changes"], *item.get("remarks", [])])
         + "</ul></details>"
