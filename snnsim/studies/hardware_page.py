@@ -80,7 +80,7 @@ def _memory(item: Mapping[str, Any]) -> str:
 
 def target_rows(study: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return rows of text, one a target, as :data:`TARGET_HEAD`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for item in study["targets"]:
         if "refused" in item:
             rows.append((item["target"], _proof(item), "", "", "", f"{item['seconds']:.0f} s"))
