@@ -206,7 +206,7 @@ def export_part(
     cores = None
     if chosen.profile:
         fits = check(network, chosen.profile)
-        cores = fits.cores
+        cores = None if target == "sana-fe" else fits.cores  # relays need more than the profile counts
         if not fits.fits:
             return facts | {"refused": " ".join(item.sentence() for item in fits.violations[:3])}
     path = folder / f"network{chosen.suffix}"

@@ -109,10 +109,10 @@ def hardware_text(study: Mapping[str, Any]) -> list[str]:
             continue
         change = [100 * (item["after"] - item["float"]) for item in held]
         worst, mean = min(change), float(np.mean(change))
-        within = "within one point of" if worst >= -1 - 1e-9 else "more than one point below"
+        within = "within one point of" if worst >= -1 - 1e-9 else "not in every seed within one point of"
         lines.append(
             f"{profile}: after fine-tuning the integers are {within} float ({mean:+.2f} points on average, "
-            f"{worst:+.2f} at least, {len(held)} seed{'s' if len(held) > 1 else ''} of {held[0]['n_samples']} test "
+            f"{worst:+.2f} at worst, {len(held)} seed{'s' if len(held) > 1 else ''} of {held[0]['n_samples']} test "
             "samples)"
         )
     proven = [item["target"] for item in study["targets"] if item.get("proven")]
