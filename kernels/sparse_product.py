@@ -3,9 +3,9 @@
 The rows of the input (steps times samples) are taken in blocks of :data:`VECTORS` vectors and turned inside the cache,
 so that one synapse acts on a whole block at once. The forward product walks along the targets (CSR); the backward one
 along the sources (CSC), where the source's input and its gradient stay in registers and every block of the upstream
-gradient that is loaded serves both. Every sum runs in one fixed order, so the bits do not depend on threads. The forward
-product has the order of :func:`snnsim.kernels.matrix.matrix_product`: with the same bits in the currents, spikes and
-slopes of a layer are those of the masked dense one.
+gradient that is loaded serves both. Every sum runs in one fixed order, so the bits do not depend on threads. That of
+the forward product is the order of :func:`snnsim.kernels.matrix.matrix_product`: with the same bits in the currents,
+spikes and slopes of a layer are those of the masked dense one.
 
 NumPy definition: :mod:`snnsim.kernels.reference_sparse`.
 """

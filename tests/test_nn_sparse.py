@@ -71,6 +71,36 @@ def test_products_and_gradients_are_those_of_the_masked_matrix(
     np.testing.assert_allclose(dweight, wanted[2].numpy()[rows_, columns], atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), [(129, 600, 37), (40, 256, 20), (17, 513, 33)])
+def test_the_forward_product_has_the_bits_of_the_masked_dense_one(
+    dtype: torch.dtype, rows: int, n_in: int, n_out: int
+) -> None:
+    mask, x, weight, _ = problem(rows, n_in, n_out, dtype, 0.1)
+    mask[3, : n_in - 10] = False  # a target whose synapses come late
+    weight = weight * mask
+    assert torch.equal(sparse_row_product(x, weight, SynapseOrder.of(mask.numpy())), row_product(x, weight))
+
+
+def test_a_wide_layer_has_the_slopes_of_the_masked_dense_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    connection = Linear(600, 64)
+    connection.weight.data = torch.randn(64, 600, generator=generator) * 0.5
+    connection.set_mask(torch.rand(64, 600, generator=generator) < 0.1)
+    block = Block(connection, LIF(64, dt=0.001, tau_mem=0.02)).train()
+    x = (torch.rand(60, 16, 600, generator=generator) < 0.1).float().requires_grad_()
+    upstream = torch.randn(60, 16, 64, generator=generator)
+    seen = {}
+    for way in ("dense", "sparse"):
+        connection.formulation = way  # type: ignore[assignment]
+        y, _, (_, end) = block.run_fused(x)
+        seen[way] = (y.detach(), end.v.detach(), *torch.autograd.grad(y, (x, connection.weight), upstream))
+    assert torch.equal(seen["dense"][0], seen["sparse"][0])
+    assert torch.equal(seen["dense"][1], seen["sparse"][1])
+    for got, wanted in zip(seen["sparse"][2:], seen["dense"][2:], strict=True):
+        assert float((got - wanted).norm()) <= 5e-7 * float(wanted.norm())
+
+
 def test_a_full_mask_is_the_dense_product_and_operations_are_counted() -> None:
     _, x, weight, upstream = problem(200, 40, 50, torch.float64)
     weight = torch.randn_like(weight).requires_grad_()

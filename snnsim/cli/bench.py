@@ -15,6 +15,7 @@ import typer
 
 from snnsim.cli.bench_complexity import complexity
 from snnsim.cli.bench_density import density
+from snnsim.cli.bench_integer import integer
 from snnsim.cli.bench_options import Json, Names, Pythons, Rounds, Threads, interpreters
 from snnsim.cli.bench_sim import scaling, simulation
 from snnsim.cli.bench_sparse import sparse
@@ -32,6 +33,7 @@ app.command("complexity", epilog="Example: snnsim bench complexity")(complexity)
 
 
 app.command("density", epilog="Example: snnsim bench density delays --engine clock")(density)
+app.command("integer", epilog="Example: snnsim bench integer --python lava=.venv-lava/bin/python")(integer)
 app.command("sparse", epilog="Example: snnsim bench sparse --steps 100")(sparse)
 
 

@@ -24,7 +24,7 @@ def density(
         int | None, typer.Option("--units", min=1, help="Units of a layer; 2048, for engine event 1024 by default.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Steps of 1 ms; 500, for engine event 200 by default.")
+        int | None, typer.Option("--steps", min=1, help="Steps of 1 ms; 2000, for engine event 200 by default.")
     ] = None,
     rounds: Rounds = 5,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure resident memory too.")] = True,

@@ -42,7 +42,7 @@ Measured by ``snnsim bench products``: product and both gradients together take 
 layer, whose dense product is spared the gradient of its input, gains a little later.
 """
 
-DELAY_SPARSE_DENSITY = 0.5
+DELAY_SPARSE_DENSITY = 0.4
 """Share of pairs of neurons with a synapse below which a layer with delays trains along its synapses.
 
 Measured by ``snnsim bench sparse``.

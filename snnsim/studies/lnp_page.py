@@ -13,9 +13,10 @@ from snnsim.studies.lnp import ALIKE, Cell
 from snnsim.studies.lnp_pictures import pool_figures, result_figure
 from snnsim.studies.statistics import Interval, paired_difference, summary
 
-__all__ = ["Difference", "differences", "lnp_page", "lnp_text", "rows_of", "verdict", "write_lnp_page"]
+__all__ = ["Difference", "differences", "head_of", "lnp_page", "lnp_text", "rows_of", "verdict", "write_lnp_page"]
 
 METRICS = {"prediction": ("vpt", "rmse"), "classes": ("accuracy",)}
+DIGITS = {"vpt": 3, "rmse": 4, "accuracy": 1}
 SHOWN = {"vpt": "valid prediction time, Lyapunov times", "rmse": "error one step ahead", "accuracy": "accuracy, %"}
 
 
@@ -103,21 +104,14 @@ def verdict(result: dict[str, Any]) -> list[str]:
         new, old = (_values(result, facts["name"], cell, metric) for cell in (found, dense))
         if metric == "accuracy":
             loss = summary([100 * (a - b) / b if b else 0.0 for a, b in zip(new, old, strict=True)])
-            met, target, unit = loss.mean >= -1.0, "-1 % or more", " %"
-            words = "relative change of accuracy"
+            floor, target, unit, words = -1.0, "-1 % or more", " %", "relative change of accuracy"
         else:
             loss = paired_difference(new, old)
-            met, target, unit = loss.mean >= 0.0, "0 or more", " Lyapunov times"
+            floor, target, unit = 0.0, "0 or more", " Lyapunov times"
             words = "change of the valid prediction time"
-        sure = (
-            "the whole interval does"
-            if (loss.low >= (-1.0 if metric == "accuracy" else 0.0))
-            else (
-                "the whole interval misses it"
-                if loss.high < (-1.0 if metric == "accuracy" else 0.0)
-                else "the interval allows both"
-            )
-        )
+        met, sure = loss.mean >= floor, "the interval allows both"
+        if loss.low >= floor or loss.high < floor:
+            sure = f"the whole interval {'does' if met else 'misses it'}"
         lines.append(
             f"{facts['name']}: {words} {_number(loss, 2)}{unit}; target {target}: {'met' if met else 'missed'} by the "
             f"mean, {sure}"
@@ -157,10 +151,7 @@ def rows_of(result: dict[str, Any], task: str, kind: str) -> list[tuple[str, ...
     """Return rows of text: pool, each metric with interval, removed synapses and neurons, operations against dense."""
     rows = []
     for cell in _cells(result):
-        metrics = [
-            _number(summary(_values(result, task, cell, metric)), 1 if metric == "accuracy" else 3)
-            for metric in METRICS[kind]
-        ]
+        metrics = [_number(summary(_values(result, task, cell, metric)), DIGITS[metric]) for metric in METRICS[kind]]
         shares = [f"{100 * summary(_values(result, task, cell, which)).mean:.1f}" for which in ("synapses", "neurons")]
         ratio = operations_ratio(result, task, cell)
         rows.append((f"{cell.kind}, {cell.way}", *metrics, *shares, f"{ratio.mean:.2f}"))
@@ -191,10 +182,11 @@ def lnp_page(result: dict[str, Any], pools: str | Path | None = None) -> str:
         caption = f"{result['seeds']} seeds; in brackets the 95 % interval of the mean"
         parts.append(table_html(caption, head_of(kind), rows_of(result, name, kind)))
         sections.append((_word(name), name, "".join(parts)))
-    rows = [
-        (f"{item.task}: {item.what}", SHOWN[item.metric], _number(item.interval, 3), _mark(item.interval))
-        for item in differences(result)
-    ]
+    rows = []
+    for item in differences(result):
+        digits = 4 if item.metric == "rmse" else 3
+        mark = "yes" if item.interval.excludes_zero else ""
+        rows.append((f"{item.task}: {item.what}", SHOWN[item.metric], _number(item.interval, digits), mark))
     head = ("difference", "of", "mean (interval)", "excludes zero")
     sections.append(("differences", "Paired differences", table_html("The same seeds on both sides", head, rows)))
     if pools is not None:
@@ -207,10 +199,6 @@ def lnp_page(result: dict[str, Any], pools: str | Path | None = None) -> str:
         sections,
         footer="Made by snnsim reproduce lnp. Much of the method is this package's reconstruction.",
     )
-
-
-def _mark(interval: Interval) -> str:
-    return "yes" if interval.excludes_zero else ""
 
 
 def _settings(result: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ TINTS = {"heterogeneous": COLOURS["blue"], "homogeneous": COLOURS["vermillion"]}
 
 
 def result_figure(values: dict[Cell, list[float]], label: str) -> Figure:
-    """Draw means, intervals and single seeds, a line a cell.
+    """Draw means, intervals and single seeds, a line a cell: ``het.`` (heterogeneous) or ``hom.`` and its way.
 
     Args:
         values: By cell, in the order of seeds.
@@ -38,7 +38,7 @@ def result_figure(values: dict[Cell, list[float]], label: str) -> Figure:
             axes.plot([found.low, found.high], [place, place], "-", color=tint, lw=1.5)
             axes.plot(found.mean, place, "o", color=tint, ms=4.5)
         axes.set_yticks(range(len(values)))
-        axes.set_yticklabels([f"{cell.kind[:6]}. {cell.way}" for cell in values])
+        axes.set_yticklabels([f"{cell.kind[:3]}. {cell.way}" for cell in values])
         axes.invert_yaxis()
         axes.set_xlabel(label)
     return figure
