@@ -121,6 +121,7 @@ def test_rows_sentences_and_page(done: tuple[Path, dict[str, Any], list[str]]) -
     refused = {"target": "lava", "refused": "no room", "seconds": 1.0, "title": "x", "network": "float"}
     other["targets"] = [refused]
     other["accuracy"] = [{"profile": "loihi2", "seed": 0, "refused": "no room"}]
+    assert hardware_text(other)[-1] == "cannot hold the network: lava"
     assert "cannot hold it: no room" in hardware_page(other, {"float": load_run(folder / "float-0").network()})
 
 

@@ -147,7 +147,11 @@ def accuracy_of(base: Run, data: Dataset, profile: str, folder: Path, sizes: Siz
     fits = check(base.network(), profile)
     if not fits.fits:
         return facts | {"refused": " ".join(item.sentence() for item in fits.violations[:3])}
-    fine = trained(fine_recipe(base, profile, sizes), data, folder, start=base, **settings)
+    try:
+        recipe = fine_recipe(base, profile, sizes)
+    except InputError as error:  # a learning rule that has no grid
+        return facts | {"refused": str(error)}
+    fine = trained(recipe, data, folder, start=base, **settings)
     before, after = (evaluate_as(run, data, profile) for run in (base, fine))
     return facts | {
         "float": before.float_result.accuracy,

@@ -116,10 +116,13 @@ def hardware_text(study: Mapping[str, Any]) -> list[str]:
             "samples)"
         )
     proven = [item["target"] for item in study["targets"] if item.get("proven")]
-    rest = [item["target"] for item in study["targets"] if not item.get("proven")]
+    rest = [item["target"] for item in study["targets"] if not item.get("proven") and "refused" not in item]
+    cannot = [item["target"] for item in study["targets"] if "refused" in item]
     lines.append(f"spikes equal, proven by another program: {', '.join(proven) or 'none'}")
     if rest:
         lines.append(f"not proven: {', '.join(rest)}")
+    if cannot:
+        lines.append(f"cannot hold the network: {', '.join(cannot)}")
     for item in study["targets"]:
         if item.get("estimate"):
             lines.append(f"{item['target']}: {item['estimate'].rstrip('.')}")
