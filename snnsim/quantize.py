@@ -89,8 +89,8 @@ def quantize(
         listed = " ".join(item.sentence() for item in refused[:8])
         more = f" And {len(refused) - 8} more." if len(refused) > 8 else ""
         raise InputError(f"quantize: {profile.name} cannot hold this network. {listed}{more}")
-    trained = _trained_scales(network, profile)
-    job = Job(network, profile, options, plan_delays(network, delay_range(profile)), given=trained)
+    trained, units = (_trained(network, profile, key) for key in ("scales", "units"))
+    job = Job(network, profile, options, plan_delays(network, delay_range(profile)), given=trained, units=units)
     if options.headroom == "observed" and calibration is None:
         raise InputError("quantize: headroom = 'observed' needs calibration events")
     changes = [*extra, *(item.sentence() for item in found.changes)]
@@ -118,21 +118,29 @@ def quantize(
     return integer.replace(changes=tuple(report.sentences()), source=given.digest()), report
 
 
-def _trained_scales(network: Network, profile: Profile) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the scales that training for this profile left in the network's notes; none if it was not so trained."""
+def _trained(network: Network, profile: Profile, key: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what training for this profile left in the network's notes; none if it was not so trained.
+
+    Args:
+        network: Frozen network.
+        profile: Target.
+        key: ``"scales"``, or ``"units"``, which older networks do not have.
+    """
     note = network.notes.get("quantize")
     if not isinstance(note, dict) or note.get("profile") != profile.name:
         return {}
-    scales = note.get("scales")
+    scales = note.get(key, {} if key == "units" else None)
     if not isinstance(scales, dict):
-        raise InputError("quantize: the network's notes on its training are damaged: expected scales by population")
+        raise InputError(f"quantize: the network's notes on its training are damaged: expected {key} by population")
+    if key == "units" and not scales:
+        return {}
     found = {}
     for item in network.populations:
         values = np.asarray(scales.get(item.name, ()), dtype=np.float64)
         if values.shape != (item.size,) or not (np.isfinite(values).all() and (values > 0).all()):
             raise InputError(
                 f"quantize: the network's notes on its training do not fit population {item.name!r}: expected "
-                f"{item.size} positive scales, got {values.size}"
+                f"{item.size} positive {key}, got {values.size}"
             )
         found[item.name] = values
     return found

@@ -122,7 +122,7 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
         source = network.projections[number].source
         times = max(job.options.max_count, job.counts.get(source, 1)) if source in inputs else 1
         np.add.at(arrivals, synapses.target, np.abs(piece.astype(np.int64)) * times)
-    most = MOST_BITS
+    most = _trained_bits(job, item) if name in job.given else MOST_BITS
     if softmax:
         most = min(most, SOFTMAX_BITS - int(np.log2(unit[0])))
         if most < 0 or unit[0] < 1:
@@ -170,6 +170,7 @@ def _population(job: Job, item: Population, result: Quantized, weights: dict[int
             room=reach if np.isfinite(reach) else None,
             seen=seen,
             clamped=sum(int(job.plan.outside[number].size) for number in into.numbers),
+            unit=1.0 / unit,
         )
     )
 
@@ -181,7 +182,9 @@ def _softmax(network: Network, item: Population) -> bool:
 
 
 def _unit(job: Job, item: Population, step: StepParameters, acting: Incoming, softmax: bool) -> Floats:
-    """Return integer weight units per float unit, ``(size,)``."""
+    """Return integer weight units per float unit, ``(size,)``; for a trained network those it was trained for."""
+    if item.name in job.given:
+        return 1.0 / _trained_unit(job, item)
     largest = acting.largest(job.profile.weight_low, job.profile.weight_high)
     each = job.options.scale == "neuron" or (job.options.scale == "auto" and job.profile.threshold_per == "neuron")
     if not each or not item.neuron.spiking:  # scores of different neurons are compared as they are
@@ -198,6 +201,22 @@ def _unit(job: Job, item: Population, step: StepParameters, acting: Incoming, so
     if job.options.power_of_two or softmax:
         unit = 2.0 ** np.floor(np.log2(unit))
     return np.asarray(unit)
+
+
+def _trained_unit(job: Job, item: Population) -> Floats:
+    """Return the float value of the integer weight 1 that a population was trained for, ``(size,)``."""
+    if item.name not in job.units:
+        raise InputError(
+            f"quantize: the network's notes on its training do not say what an integer weight of population "
+            f"{item.name!r} is worth; train it again for {job.profile.name}"
+        )
+    return job.units[item.name]
+
+
+def _trained_bits(job: Job, item: Population) -> int:
+    """Return the fractional bits that a population was trained for; fewer are taken where its sums need the room."""
+    bits = np.rint(np.log2(job.given[item.name] * _trained_unit(job, item)))
+    return int(np.clip(bits.min(), 0, MOST_BITS))
 
 
 def _reach(peaks: tuple[Floats, Floats]) -> float:

@@ -43,6 +43,7 @@ class Job:
         plan: Delays in the target's steps.
         stretch: By population, factor on the scale at which its largest weight just fits; default 1.
         given: By population, the scale it was trained for; none where there is no such.
+        units: By population, the float value of the integer weight 1 that it was trained for, likewise.
         observed: By population, largest values in calibration; empty without calibration.
         counts: By input, most events of a channel in one step of the calibration events; default 1.
     """
@@ -55,6 +56,7 @@ class Job:
     observed: dict[str, Observed] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     given: dict[str, Floats] = field(default_factory=dict)
+    units: dict[str, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_examples_of_the_table_parse(name: str) -> None:
         (["doctor", "--nope"], "No such option: --nope"),
         (["doctor", "extra"], "unexpected extra argument"),
         (["--nope"], "No such option: --nope"),
-        (["train"], "Missing argument"),
+        (["quantize"], "Missing argument"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_status_2(

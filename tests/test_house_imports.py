@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "studies": {
         *("training", "learning", "complexity", "datasets", "engines", "neurons", "network"),
         *("events", "recipes", "metrics", "plots", "report", "pruning", "kernels"),
+        *("export", "limits", "quantize", "integer_network"),
     },
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),

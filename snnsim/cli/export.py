@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snnsim.integer_network import IntegerNetwork
     from snnsim.network import Network
 
-__all__ = ["export"]
+__all__ = ["export", "interpreters"]
 
 
 class Delays(StrEnum):
@@ -146,7 +146,7 @@ def export(
         **{"sana-fe": {"--scale": scale, "--calibrate": chosen}},
         xylo={"--scale": scale, "--calibrate": chosen},
     )
-    pythons = _interpreters(python, check)
+    pythons = interpreters(python, check)
     report = export_network(network, target, path, **options)
     files = [path]
     size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
@@ -208,7 +208,7 @@ def _options(target: str, **given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _interpreters(entries: list[str] | None, check: bool) -> dict[str, str]:
+def interpreters(entries: list[str] | None, check: bool = True) -> dict[str, str]:
     """Return interpreters by name of their program, from entries ``NAME=PATH``."""
     from snnsim.export.oracle import ORACLES
 

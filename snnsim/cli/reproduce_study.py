@@ -1,4 +1,4 @@
-"""`snnsim reproduce meta-neuron` and `lnp`: studies of many small runs instead of one recipe."""
+"""`snnsim reproduce meta-neuron`, `lnp` and `hardware`: studies of many runs instead of one recipe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from snnsim.cli.output import columns, emit, note
 
-__all__ = ["STUDIES", "run_lnp", "run_study"]
+__all__ = ["STUDIES", "run_hardware", "run_lnp", "run_study"]
 
-STUDIES = ("meta-neuron", "lnp")
+STUDIES = ("meta-neuron", "lnp", "hardware")
 """Names that `snnsim reproduce` takes beside recipes."""
 
 
@@ -75,4 +75,37 @@ def run_lnp(data: list[str], seeds: int, out: Path, json: bool, quiet: bool, qui
         lines.append("quick sizes: the pools are too small and the samples too few for any claim")
     lines += [lnp_text(result), f"{out / 'report.html'}: open it in a browser"]
     facts = {"seconds": time.perf_counter() - start, "files": [out / "report.html", out / "study.json"], **result}
+    emit(facts, json, "\n".join(lines))
+
+
+def run_hardware(
+    data: str, seeds: int, out: Path, run: Path | None, pythons: dict[str, str], json: bool, quiet: bool, quick: bool
+) -> None:
+    """Run the study of hardware targets and print its tables."""
+    from snnsim.datasets import open_dataset
+    from snnsim.studies.hardware import QUICK, Sizes
+    from snnsim.studies.hardware_page import ACCURACY_HEAD, TARGET_HEAD, accuracy_rows, hardware_text, target_rows
+    from snnsim.studies.hardware_run import reproduce_hardware
+    from snnsim.training import load_run
+
+    start = time.perf_counter()
+
+    def told(what: str) -> None:
+        if not quiet:
+            note(f"{time.perf_counter() - start:.0f} s: {what}")
+
+    study = reproduce_hardware(
+        open_dataset(data),
+        out,
+        seeds=seeds,
+        run=None if run is None else load_run(run),
+        sizes=QUICK if quick else Sizes(),
+        pythons=pythons,
+        told=told,
+    )
+    lines = [*columns([ACCURACY_HEAD, *accuracy_rows(study)]), "", *columns([TARGET_HEAD, *target_rows(study)]), ""]
+    if quick:
+        lines.append("quick sizes: nothing may be claimed from these figures")
+    lines += [*hardware_text(study), f"{out / 'report.html'}: open it in a browser"]
+    facts = {"seconds": time.perf_counter() - start, "files": [out / "report.html", out / "study.json"], **study}
     emit(facts, json, "\n".join(lines))

@@ -131,7 +131,7 @@ class TrainingGrid:
 
     def notes(self) -> dict[str, Any]:
         """Return what a frozen network keeps, so that the quantiser finds the same integers again."""
-        return {"profile": self.profile.name, "scales": self.state()["scales"]}
+        return {"profile": self.profile.name, **self.state()}
 
     def hold(self) -> None:
         """Let batch norms be the maps of evaluation, and nothing of the neurons learn; after every ``train()``."""
