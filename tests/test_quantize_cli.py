@@ -11,6 +11,7 @@ from snnsim.datasets import open_dataset
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Input, Network, Population, Projection, Readout
 from snnsim.neurons import LI, LIF
+from snnsim.quantize import quantize as quantize_network
 from snnsim.recipes import load_recipe
 from snnsim.training import evaluate, load_run, train
 from snnsim.training.integer_evaluation import evaluate_as
@@ -142,3 +143,47 @@ def test_calibration_on_the_command_line(folder, capsys):
     assert found["samples"] == 8
     assert found["same_class"] > 0.5
     assert IntegerNetwork.load(out).max_latency >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["export", "FILE", "--target", "lava", "--dry-run", "--clamp-delays"], "--clamp-delays: a dry run looks at"),
+        (
+            ["export", "FILE", "--target", "c99", "--dry-run", "--weight-bits", "16"],
+            "--weight-bits: a dry run looks at",
+        ),
+        (["export", "FILE", "--target", "c99", "--samples", "3"], "--samples: only a check and --calibrate take"),
+        (["export", "INTEGERS", "--target", "lava", "--scale", "layer"], "--scale: INTEGERS is in integers already"),
+        (["export", "INTEGERS", "--target", "lava", "--calibrate", "toy"], "--calibrate: INTEGERS is in integers"),
+        (["export", "INTEGERS", "--target", "lava", "--dry-run"], "looks at float networks, INTEGERS is in integers"),
+        (["quantize", "FILE", "--samples", "3"], "--samples: only --calibrate takes samples"),
+        (["eval", "FILE", "--no-calibrate"], "is about the integers of a chip; add --as PROFILE"),
+        (["eval", "FILE", "--decays", "refuse"], "--decays: is about the integers of a chip"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(file, words, match, monkeypatch, capsys):
+    integers = file.with_name("net.int.h5")
+    quantize_network(Network.load(file), "loihi2")[0].save(integers)
+    monkeypatch.chdir(file.parent)
+    names = {"FILE": file.name, "INTEGERS": integers.name}
+    before = sorted(file.parent.iterdir())
+    assert run([names.get(word, word) for word in words]) == 2
+    assert match.replace("INTEGERS", integers.name) in capsys.readouterr().err
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_network_file_may_have_any_name(file):
+    plain = file.rename(file.with_name("net"))
+    assert run(["quantize", str(plain)]) == 0
+    assert IntegerNetwork.load(plain.with_name("net.loihi2.int.h5")).law == "loihi2"
+
+
+def test_the_folder_of_a_run_on_a_grid_is_named_after_a_profile_file(folder, tmp_path, monkeypatch):
+    mine = tmp_path / "profiles" / "mine.json"
+    mine.parent.mkdir()
+    mine.write_text((resources.files("snnsim.limits") / "loihi2.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--from", str(folder), "--data", "toy", "--quantize", str(mine), "--epochs", "1", "--quiet"]
+    assert run(words) == 0
+    assert load_run(tmp_path / "runs" / "shd-dcls-mine-0").manifest

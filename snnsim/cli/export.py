@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snnsim.cli.given import refuse_given
 from snnsim.cli.output import emit, note
 from snnsim.cli.sources import open_source, training_samples
 from snnsim.errors import InputError
@@ -37,6 +38,7 @@ class Reader(StrEnum):
 
 
 def export(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -61,7 +63,9 @@ def export(
         str | None,
         typer.Option("--events", help="Data set whose training samples the check runs (default: generated input)."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples that the check runs, at least.")] = 200,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Samples that the check runs, at least, and --calibrate takes.")
+    ] = 200,
     delays: Annotated[
         Delays | None,
         typer.Option("--delays", help="nir: write delays (default), refuse a network that has any, or drop them."),
@@ -114,6 +118,8 @@ def export(
     from snnsim.export import TARGETS, export_network, prove_export
 
     if dry_run:
+        reason = "a dry run looks at the network and the target only; leave one of the two out"
+        refuse_given(context, reason, but=("target", "dry_run", "json"))
         _dry_run(source, target, begin, json)
         return
     if target not in TARGETS:
@@ -123,7 +129,12 @@ def export(
         raise InputError(f"--target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}{hint}")
     if events is not None and not check:
         raise InputError("--events: only a check runs events; add --check")
+    if not check and calibrate is None:
+        refuse_given(context, "only a check and --calibrate take samples; add --check", only=("samples",))
     network, stem, run = _open(source)
+    if hasattr(network, "law"):
+        reason = f"{source} is in integers already; quantise its float network in another way"
+        refuse_given(context, reason, only=("weight_bits", "scale", "calibrate"))
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
     if integrators and reader is None:
         raise InputError("--drop-integrators: only files for one program go without them; add --for PROGRAM")
@@ -242,6 +253,8 @@ def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:
     if not name:
         raise InputError(f"--dry-run: target {target!r} has no limits of size or arithmetic to check")
     profile = load_profile(name)
+    if source.name.endswith(".int.h5"):
+        raise InputError(f"--dry-run: looks at float networks, {source} is in integers; give the network it is from")
     network, _, _ = open_source(source)
     found = check(network, profile)
     result = {"changes": [item.sentence() for item in found.changes], "seconds": time.perf_counter() - begin}

@@ -98,7 +98,9 @@ def apply_changes(data: Mapping[str, Any], changes: Iterable[str]) -> dict[str, 
             value = text.strip()
         table = result
         for part in parts[:-1]:
-            table = table.setdefault(part, {})
+            if table.get(part) is None:  # a stored recipe says null where a table is absent
+                table[part] = {}
+            table = table[part]
             if not isinstance(table, dict):
                 raise InputError(f"change {change!r}: {part!r} is a value, not a table of keys")
         if value == "none":
