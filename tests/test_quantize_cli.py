@@ -56,6 +56,29 @@ def test_a_dry_run_writes_nothing_and_says_what_would_change(file, capsys):
     assert sorted(file.parent.iterdir()) == before
 
 
+def test_a_dry_run_says_what_the_writer_refuses(file, capsys):
+    """A network may be within the limits of a chip and still have no place in the target's format."""
+    network = Network.load(file)
+    loop = Projection("hidden", "hidden", np.full((12, 12), 0.01), 0.005)
+    path = network.replace(projections=(*network.projections, loop)).save(file.parent / "loop.snn.h5")
+    before = sorted(file.parent.iterdir())
+    assert run(["export", str(path), "--target", "lava", "--dry-run"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("does not fit lava\ncannot: lava: 'hidden' feeds")
+    assert run(["export", str(path), "--target", "loihi2", "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("fits loihi2\n")
+    assert run(["export", str(path), "--target", "lava", "--dry-run", "--json"]) == 1
+    assert "without branches or recurrence" in answer(capsys)["refused"]
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_proof_of_an_earlier_export_does_not_stay(file):
+    old = file.parent / "net.net.proof.json"
+    old.write_text("{}")
+    assert run(["export", str(file), "--target", "lava"]) == 0
+    assert not old.exists()
+
+
 def test_a_dry_run_of_a_target_without_a_writer_has_status_1_if_it_does_not_fit(file, capsys):
     assert run(["export", str(file), "--target", "xylo-audio2", "--dry-run", "--json"]) == 1
     found = answer(capsys)

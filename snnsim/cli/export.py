@@ -159,6 +159,8 @@ def export(
     )
     pythons = _interpreters(python, check)
     report = export_network(network, target, path, **options)
+    proof_path = path / "proof.json" if TARGETS[target].folder else path.with_name(path.name + ".proof.json")
+    proof_path.unlink(missing_ok=True)  # that of an earlier export says nothing about this one
     files = [path]
     size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
     lines = [f"wrote {path} ({size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
@@ -171,9 +173,7 @@ def export(
         if pythons:
             settings["pythons"] = pythons
         proof = prove_export(network, target, path, options=options, **settings)
-        inside = TARGETS[target].folder
-        proof_path = proof.save(path / "proof.json" if inside else path.with_name(path.name + ".proof.json"))
-        files.append(proof_path)
+        files.append(proof.save(proof_path))
         lines += ["proof:", *(f"  {sentence}" for sentence in proof.sentences()), f"wrote {proof_path}"]
         result |= {
             "n_samples": proof.n_samples,
@@ -244,8 +244,10 @@ def _open(source: Path) -> tuple[Network | IntegerNetwork, Path, Any]:
 
 
 def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:
-    """Check a network against the limits of a target; status 1 if it does not fit."""
-    from snnsim.export import TARGETS
+    """Check a network against the limits of a target and try its writer; status 1 if it does not fit."""
+    from tempfile import TemporaryDirectory
+
+    from snnsim.export import TARGETS, export_network
     from snnsim.limits import load_profile
     from snnsim.target_check import check
 
@@ -258,6 +260,14 @@ def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:
     network, _, _ = open_source(source)
     found = check(network, profile)
     result = {"changes": [item.sentence() for item in found.changes], "seconds": time.perf_counter() - begin}
-    emit(result | {"check": found.to_json()}, json=json, text="\n".join(found.sentences()))
-    if not found.fits:
+    lines, refused = list(found.sentences()), ""
+    if found.fits and target in TARGETS:
+        with TemporaryDirectory(prefix="snnsim-dry-run-") as folder:
+            try:
+                export_network(network, target, Path(folder) / f"network{TARGETS[target].suffix}")
+            except InputError as error:
+                refused = str(error)
+                lines[0] = f"does not fit {target}\ncannot: {refused}"
+    emit(result | {"check": found.to_json(), "refused": refused or None}, json=json, text="\n".join(lines))
+    if refused or not found.fits:
         raise typer.Exit(1)
