@@ -210,3 +210,23 @@ def test_the_folder_of_a_run_on_a_grid_is_named_after_a_profile_file(folder, tmp
     words = ["train", "--from", str(folder), "--data", "toy", "--quantize", str(mine), "--epochs", "1", "--quiet"]
     assert run(words) == 0
     assert load_run(tmp_path / "runs" / "shd-dcls-mine-0").manifest
+
+
+@pytest.mark.parametrize("note", ["x", -5, 1.5, [1], 10**12])
+def test_notes_that_say_no_number_of_steps(file, note, capsys):
+    path = Network.load(file).replace(notes={"tail_steps": note}).save(file.parent / "noted.snn.h5")
+    before = sorted(file.parent.iterdir())
+    for words in (
+        ["quantize"],
+        ["export", "--target", "lava"],
+        ["export", "--target", "c99"],
+        ["simulate", "--events", "toy"],
+    ):
+        assert run([words[0], str(path), *words[1:]]) == 2
+        assert "network: notes['tail_steps']: expected" in capsys.readouterr().err
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_note_of_no_steps_is_none(file):
+    path = Network.load(file).replace(notes={"tail_steps": None}).save(file.parent / "noted.snn.h5")
+    assert run(["quantize", str(path)]) == 0

@@ -85,7 +85,7 @@ def quantize(
     if calibrate is not None:
         events = training_samples(calibrate, network, run, samples, "--calibrate")
         note("calibrating ...")
-    tail = int(network.notes.get("tail_steps", 0))
+    tail = network.noted_steps("tail_steps")
     integer, report = run_quantize(
         network, chosen, options=QuantizeOptions(**options), calibration=events, tail_steps=tail
     )

@@ -98,7 +98,7 @@ def write_c99(
             raise InputError(f"weight_bits: expected 8 or 16, got {weight_bits!r}")
         counts = MAX_COUNT if counts is None else counts
         options = QuantizeOptions(scale=scale, power_of_two=power_of_two, max_count=counts)
-        tail = int(network.notes.get("tail_steps") or 0)
+        tail = network.noted_steps("tail_steps")
         whole, _ = quantize(network, PROFILES[weight_bits], options=options, calibration=calibration, tail_steps=tail)
     layout = lay_out(whole, counts=counts)
     folder.mkdir(parents=True, exist_ok=True)

@@ -220,7 +220,7 @@ def prove_c99(
     """
     begin = perf_counter()
     whole = IntegerNetwork.load(Path(path) / INTEGERS)
-    tail = int(network.notes.get("tail_steps") or 0) if isinstance(network, Network) else 0
+    tail = network.noted_steps("tail_steps") if isinstance(network, Network) else 0
     if network is not None and network.digest() != (whole.source if isinstance(network, Network) else whole.digest()):
         raise InputError(f"proof: {path} holds another network than the one given; export it again")
     if len(whole.inputs) != 1:

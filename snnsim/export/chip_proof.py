@@ -231,7 +231,7 @@ def prove_chip(
     except OracleMissingError as error:
         head = (target, label, "nothing", (), str(error), whole.digest(), sha256_file(path), "")
         return ChipProof(*head, (), (), {}, 0, 0, "", None, (), perf_counter() - begin)
-    tail = int(network.notes.get("tail_steps") or 0) if isinstance(network, Network) else 0
+    tail = network.noted_steps("tail_steps") if isinstance(network, Network) else 0
     if events is None:
         counts, source = _generated(whole, n_samples, n_steps, seed)
     else:
