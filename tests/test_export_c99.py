@@ -415,6 +415,17 @@ def test_command_proves_and_catches_planted_errors(saved: Path, capsys: pytest.C
     assert (again / "tiny.c").read_text() == (out / "tiny.c").read_text()
 
 
+@compiled
+def test_a_program_that_takes_too_long_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_c99(layered(), tmp_path)
+    with C99Judge(tmp_path) as judge:
+        monkeypatch.setattr("snnsim.export.c99_judge.SECONDS", 1e-4)
+        with pytest.raises(InputError, match=r"the program took longer than 0\.0001 s"):
+            judge.execute(b"")
+        with pytest.raises(InputError, match=r"took longer than 0\.0001 s; prune the network"):
+            judge.symbols()
+
+
 def test_only_a_folder_of_an_earlier_export_is_written_again(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Somebody's files stay as they are; an earlier export leaves nothing behind that the new one does not hold."""
     mine = saved.parent / "mine"
