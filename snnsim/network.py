@@ -54,6 +54,10 @@ Reduce = Literal["sum_softmax", "mean", "max", "last", "count"]
 MAX_DELAY_STEPS = 2**31 - 1
 
 
+MAX_NOTED = 2**24
+"""Most steps that a note may say."""
+
+
 @dataclass(frozen=True)
 class Input:
     """A source of events: ``size`` channels named together.
@@ -391,6 +395,15 @@ class Network:
     def max_delay_steps(self) -> int:
         """Return the longest delay of an existing projection in steps (0 if there is none)."""
         return max((int(np.rint(item.longest_delay(self.dt))) for item in self.projections), default=0)
+
+    def noted_steps(self, name: str) -> int:
+        """Return a number of steps from the notes, ``"tail_steps"`` or ``"n_steps"`` (0 if it is not there).
+
+        Raises:
+            InputError: Something else stands there.
+        """
+        value = self.notes.get(name)
+        return 0 if value is None else check_integer(value, f"network: notes[{name!r}]", 0, MAX_NOTED)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, checked again."""

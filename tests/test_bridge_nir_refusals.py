@@ -12,6 +12,8 @@ from snnsim.errors import InputError, SnnsimFileError
 from snnsim.export.nir import write_nir
 from snnsim.export.nir_graph import Graph, write_graph
 from snnsim.export.nir_read import read_nir
+from snnsim.network import Network, Population
+from snnsim.neurons import LIF
 
 
 @pytest.mark.parametrize(
@@ -163,3 +165,10 @@ def test_the_judge_refuses_a_damaged_file_in_one_sentence(tmp_path: Path) -> Non
     write_graph(path, graph)
     with pytest.raises(SnnsimFileError, match="the nir package cannot read it"):
         NirJudge(path)
+
+
+def test_a_drive_without_an_input_is_refused(tmp_path: Path) -> None:
+    network = Network((Population("h", 3, LIF(tau_mem=0.01, drive=200.0)),), (), (), None, 1e-3)
+    with pytest.raises(InputError, match="'h': its drive is written as the bias of a map from an input"):
+        write_nir(network, tmp_path / "f.nir")
+    assert not list(tmp_path.iterdir())

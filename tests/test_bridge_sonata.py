@@ -371,3 +371,14 @@ def test_command_leaves_nothing_behind_when_refused(tmp_path: Path, capsys: pyte
     assert run_command([*words, "--delays", "error"]) == 2
     assert "are questions of the target nir" in capsys.readouterr().err
     assert [item.name for item in tmp_path.iterdir()] == ["n.snn.h5"]
+
+
+def test_the_script_runs_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    """Paths go into JSON text: a quotation mark or a backslash in one must stay a character."""
+    pytest.importorskip("nest")
+    from snnsim.export.sonata_run_nest import read_json
+
+    folder = tmp_path / 'a "b" \\ c'
+    folder.mkdir()
+    (folder / "c.json").write_text('{"manifest": {"$BASE_DIR": "."}, "file": "$BASE_DIR/x.h5"}')
+    assert read_json(folder / "c.json")["file"] == f"{folder}/x.h5"

@@ -202,6 +202,34 @@ def test_xylosim_gives_the_same_spikes(tmp_path: Path, quantised: bool) -> None:
 
 
 @needs_xylosim
+def test_a_file_of_another_network_is_no_proof(tmp_path: Path) -> None:
+    """The reference is the network that was given, not what its file says."""
+    network, path = xylo_network(5), tmp_path / "a.npz"
+    item = network.projections[0]
+    other = network.replace(projections=(replace(item, weight=item.weight // 2), *network.projections[1:]))
+    export_network(other, "xylo", path)
+    proof = prove_export(network, "xylo", path, n_samples=2, n_steps=100, mutate=False)
+    assert proof.mismatches > 0
+    assert prove_export(other, "xylo", path, n_samples=2, n_steps=100, mutate=False).mismatches == 0
+    renamed = replace(network.populations[2], name="p")
+    first, second, third, last = network.projections
+    with pytest.raises(InputError, match=r"has the populations \['a', 'b', 'o'\], expected \['a', 'b', 'p'\]"):
+        prove_export(
+            network.replace(
+                populations=(*network.populations[:2], renamed),
+                projections=(first, second, third, replace(last, target="p")),
+                readout=None,
+                scale={},
+                latency={},
+            ),
+            "xylo",
+            path,
+            n_samples=1,
+            n_steps=20,
+        )
+
+
+@needs_xylosim
 @pytest.mark.slow
 def test_xylosim_on_fifty_networks(tmp_path: Path) -> None:
     oracle = ORACLES["xylo"]

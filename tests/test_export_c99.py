@@ -415,6 +415,38 @@ def test_command_proves_and_catches_planted_errors(saved: Path, capsys: pytest.C
     assert (again / "tiny.c").read_text() == (out / "tiny.c").read_text()
 
 
+@compiled
+def test_a_program_that_takes_too_long_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_c99(layered(), tmp_path)
+    with C99Judge(tmp_path) as judge:
+        monkeypatch.setattr("snnsim.export.c99_judge.SECONDS", 1e-4)
+        with pytest.raises(InputError, match=r"the program took longer than 0\.0001 s"):
+            judge.execute(b"")
+        with pytest.raises(InputError, match=r"took longer than 0\.0001 s; prune the network"):
+            judge.symbols()
+
+
+def test_only_a_folder_of_an_earlier_export_is_written_again(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody's files stay as they are; an earlier export leaves nothing behind that the new one does not hold."""
+    mine = saved.parent / "mine"
+    mine.mkdir()
+    for name in ("snn.c", "export.json"):
+        (mine / name).write_text("mine")
+    words = ["export", str(saved), "--target", "c99", "--out"]
+    assert run_command([*words, str(mine)]) == 2
+    assert "holds something else than a C99 export; choose a new folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in mine.iterdir()} == {"snn.c": "mine", "export.json": "mine"}
+    out = saved.parent / "out"
+    assert run_command([*words, str(out), "--prefix", "first"]) == 0
+    (out / "proof.json").write_text("of the first")
+    (out / "notes.txt").write_text("mine")
+    (out / "memory" / "gone.mem").write_text("of another network")
+    assert run_command([*words, str(out), "--prefix", "second"]) == 0
+    names = {"second.h", "second.c", "second_host.c", "export.json", "memory", "network.int.h5", "notes.txt"}
+    assert {path.name for path in out.iterdir()} == names
+    assert not (out / "memory" / "gone.mem").exists()
+
+
 def test_command_refuses_options_of_other_targets(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--target", "c99", "--delays", "error"], ["--prefix", "x"]):
         assert run_command(["export", str(saved), "--out", str(saved.parent / "o"), *words]) == 2

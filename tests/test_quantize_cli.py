@@ -11,6 +11,7 @@ from snnsim.datasets import open_dataset
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Input, Network, Population, Projection, Readout
 from snnsim.neurons import LI, LIF
+from snnsim.quantize import quantize as quantize_network
 from snnsim.recipes import load_recipe
 from snnsim.training import evaluate, load_run, train
 from snnsim.training.integer_evaluation import evaluate_as
@@ -53,6 +54,29 @@ def test_a_dry_run_writes_nothing_and_says_what_would_change(file, capsys):
     assert shown.startswith("fits loihi2\n")
     assert "changes: hidden: spikes come 1 step later." in shown
     assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_dry_run_says_what_the_writer_refuses(file, capsys):
+    """A network may be within the limits of a chip and still have no place in the target's format."""
+    network = Network.load(file)
+    loop = Projection("hidden", "hidden", np.full((12, 12), 0.01), 0.005)
+    path = network.replace(projections=(*network.projections, loop)).save(file.parent / "loop.snn.h5")
+    before = sorted(file.parent.iterdir())
+    assert run(["export", str(path), "--target", "lava", "--dry-run"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("does not fit lava\ncannot: lava: 'hidden' feeds")
+    assert run(["export", str(path), "--target", "loihi2", "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("fits loihi2\n")
+    assert run(["export", str(path), "--target", "lava", "--dry-run", "--json"]) == 1
+    assert "without branches or recurrence" in answer(capsys)["refused"]
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_proof_of_an_earlier_export_does_not_stay(file):
+    old = file.parent / "net.net.proof.json"
+    old.write_text("{}")
+    assert run(["export", str(file), "--target", "lava"]) == 0
+    assert not old.exists()
 
 
 def test_a_dry_run_of_a_target_without_a_writer_has_status_1_if_it_does_not_fit(file, capsys):
@@ -142,3 +166,67 @@ def test_calibration_on_the_command_line(folder, capsys):
     assert found["samples"] == 8
     assert found["same_class"] > 0.5
     assert IntegerNetwork.load(out).max_latency >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["export", "FILE", "--target", "lava", "--dry-run", "--clamp-delays"], "--clamp-delays: a dry run looks at"),
+        (
+            ["export", "FILE", "--target", "c99", "--dry-run", "--weight-bits", "16"],
+            "--weight-bits: a dry run looks at",
+        ),
+        (["export", "FILE", "--target", "c99", "--samples", "3"], "--samples: only a check and --calibrate take"),
+        (["export", "INTEGERS", "--target", "lava", "--scale", "layer"], "--scale: INTEGERS is in integers already"),
+        (["export", "INTEGERS", "--target", "lava", "--calibrate", "toy"], "--calibrate: INTEGERS is in integers"),
+        (["export", "INTEGERS", "--target", "lava", "--dry-run"], "looks at float networks, INTEGERS is in integers"),
+        (["quantize", "FILE", "--samples", "3"], "--samples: only --calibrate takes samples"),
+        (["eval", "FILE", "--no-calibrate"], "is about the integers of a chip; add --as PROFILE"),
+        (["eval", "FILE", "--decays", "refuse"], "--decays: is about the integers of a chip"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(file, words, match, monkeypatch, capsys):
+    integers = file.with_name("net.int.h5")
+    quantize_network(Network.load(file), "loihi2")[0].save(integers)
+    monkeypatch.chdir(file.parent)
+    names = {"FILE": file.name, "INTEGERS": integers.name}
+    before = sorted(file.parent.iterdir())
+    assert run([names.get(word, word) for word in words]) == 2
+    assert match.replace("INTEGERS", integers.name) in capsys.readouterr().err
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_network_file_may_have_any_name(file):
+    plain = file.rename(file.with_name("net"))
+    assert run(["quantize", str(plain)]) == 0
+    assert IntegerNetwork.load(plain.with_name("net.loihi2.int.h5")).law == "loihi2"
+
+
+def test_the_folder_of_a_run_on_a_grid_is_named_after_a_profile_file(folder, tmp_path, monkeypatch):
+    mine = tmp_path / "profiles" / "mine.json"
+    mine.parent.mkdir()
+    mine.write_text((resources.files("snnsim.limits") / "loihi2.json").read_text())
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--from", str(folder), "--data", "toy", "--quantize", str(mine), "--epochs", "1", "--quiet"]
+    assert run(words) == 0
+    assert load_run(tmp_path / "runs" / "shd-dcls-mine-0").manifest
+
+
+@pytest.mark.parametrize("note", ["x", -5, 1.5, [1], 10**12])
+def test_notes_that_say_no_number_of_steps(file, note, capsys):
+    path = Network.load(file).replace(notes={"tail_steps": note}).save(file.parent / "noted.snn.h5")
+    before = sorted(file.parent.iterdir())
+    for words in (
+        ["quantize"],
+        ["export", "--target", "lava"],
+        ["export", "--target", "c99"],
+        ["simulate", "--events", "toy"],
+    ):
+        assert run([words[0], str(path), *words[1:]]) == 2
+        assert "network: notes['tail_steps']: expected" in capsys.readouterr().err
+    assert sorted(file.parent.iterdir()) == before
+
+
+def test_a_note_of_no_steps_is_none(file):
+    path = Network.load(file).replace(notes={"tail_steps": None}).save(file.parent / "noted.snn.h5")
+    assert run(["quantize", str(path)]) == 0

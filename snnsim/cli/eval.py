@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from snnsim.cli.given import refuse_given
 from snnsim.cli.output import emit
 from snnsim.cli.quantize import Decays, Delays
 from snnsim.errors import InputError
@@ -34,6 +35,7 @@ class Weights(StrEnum):
 
 
 def evaluate(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[str, typer.Option("--data", help="Data set: a name, a folder or a file.")] = "spoken-digits",
     engine: Annotated[
@@ -65,7 +67,11 @@ def evaluate(
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
     if arithmetic is not None and engine not in ("torch", "integer"):
         raise InputError(f"--engine: --as runs the integer engine; leave --engine {engine} out")
-    if arithmetic is not None:
+    if arithmetic is None:
+        refuse_given(
+            context, "is about the integers of a chip; add --as PROFILE", only=("calibrate", "delays", "decays")
+        )
+    else:
         from snnsim.limits import load_profile
 
         load_profile(arithmetic)

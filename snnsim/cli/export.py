@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snnsim.cli.given import refuse_given
 from snnsim.cli.output import emit, note
 from snnsim.cli.sources import open_source, training_samples
 from snnsim.errors import InputError
@@ -37,6 +38,7 @@ class Reader(StrEnum):
 
 
 def export(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -61,7 +63,9 @@ def export(
         str | None,
         typer.Option("--events", help="Data set whose training samples the check runs (default: generated input)."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Samples that the check runs, at least.")] = 200,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Samples that the check runs, at least, and --calibrate takes.")
+    ] = 200,
     delays: Annotated[
         Delays | None,
         typer.Option("--delays", help="nir: write delays (default), refuse a network that has any, or drop them."),
@@ -114,6 +118,8 @@ def export(
     from snnsim.export import TARGETS, export_network, prove_export
 
     if dry_run:
+        reason = "a dry run looks at the network and the target only; leave one of the two out"
+        refuse_given(context, reason, but=("target", "dry_run", "json"))
         _dry_run(source, target, begin, json)
         return
     if target not in TARGETS:
@@ -123,7 +129,12 @@ def export(
         raise InputError(f"--target: expected one of {', '.join(sorted(TARGETS))}, got {target!r}{hint}")
     if events is not None and not check:
         raise InputError("--events: only a check runs events; add --check")
+    if not check and calibrate is None:
+        refuse_given(context, "only a check and --calibrate take samples; add --check", only=("samples",))
     network, stem, run = _open(source)
+    if hasattr(network, "law"):
+        reason = f"{source} is in integers already; quantise its float network in another way"
+        refuse_given(context, reason, only=("weight_bits", "scale", "calibrate"))
     path = out if out is not None else stem.with_name(stem.name + TARGETS[target].suffix)
     if integrators and reader is None:
         raise InputError("--drop-integrators: only files for one program go without them; add --for PROGRAM")
@@ -148,6 +159,8 @@ def export(
     )
     pythons = interpreters(python, check)
     report = export_network(network, target, path, **options)
+    proof_path = path / "proof.json" if TARGETS[target].folder else path.with_name(path.name + ".proof.json")
+    proof_path.unlink(missing_ok=True)  # that of an earlier export says nothing about this one
     files = [path]
     size = sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
     lines = [f"wrote {path} ({size / 1e6:.2f} MB)", *(f"  {change}" for change in report.changes)]
@@ -160,9 +173,7 @@ def export(
         if pythons:
             settings["pythons"] = pythons
         proof = prove_export(network, target, path, options=options, **settings)
-        inside = TARGETS[target].folder
-        proof_path = proof.save(path / "proof.json" if inside else path.with_name(path.name + ".proof.json"))
-        files.append(proof_path)
+        files.append(proof.save(proof_path))
         lines += ["proof:", *(f"  {sentence}" for sentence in proof.sentences()), f"wrote {proof_path}"]
         result |= {
             "n_samples": proof.n_samples,
@@ -233,8 +244,10 @@ def _open(source: Path) -> tuple[Network | IntegerNetwork, Path, Any]:
 
 
 def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:
-    """Check a network against the limits of a target; status 1 if it does not fit."""
-    from snnsim.export import TARGETS
+    """Check a network against the limits of a target and try its writer; status 1 if it does not fit."""
+    from tempfile import TemporaryDirectory
+
+    from snnsim.export import TARGETS, export_network
     from snnsim.limits import load_profile
     from snnsim.target_check import check
 
@@ -242,9 +255,19 @@ def _dry_run(source: Path, target: str, begin: float, json: bool) -> None:
     if not name:
         raise InputError(f"--dry-run: target {target!r} has no limits of size or arithmetic to check")
     profile = load_profile(name)
+    if source.name.endswith(".int.h5"):
+        raise InputError(f"--dry-run: looks at float networks, {source} is in integers; give the network it is from")
     network, _, _ = open_source(source)
     found = check(network, profile)
     result = {"changes": [item.sentence() for item in found.changes], "seconds": time.perf_counter() - begin}
-    emit(result | {"check": found.to_json()}, json=json, text="\n".join(found.sentences()))
-    if not found.fits:
+    lines, refused = list(found.sentences()), ""
+    if found.fits and target in TARGETS:
+        with TemporaryDirectory(prefix="snnsim-dry-run-") as folder:
+            try:
+                export_network(network, target, Path(folder) / f"network{TARGETS[target].suffix}")
+            except InputError as error:
+                refused = str(error)
+                lines[0] = f"does not fit {target}\ncannot: {refused}"
+    emit(result | {"check": found.to_json(), "refused": refused or None}, json=json, text="\n".join(lines))
+    if refused or not found.fits:
         raise typer.Exit(1)

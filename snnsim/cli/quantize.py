@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from snnsim.cli.given import refuse_given
 from snnsim.cli.output import emit, note
 from snnsim.cli.sources import open_source, training_samples
-from snnsim.errors import InputError
 
 __all__ = ["quantize"]
 
@@ -47,6 +47,7 @@ class Headroom(StrEnum):
 
 
 def quantize(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="RUN_OR_NETWORK", help="Run folder or network file (.snn.h5).")],
     profile: Annotated[str, typer.Option("--profile", help="Limits profile: a name or a JSON file.")] = "loihi2",
     out: Annotated[Path | None, typer.Option("--out", help="File to write (default: beside the source).")] = None,
@@ -73,10 +74,10 @@ def quantize(
     from snnsim.quantize import QuantizeOptions
     from snnsim.quantize import quantize as run_quantize
 
+    if calibrate is None:
+        refuse_given(context, "only --calibrate takes samples; add it", only=("samples",))
     chosen = load_profile(profile)
     network, stem, run = open_source(source)
-    if stem == source:
-        raise InputError(f"{source}: expected a run folder or a network file")
     path = out if out is not None else stem.with_name(f"{stem.name}.{chosen.name}.int.h5")
     options: dict[str, Any] = {"scale": scale.value, "delays": delays.value, "decays": decays.value}
     options |= {"headroom": headroom.value, "calibration_samples": samples}
@@ -84,7 +85,7 @@ def quantize(
     if calibrate is not None:
         events = training_samples(calibrate, network, run, samples, "--calibrate")
         note("calibrating ...")
-    tail = int(network.notes.get("tail_steps", 0))
+    tail = network.noted_steps("tail_steps")
     integer, report = run_quantize(
         network, chosen, options=QuantizeOptions(**options), calibration=events, tail_steps=tail
     )

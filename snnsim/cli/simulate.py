@@ -112,7 +112,7 @@ def simulate(
         )
     stored = load_spikes(compare) if compare is not None and compare not in ENGINES else None
     network, run = open_network(source)
-    tail = int(network.notes.get("tail_steps", 0)) if tail_steps is None else tail_steps
+    tail = network.noted_steps("tail_steps") if tail_steps is None else tail_steps
     chosen = _events(str(events), split, align, network, run)
     if samples is not None:
         chosen = chosen.subset(range(min(samples, len(chosen))))

@@ -50,7 +50,8 @@ def train(
     extra += [] if quantize is None else [f"quantize.profile={dumps(quantize)}"]
     source = recipe if recipe is not None else str(start / "recipe.json")  # type: ignore[operator]
     loaded = load_recipe(source, [*(changes or []), *extra])
-    folder = out or Path("runs") / ("-".join((loaded.name, *([quantize] if quantize else []), str(seed))))
+    grid = [] if quantize is None else [Path(quantize).stem]
+    folder = out or Path("runs") / "-".join((loaded.name, *grid, str(seed)))
 
     from snnsim.datasets import open_dataset
 

@@ -212,7 +212,7 @@ def prove_export(
     chosen = TARGETS[target]
     if chosen.prover:
         module, _, name = chosen.prover.partition(":")
-        if target == "sana-fe":
+        if target != "c99":
             settings["options"] = options
         proof: C99Proof | ChipProof = getattr(import_module(module), name)(network, path, **settings)
         return proof

@@ -7,6 +7,7 @@ Nothing else is done for a silent unit. The law and the interface are described 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from snnsim.events import Events
 from snnsim.export import ExportReport
 from snnsim.export.c99_layout import Layout, lay_out
 from snnsim.export.c99_source import header_text, host_text, source_text
-from snnsim.export.memory_images import write_images
+from snnsim.export.memory_images import INDEX, write_images
 from snnsim.files import write_json, write_text
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Network
@@ -32,6 +33,8 @@ INTEGERS = "network.int.h5"
 MEMORY = "memory"
 """Folder of the memory images."""
 
+ABOUT = "export.json"
+PREFIX = "[A-Za-z][A-Za-z0-9_]{0,30}"
 MAX_COUNT = 32
 PROFILES = {8: "fixed8", 16: "fixed"}
 """Limits by the bits of a weight."""
@@ -43,7 +46,7 @@ def check_prefix(prefix: object) -> str:
     Raises:
         InputError: It is not an identifier, or is reserved.
     """
-    if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,30}", prefix):
+    if not isinstance(prefix, str) or not re.fullmatch(PREFIX, prefix):
         raise InputError(
             f"prefix: expected a letter, then at most 30 letters, digits and underscores (a name in C), got {prefix!r}"
         )
@@ -66,7 +69,8 @@ def write_c99(
 
     Args:
         network: A float network, which is put on integers first, or one of the law ``fixed``.
-        path: Folder; made if it does not exist.
+        path: Folder; made if it does not exist. One that holds an earlier export is written anew: what that export
+            wrote is removed, other files stay. Any other folder must be empty.
         prefix: What all names in C begin with; ``snn_step``, ``SNN_INPUTS``.
         weight_bits: 8 or 16, for a float network; with the next options see
             :class:`snnsim.quantize.QuantizeOptions`.
@@ -81,12 +85,11 @@ def write_c99(
         What was written, with a sentence for everything that changed.
 
     Raises:
-        InputError: The law cannot hold the network, or an option is unknown.
+        InputError: The law cannot hold the network, an option is unknown, or something else lies at ``path``.
     """
     check_prefix(prefix)
     folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out: {folder} is a file; the target c99 writes a folder")
+    before = _exported(folder)
     if isinstance(network, IntegerNetwork):
         whole = network
         counts = min(MAX_COUNT, max_count(whole)) if whole.law == "fixed" and counts is None else counts or MAX_COUNT
@@ -95,10 +98,12 @@ def write_c99(
             raise InputError(f"weight_bits: expected 8 or 16, got {weight_bits!r}")
         counts = MAX_COUNT if counts is None else counts
         options = QuantizeOptions(scale=scale, power_of_two=power_of_two, max_count=counts)
-        tail = int(network.notes.get("tail_steps") or 0)
+        tail = network.noted_steps("tail_steps")
         whole, _ = quantize(network, PROFILES[weight_bits], options=options, calibration=calibration, tail_steps=tail)
     layout = lay_out(whole, counts=counts)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in before:
+        old.unlink(missing_ok=True)
     digest = whole.digest()
     write_text(folder / f"{prefix}.h", header_text(layout, prefix, digest))
     write_text(folder / f"{prefix}.c", source_text(layout, prefix))
@@ -107,8 +112,34 @@ def write_c99(
     if images:
         write_images(layout, folder / MEMORY, digest)
     changes = (*whole.changes, *_sentences(layout))
-    write_json(folder / "export.json", _description(whole, layout, prefix, changes))
+    write_json(folder / ABOUT, _description(whole, layout, prefix, changes))
     return ExportReport("c99", folder, changes, {item.name: 0 for item in whole.populations})
+
+
+def _exported(folder: Path) -> list[Path]:
+    """Return the files of an earlier export in a folder.
+
+    Raises:
+        InputError: It is no folder, or one with other things in it.
+    """
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise InputError(f"--out: {folder} is a file; the target c99 writes a folder")
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        prefix, ours = about["prefix"], about["law"] == "fixed" and (folder / INTEGERS).is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        prefix, ours = "", False
+    if not ours:
+        if any(folder.iterdir()):
+            raise InputError(f"--out: {folder} holds something else than a C99 export; choose a new folder")
+        return []
+    names = [ABOUT, INTEGERS, "proof.json"]
+    if isinstance(prefix, str) and re.fullmatch(PREFIX, prefix):
+        names += [f"{prefix}.h", f"{prefix}.c", f"{prefix}_host.c"]
+    images = [*(folder / MEMORY).glob("*.mem"), folder / MEMORY / INDEX]
+    return [*(folder / name for name in names), *images]
 
 
 def _sentences(layout: Layout) -> list[str]:

@@ -151,14 +151,17 @@ class C99Judge:
         self._kept.cleanup()
 
     def _compile(self, arguments: list[str]) -> None:
-        done = subprocess.run(
-            [self.compiler.command, *arguments],
-            cwd=self.place,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [self.compiler.command, *arguments],
+                cwd=self.place,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise InputError(f"c99: {self.compiler.version} took longer than {SECONDS} s; prune the network") from error
         if done.returncode:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
             raise InputError(f"c99: {self.compiler.version} refuses the sources: {first}")
@@ -173,11 +176,13 @@ class C99Judge:
         """Run the program on packed samples, under another command if one is given before it.
 
         Raises:
-            InputError: It ends with an error.
+            InputError: It ends with an error, or not in time.
         """
-        done = subprocess.run(
-            [*before, program or str(self.program)], input=data, capture_output=True, timeout=SECONDS, check=False
-        )
+        words = [*before, program or str(self.program)]
+        try:
+            done = subprocess.run(words, input=data, capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise InputError(f"c99: the program took longer than {SECONDS} s; run fewer or shorter samples") from error
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip()[:300]
             raise InputError(f"c99: the program ended with status {done.returncode} {said}")

@@ -215,11 +215,14 @@ def prove_c99(
         batch: Samples run together.
 
     Raises:
-        InputError: The network has several inputs or no population with a threshold, or the program fails.
+        InputError: The folder holds another network, one of several inputs or without a population with a threshold, or
+            the program fails.
     """
     begin = perf_counter()
     whole = IntegerNetwork.load(Path(path) / INTEGERS)
-    tail = int(network.notes.get("tail_steps") or 0) if isinstance(network, Network) else 0
+    tail = network.noted_steps("tail_steps") if isinstance(network, Network) else 0
+    if network is not None and network.digest() != (whole.source if isinstance(network, Network) else whole.digest()):
+        raise InputError(f"proof: {path} holds another network than the one given; export it again")
     if len(whole.inputs) != 1:
         raise InputError(f"proof: expected a network with one input, got {len(whole.inputs)}")
     if not any(item.spiking for item in whole.populations):

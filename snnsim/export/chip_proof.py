@@ -1,6 +1,7 @@
 """The proof of a chip export: an independent simulator of the chip runs the written file, spike for spike.
 
-The reference is the integer engine on the network read back from the file. Planted errors (one weight, one delay where
+The reference is the integer engine on the network that was written, quantised again if it was a float network, and not
+on what the file says: a file that holds another network does not pass. Planted errors (one weight, one delay where
 the law has them, one threshold) are written to files of their own and must differ from the true reference.
 """
 
@@ -20,12 +21,12 @@ from snnsim.engines.integer import simulate_integer
 from snnsim.errors import InputError
 from snnsim.events import Events, bin_events
 from snnsim.export.chip_judges import LavaJudge, SanaFeJudge, XyloJudge
-from snnsim.export.lava import write_lava
-from snnsim.export.lava_read import read_lava
+from snnsim.export.integer_meta import to_integers
+from snnsim.export.lava import LONGEST, write_lava
 from snnsim.export.oracle import OracleMissingError
 from snnsim.export.proof import MIN_NEURON_STEPS, MIN_SPIKES, RATES, LayerProof, MutationProof
 from snnsim.export.sana_fe import write_sana_fe
-from snnsim.export.xylo import read_xylo, write_xylo
+from snnsim.export.xylo import write_xylo
 from snnsim.files import sha256_bytes, sha256_file, write_json
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Network
@@ -155,40 +156,44 @@ class ChipProof:
         return lines
 
 
-def prove_lava(network: Network | IntegerNetwork, path: str | Path, **settings: Any) -> ChipProof:
+def prove_lava(
+    network: Network | IntegerNetwork, path: str | Path, *, options: Mapping[str, Any] | None = None, **settings: Any
+) -> ChipProof:
     """Run a ``.net`` file in Lava's fixed-point simulator and compare every spike; see :func:`prove_chip`."""
-    return prove_chip("lava", network, path, read_lava, write_lava, LavaJudge, **settings)
+    whole = _integers(network, "loihi2", "loihi2", options or {})
+    if (options or {}).get("delays") == "clamp":
+        held = (replace(item, delay=np.minimum(item.delay, LONGEST + 1)) for item in whole.projections)
+        whole = whole.replace(projections=tuple(held))
+    return prove_chip("lava", network, path, whole, write_lava, LavaJudge, **settings)
 
 
-def prove_xylo(network: Network | IntegerNetwork, path: str | Path, **settings: Any) -> ChipProof:
+def prove_xylo(
+    network: Network | IntegerNetwork, path: str | Path, *, options: Mapping[str, Any] | None = None, **settings: Any
+) -> ChipProof:
     """Run a Xylo specification in xylosim and compare every spike; see :func:`prove_chip`."""
-    return prove_chip("xylo", network, path, read_xylo, write_xylo, XyloJudge, **settings)
+    whole = _integers(network, "xylo", "xylo-audio2", options or {})
+    return prove_chip("xylo", network, path, whole, write_xylo, XyloJudge, **settings)
 
 
 def prove_sana_fe(
-    network: Network | IntegerNetwork,
-    path: str | Path,
-    *,
-    options: Mapping[str, Any] | None = None,
-    **settings: Any,
+    network: Network | IntegerNetwork, path: str | Path, *, options: Mapping[str, Any] | None = None, **settings: Any
 ) -> ChipProof:
-    """Run a YAML network in SANA-FE and compare every spike; energy and latency a sample are in the remarks.
+    """Run a YAML network in SANA-FE and compare every spike; energy and latency a sample are in the remarks."""
+    whole = _integers(network, "loihi2", "loihi2", {**(options or {}), "delays": "refuse"})
+    return prove_chip("sana-fe", network, path, whole, write_sana_fe, SanaFeJudge, **settings)
 
-    The file does not hold the integers in a form that is read back: the reference is quantised again from ``network``
-    with the same ``options``.
-    """
-    from snnsim.export.integer_meta import to_integers
 
-    chosen = options or {}
-    whole = to_integers(network, "loihi2", "loihi2", "refuse", chosen.get("scale", "auto"), chosen.get("calibrate"))
-    return prove_chip("sana-fe", network, path, lambda _: whole, write_sana_fe, SanaFeJudge, **settings)
+def _integers(network: Network | IntegerNetwork, law: str, profile: str, options: Mapping[str, Any]) -> IntegerNetwork:
+    """Return the integers that were written, from the network and the writer's options and not from the file."""
+    chosen = (options.get("delays", "refuse"), options.get("scale", "auto"), options.get("calibrate"))
+    return to_integers(network, law, profile, *chosen)
 
 
 def prove_chip(
     target: str,
     network: Network | IntegerNetwork,
     path: str | Path,
-    read: Callable[[Path], IntegerNetwork],
+    whole: IntegerNetwork,
     write: Callable[..., Any],
     make_judge: Callable[..., Any],
     *,
@@ -204,8 +209,8 @@ def prove_chip(
     Args:
         target: Name of the target.
         network: What was written; its notes may say how many empty steps follow a sample.
-        path: The file; the network read back from it is the reference.
-        read: Reader of the format.
+        path: The file.
+        whole: The integers that the file should hold: the reference.
         write: Writer, for planted errors.
         make_judge: ``(path, pythons) -> judge``.
         events: Input; default generated.
@@ -216,24 +221,27 @@ def prove_chip(
         pythons: Interpreters by name of the program.
 
     Raises:
-        InputError: The events do not fit, or the program fails.
+        InputError: The events do not fit, the file has other populations, or the program fails.
         SnnsimFileError: The file is damaged.
     """
     begin = perf_counter()
-    whole = read(Path(path))
     label = f"integer reference of law {whole.law!r}"
     try:
         judge = make_judge(path, pythons)
     except OracleMissingError as error:
         head = (target, label, "nothing", (), str(error), whole.digest(), sha256_file(path), "")
         return ChipProof(*head, (), (), {}, 0, 0, "", None, (), perf_counter() - begin)
-    tail = int(network.notes.get("tail_steps") or 0) if isinstance(network, Network) else 0
+    tail = network.noted_steps("tail_steps") if isinstance(network, Network) else 0
     if events is None:
         counts, source = _generated(whole, n_samples, n_steps, seed)
     else:
         counts, source = _given(whole, events, n_samples, n_steps, tail, judge.max_count)
     reference, overflow = run_reference(whole, counts)
     theirs = judge.run(counts)
+    if set(reference) - set(theirs):
+        raise InputError(
+            f"proof: {path} has the populations {list(theirs)}, expected {list(reference)}; export it again"
+        )
     layers = tuple(_compare(name, reference[name], theirs[name]) for name in reference)
     seconds = float(np.median(judge.seconds)) if judge.seconds else None
     cost = _cost(judge)
@@ -249,6 +257,9 @@ def prove_chip(
     compared = sum(layer.compared for layer in layers)
     if compared < MIN_NEURON_STEPS:
         remarks.append(f"Only {compared} neuron-steps were compared; a proof that counts needs {MIN_NEURON_STEPS}.")
+    quiet = [item.name for item in whole.populations if not item.spiking]
+    if quiet:
+        remarks.append(f"Not compared, as the program gives spikes only: the membranes of {', '.join(quiet)}.")
     if any(overflow.values()):
         remarks.append(f"Numbers left their range in the reference: {overflow} neuron-steps.")
     remarks += cost

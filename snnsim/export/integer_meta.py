@@ -63,7 +63,7 @@ def to_integers(
     from snnsim.quantize import QuantizeOptions, quantize
 
     options = QuantizeOptions(delays=delays, scale=scale)  # type: ignore[arg-type]
-    tail = int(network.notes.get("tail_steps") or 0)
+    tail = network.noted_steps("tail_steps")
     return quantize(network, profile, options=options, calibration=calibrate, tail_steps=tail)[0]
 
 

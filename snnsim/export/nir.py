@@ -259,6 +259,11 @@ class _Builder:
 
     def _bias(self, population: Population, drive: Floats) -> str:
         """Add a constant input: an affine map whose weights are zero."""
+        if not self.network.inputs:
+            raise InputError(
+                f"population {population.name!r}: its drive is written as the bias of a map from an input, and the "
+                "network has none; add an input"
+            )
         first = self.network.inputs[0]
         end = self._weight(f"{identifier(population.name)}_drive", np.zeros((population.size, first.size)), drive)
         self.graph.connect(self.names[first.name], end)

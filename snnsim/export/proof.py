@@ -288,8 +288,8 @@ def generate_inputs(
         Counts, uint8, shape (time, batch, unit), and a sentence that describes them.
     """
     if n_steps is None:
-        n_steps = int(network.notes.get("n_steps") or 100 + 2 * network.max_delay_steps())
-    tail = int(network.notes.get("tail_steps") or 0)
+        n_steps = network.noted_steps("n_steps") or 100 + 2 * network.max_delay_steps()
+    tail = network.noted_steps("tail_steps")
     size = network.inputs[0].size
 
     def draw(rate: float, samples: int) -> Array:
@@ -324,7 +324,7 @@ def _given(network: Network, events: Events, n_steps: int | None) -> tuple[Array
     if events.n_units != size:
         raise InputError(f"proof: the events have {events.n_units} channels, the network {size}")
     if n_steps is None:
-        n_steps = int(events.n_steps(network.dt).max(initial=1)) + int(network.notes.get("tail_steps") or 0)
+        n_steps = int(events.n_steps(network.dt).max(initial=1)) + network.noted_steps("tail_steps")
     counts = np.asarray(bin_events(events, network.dt, n_steps)).astype(np.uint8)
     return counts, f"{len(events)} given samples"
 

@@ -299,7 +299,7 @@ def _spikes(
     network: Network, events: Events | None, n_steps: int | None, seed: int, names: dict[str, str], step: float
 ) -> tuple[list[Spikes], int]:
     """Return the input spikes of every input, and the steps of the run."""
-    tail = int(network.notes.get("tail_steps") or 0)
+    tail = network.noted_steps("tail_steps")
     if events is not None:
         if len(network.inputs) != 1 or events.n_units != network.inputs[0].size:
             raise InputError(
@@ -314,7 +314,7 @@ def _spikes(
         keep = steps < total
         units = first.units.astype(np.int64)
         return [Spikes(names[network.inputs[0].name], steps[keep] * step, units[keep])], total
-    count = int(network.notes.get("n_steps") or 100 + 2 * network.max_delay_steps())
+    count = network.noted_steps("n_steps") or 100 + 2 * network.max_delay_steps()
     rng = np.random.default_rng(seed)
     result = []
     for item in network.inputs:

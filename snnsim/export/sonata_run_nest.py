@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
     text = json.dumps(value)
     for _ in names:
         for key in sorted(names, key=len, reverse=True):
-            text = text.replace(key, names[key])
+            text = text.replace(key, json.dumps(names[key])[1:-1])
     return json.loads(text)
 
 

@@ -125,7 +125,7 @@ class _Thawing:
         if not isinstance(record, (LI, CubaLI)) or last.name in self.incoming(last):
             raise InputError(f"thaw: the readout {last.name!r} must be integrators without threshold and recurrence")
         block = ReadoutBlock(connections[-1], record, reduce=readout.reduce, skip_steps=readout.skip_steps)  # type: ignore[arg-type]
-        tail = int(network.notes.get("tail_steps") or 0)
+        tail = network.noted_steps("tail_steps")
         model = SpikingModel(blocks, block, dt=self.dt, tail_steps=tail)
         self.check_places(chain, blocks)
         return model
