@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),
-        *("datasets", "nn", "learning", "recipes", "training"),
+        *("datasets", "nn", "learning", "recipes", "training", "export", "integer_network"),
     },
     "cli": {
         *("bench", "studies"),
