@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from snnsim.machine import usable_cores
 from snnsim.network import Network
 from snnsim.studies.lnp import CELLS, Cell, Setting, Sizes, budget_of, cell_pool, settings
 from snnsim.studies.lnp_tasks import Task
+from snnsim.studies.workers import carried_out
 
 __all__ = ["TUNING_SEED", "reproduce_lnp"]
 
@@ -44,26 +43,6 @@ def _do(job: dict[str, Any], tasks: dict[str, Task], sizes: Sizes, folder: Path)
     chosen = None if job["setting"] is None else [Setting(**job["setting"])]
     results = tasks[job["task"]].run(pool, job["seed"], chosen)
     return {**job, "results": results, "sparsity": pool.notes["study"]["sparsity"]}
-
-
-def _carried_out(
-    jobs: list[dict[str, Any]], tasks: dict[str, Task], sizes: Sizes, folder: Path, workers: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the jobs as they end, from other processes or, for one worker, from this one."""
-    if workers <= 1:
-        for job in jobs:
-            yield _do(job, tasks, sizes, folder)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting = [
-            pool.submit(
-                _do, job, {name: task for name, task in tasks.items() if name == job.get("task")}, sizes, folder
-            )
-            for job in jobs
-        ]
-        for future in as_completed(waiting):
-            yield future.result()
 
 
 def _key(record: dict[str, Any]) -> str:
@@ -140,7 +119,11 @@ def reproduce_lnp(
         count += len(listed) - len(waiting)
         workers = min(jobs or usable_cores(), len(waiting))
         with open(path, "a", encoding="utf-8") as stream:
-            for record in _carried_out(waiting, by_name, used, folder, workers):
+            calls = [
+                (job, {name: task for name, task in by_name.items() if name == job.get("task")}, used, folder)
+                for job in waiting
+            ]
+            for record in carried_out(_do, calls, workers):
                 if record["do"] == "run":
                     stream.write(json.dumps(record, sort_keys=True) + "\n")
                     stream.flush()

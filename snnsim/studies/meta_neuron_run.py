@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from snnsim.studies.meta_neuron import (
     run_cell,
     settings,
 )
+from snnsim.studies.workers import carried_out
 
 __all__ = ["SOURCE_SETS", "reproduce_meta_neuron", "source_material"]
 
@@ -42,29 +41,9 @@ def source_material(kind: str, n_train: int = 200, n_test: int = 200) -> Materia
     return material(made, Sizes(dt=0.001, channels=20, per_class=10))
 
 
-def _start() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _do(task: dict[str, Any], data: Material, folder: Path) -> dict[str, Any]:
     cell = Cell(**task["cell"])
     return run_cell(cell, data, task["setting"], task["seed"], folder, tuning=task["tuning"])
-
-
-def _carried_out(
-    tasks: list[dict[str, Any]], by_name: dict[str, Material], folder: Path, workers: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the runs as they end, from other processes or, for one worker, from this one."""
-    if workers <= 1:
-        for task in tasks:
-            yield _do(task, by_name[task["data"]], folder)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
-        for future in as_completed([pool.submit(_do, task, by_name[task["data"]], folder) for task in tasks]):
-            yield future.result()
 
 
 def _key(record: dict[str, Any]) -> str:
@@ -131,7 +110,8 @@ def reproduce_meta_neuron(
         count += len(tasks) - len(waiting)
         workers = min(jobs or usable_cores(), len(waiting))
         with open(path, "a", encoding="utf-8") as stream:
-            for record in _carried_out(waiting, by_name, folder, workers):
+            calls = [(task, by_name[task["data"]], folder) for task in waiting]
+            for record in carried_out(_do, calls, workers):
                 stream.write(json.dumps(record, sort_keys=True) + "\n")
                 stream.flush()
                 done[_key(record)] = record
