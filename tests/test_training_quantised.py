@@ -159,6 +159,12 @@ def test_fine_tuning_without_a_grid_starts_from_the_weights(first: Path, tmp_pat
             {"model": {"neuron": {"tau_mem": 0.02, "reset": "subtract"}}},
             "loihi2 cannot hold this network. hidden1: resets",
         ),
+        (
+            {"model": {"neuron": {"tau_mem": 0.02, "learn": ["tau_mem"], "learn_per": "neuron"}}},
+            "learn_per: loihi2 has one time constant a population, tau_mem would get one a neuron",
+        ),
+        ({"model": {"readout": {"learn": ["tau_mem"]}}}, "the readout would get one a class; set learn = "),
+        ({"model": {"neuron": {"tau_mem": 0.02, "learn": ["v_reset"]}}}, "loihi2 resets to 0; take v_reset out"),
         ({"quantize": {"profile": "xylo-audio2", "start": 0.5}}, "the law 'xylo' has no grid of weights to train on"),
     ],
 )

@@ -72,6 +72,20 @@ def check_quantize(recipe: Recipe, from_run: bool) -> None:
             "quantize.start: 0 begins with trained weights; start from a run (--from RUN), or set a part of the epochs "
             "that comes first, such as quantize.start = 0.7"
         )
+    neuron = recipe.model.neuron
+    taus = [name for name in neuron.learn if name.startswith("tau_")]
+    if profile.decay_per == "population" and neuron.learn_per == "neuron" and taus:
+        raise InputError(
+            f"model.neuron.learn_per: {profile.name} has one time constant a population, {', '.join(taus)} would get "
+            "one a neuron; set it to 'layer'"
+        )
+    if profile.decay_per == "population" and recipe.model.readout.learn:
+        raise InputError(
+            f"model.readout.learn: {profile.name} has one time constant a population, the readout would get one a class; "
+            "set learn = []"
+        )
+    if profile.reset_value is False and "v_reset" in neuron.learn:
+        raise InputError(f"model.neuron.learn: {profile.name} resets to 0; take v_reset out")
     connection = recipe.model.connection
     if connection.kind != "delayed":
         return
