@@ -81,8 +81,8 @@ def check_quantize(recipe: Recipe, from_run: bool) -> None:
         )
     if profile.decay_per == "population" and recipe.model.readout.learn:
         raise InputError(
-            f"model.readout.learn: {profile.name} has one time constant a population, the readout would get one a class; "
-            "set learn = []"
+            f"model.readout.learn: {profile.name} has one time constant a population, the readout would get one a "
+            "class; set learn = []"
         )
     if profile.reset_value is False and "v_reset" in neuron.learn:
         raise InputError(f"model.neuron.learn: {profile.name} resets to 0; take v_reset out")
