@@ -373,6 +373,8 @@ def test_command_writes_for_a_program_and_proves_it_there(tmp_path: Path, capsys
     printed = json.loads(capsys.readouterr().out)
     assert printed["mismatches"] == 0
     assert printed["proof_holds"]
+    stored = json.loads((tmp_path / "net.nir.proof.json").read_text())
+    assert stored["remarks"][-1].startswith("The reference is the network that norse makes of the file")
     assert any("Written for Norse 1.1.0" in line for line in printed["changes"])
     assert run_command(["export", str(source), "--drop-integrators"]) == 2
     assert "--drop-integrators: only files for one program" in capsys.readouterr().err

@@ -360,7 +360,7 @@ def test_command_writes_the_folder_and_the_proof(tmp_path: Path, capsys: pytest.
     printed = json.loads(capsys.readouterr().out)
     assert printed["mismatches"] == 0
     assert printed["proof_holds"] is True
-    assert printed["files"] == [str(tmp_path / "n.sonata"), str(tmp_path / "n.sonata.proof.json")]
+    assert printed["files"] == [str(tmp_path / "n.sonata"), str(tmp_path / "n.sonata" / "proof.json")]
 
 
 def test_command_leaves_nothing_behind_when_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -369,7 +369,7 @@ def test_command_leaves_nothing_behind_when_refused(tmp_path: Path, capsys: pyte
     assert run_command(words) == 2
     assert "no reset by subtraction" in capsys.readouterr().err
     assert run_command([*words, "--delays", "error"]) == 2
-    assert "are questions of the target nir" in capsys.readouterr().err
+    assert "--delays: this is an option of --target nir, not of sonata" in capsys.readouterr().err
     assert [item.name for item in tmp_path.iterdir()] == ["n.snn.h5"]
 
 

@@ -150,3 +150,29 @@ def test_fine_tuning_without_a_grid_starts_from_the_weights(first: Path, tmp_pat
     assert run.manifest["from"]["weights"] == origin.default
     one, two = run.model("initial").state_dict(), origin.model().state_dict()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"model": {"neuron": {"tau_mem": 0.02, "reset": "subtract"}}},
+            "loihi2 cannot hold this network. hidden1: resets",
+        ),
+        (
+            {"model": {"neuron": {"tau_mem": 0.02, "learn": ["tau_mem"], "learn_per": "neuron"}}},
+            "learn_per: loihi2 has one time constant a population, tau_mem would get one a neuron",
+        ),
+        ({"model": {"readout": {"learn": ["tau_mem"]}}}, "the readout would get one a class; set learn = "),
+        ({"model": {"neuron": {"tau_mem": 0.02, "learn": ["v_reset"]}}}, "loihi2 resets to 0; take v_reset out"),
+        ({"quantize": {"profile": "xylo-audio2", "start": 0.5}}, "the law 'xylo' has no grid of weights to train on"),
+    ],
+)
+def test_what_a_target_cannot_hold_is_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    """Not after the epochs that come before the grid, and without a folder that stands in the way of the next try."""
+    chosen = recipe(**{"quantize": {"profile": "loihi2", "start": 0.5}, **changes})
+    with pytest.raises(InputError, match=match):
+        train(chosen, open_dataset("toy"), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*"))

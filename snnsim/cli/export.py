@@ -64,7 +64,7 @@ def export(
         typer.Option("--events", help="Data set whose training samples the check runs (default: generated input)."),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=1, help="Samples that the check runs, at least, and --calibrate takes.")
+        int, typer.Option("--samples", min=1, help="Samples of the check, at least, and of --calibrate, up to 64.")
     ] = 200,
     delays: Annotated[
         Delays | None,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -226,7 +226,9 @@ def prove_export(
         from snnsim.export.nir_read import read_nir
 
         program: Any = PeerJudge(path, reader)
-        return prove(read_nir(path, reader=reader), program, **settings)
+        found = prove(read_nir(path, reader=reader), program, **settings)
+        remark = f"The reference is the network that {reader} makes of the file, with all changes listed at its export."
+        return replace(found, remarks=(*found.remarks, remark))
     with TemporaryDirectory(prefix="snnsim-proof-") as folder:
         file = Path(folder) / f"planted{chosen.suffix}"
 

@@ -8,6 +8,7 @@ biases are on the grid in every pass (:mod:`snnsim.nn.quantised`). The frozen ne
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from snnsim.nn.trained import TrainedModel
 from snnsim.quantize import QuantizeOptions, quantize
 from snnsim.recipes import Recipe
 from snnsim.recipes.quantize_schema import QuantizeSpec
+from snnsim.target_check import check
 from snnsim.training.prepare import Prepared, pool_units
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ __all__ = ["TrainingGrid", "check_quantize"]
 
 Floats = npt.NDArray[np.float64]
 READOUT = "readout"
+
+LEARNED = ("max_delay", "threshold")
+"""What training may still change."""
 
 
 def check_quantize(recipe: Recipe, from_run: bool) -> None:
@@ -58,11 +63,29 @@ def check_quantize(recipe: Recipe, from_run: bool) -> None:
             f"quantize.profile: {profile.name!r} has no integer law, so there is no grid to train on; use one with a "
             "law, such as 'loihi2'"
         )
+    if profile.law == "xylo":
+        raise InputError(
+            "quantize.profile: the law 'xylo' has no grid of weights to train on; train without [quantize]"
+        )
     if spec.first_epoch(recipe.train.epochs) == 0 and not from_run:
         raise InputError(
             "quantize.start: 0 begins with trained weights; start from a run (--from RUN), or set a part of the epochs "
             "that comes first, such as quantize.start = 0.7"
         )
+    neuron = recipe.model.neuron
+    taus = [name for name in neuron.learn if name.startswith("tau_")]
+    if profile.decay_per == "population" and neuron.learn_per == "neuron" and taus:
+        raise InputError(
+            f"model.neuron.learn_per: {profile.name} has one time constant a population, {', '.join(taus)} would get "
+            "one a neuron; set it to 'layer'"
+        )
+    if profile.decay_per == "population" and recipe.model.readout.learn:
+        raise InputError(
+            f"model.readout.learn: {profile.name} has one time constant a population, the readout would get one a "
+            "class; set learn = []"
+        )
+    if profile.reset_value is False and "v_reset" in neuron.learn:
+        raise InputError(f"model.neuron.learn: {profile.name} resets to 0; take v_reset out")
     connection = recipe.model.connection
     if connection.kind != "delayed":
         return
@@ -76,6 +99,26 @@ def check_quantize(recipe: Recipe, from_run: bool) -> None:
             f"model.connection.max_delay: {connection.max_delay} s is {longest} steps, {profile.name} holds "
             f"{profile.max_delay} less {shift} that a layer takes; set it to {most:.6g} or less"
         )
+
+
+def check_model(model: SpikingModel, spec: QuantizeSpec) -> None:
+    """Refuse a model that the target cannot hold whatever it learns, before the first epoch.
+
+    Args:
+        model: Model as it begins; it is left as it is.
+        spec: Table ``quantize`` of the recipe.
+
+    Raises:
+        InputError: Its neurons, connections or sizes are not the target's.
+    """
+    profile = load_profile(spec.profile)
+    twin = copy.deepcopy(model)
+    twin.fix_delays()
+    _limit_fan_in(twin, spec.fan_in or profile.max_fan_in)
+    found = check(freeze(twin), profile).violations
+    refused = [item.sentence() for item in found if item.subject not in LEARNED]
+    if refused:
+        raise InputError(f"quantize.profile: {profile.name} cannot hold this network. {' '.join(refused[:8])}")
 
 
 class TrainingGrid:

@@ -36,7 +36,7 @@ from snnsim.training.initial import scale_to_rate
 from snnsim.training.pool import StdpFacts, check_activity, learn_by_stdp
 from snnsim.training.prepare import Prepared, input_density, stream
 from snnsim.training.pruning import Pruner
-from snnsim.training.quantised import TrainingGrid, check_quantize
+from snnsim.training.quantised import TrainingGrid, check_model, check_quantize
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
 
 __all__ = ["Totals", "Trainer", "load_start"]
@@ -188,9 +188,14 @@ class Trainer:
     def check_rule(self) -> None:
         """Let the rule learn from two samples on a copy of the model, so that what it refuses is refused at once.
 
+        So is a model that the target of a table ``quantize`` cannot hold.
+
         Raises:
-            InputError: The rule does not fit the model or the loss.
+            InputError: The rule does not fit the model or the loss, or the model not the target.
         """
+        if self.recipe.quantize is not None:
+            assert isinstance(self.model, SpikingModel)
+            check_model(self.model, self.recipe.quantize)
         if self.recipe.train.learning == "bptt" or self.world.size > 1:
             return
         few = self.batches.batch(self.batches.order(0)[:2])
