@@ -359,3 +359,44 @@ def test_recipes_of_pools_learn_the_toy(name: str, toy: Dataset, tmp_path: Path)
     spec = load_recipe(name, ["model.pool.size=80", "data.dt=0.01", "data.align=first-spike", *few])
     accuracy = train(spec, toy, tmp_path / "run").results["best-validation"]["valid_accuracy"]
     assert accuracy > 0.7  # 0.25 by chance; without delays what distinguishes the classes is hard
+
+
+@pytest.mark.parametrize("method", ["activity", "neurons"])
+def test_neurons_without_input_synapses_can_stay_when_neurons_are_pruned(toy: Dataset, method: str) -> None:
+    made = recipe({"input_share": 0.3}, prune={"method": method, "keep": 0.8})
+    trainer = Trainer(made, prepare(made, toy, 0), 0)
+    fed = masks(trainer.model)[0].any(dim=1)  # type: ignore[arg-type]
+    assert int(fed.sum()) == 18
+    trainer.initialise()
+    trainer.begin_epoch()
+    assert trainer.prune()
+    feed, loop = masks(trainer.model)  # type: ignore[arg-type]
+    assert int((feed.any(dim=1) | loop.any(dim=1) | loop.any(dim=0)).sum()) == 48
+
+
+def test_densities_of_a_pool_count_the_synapses_that_it_began_with(toy: Dataset) -> None:
+    made = recipe(prune={"method": "magnitude", "keep": 0.5, "distribution": "erdos-renyi"})
+    trainer = Trainer(made, prepare(made, toy, 0), 0)
+    before = trainer.pruner.whole if trainer.pruner is not None else {}
+    trainer.begin_epoch()
+    assert trainer.prune()
+    block: Any = trainer.model.layers()[0]
+    left = int(block.connection.mask.sum()) + int(block.neuron.mask.sum())
+    assert left == round(0.5 * sum(int(mask.sum()) for mask in before.values()))
+
+
+@pytest.mark.parametrize("method", ["rigl", "deep-r", "snip"])
+def test_methods_that_follow_gradients_refuse_synapses_that_are_not_trained(toy: Dataset, method: str) -> None:
+    made = recipe({"learn": ["input"]}, prune={"method": method, "keep": 0.5})
+    with pytest.raises(InputError, match="layer1 recurrence are not trained"):
+        Trainer(made, prepare(made, toy, 0), 0)
+
+
+def test_pools_beyond_what_numbers_or_memory_hold_are_refused() -> None:
+    for pool, words in (
+        ({"size": 10**8}, "at most 10000 neurons"),
+        ({"inhibition": 1e300, "radius": 0.0}, "beyond float32"),
+        ({"tau_mem": {"law": "log-normal", "median": 0.02, "sigma": 500.0}, "homogeneous": True}, "float64 holds"),
+    ):
+        with pytest.raises(InputError, match=words):
+            build_model(recipe(pool).model, 7, 4, 0.01)

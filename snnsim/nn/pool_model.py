@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolParts", "build_pool_model", "pool_parts"]
 
+LARGEST = 10_000
+"""Most neurons of a pool that is trained: its weights and masks are dense arrays."""
+
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -112,6 +115,8 @@ def pool_parts(spec: PoolSpec, kind: str, n_inputs: int, dt: float, seed: int = 
     """
     seed = seed if spec.seed is None else spec.seed
     if spec.file is None:
+        if spec.size > LARGEST:
+            raise InputError(f"model.pool.size: expected at most {LARGEST} neurons, got {spec.size}")
         if spec.tau_max < 2 * dt:
             raise InputError(
                 f"model.pool.tau_max: expected at least two steps of {dt} s, got {spec.tau_max} s; raise it or lower "
@@ -133,6 +138,8 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
             "snnsim.pruning.pools.make_pool"
         )
     pool, loop = network.population(names[0]), loops[0]
+    if pool.size > LARGEST:
+        raise InputError(f"{where}: expected a pool of at most {LARGEST} neurons, got {pool.size}")
     record = pool.neuron
     wanted = {"lif": records.LIF, "cubalif": records.CubaLIF}[kind]
     if type(record) is not wanted:
@@ -149,6 +156,11 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
     if steps.min() != steps.max() or steps.min() < 1:
         raise InputError(
             f"{where}: expected one recurrent delay of at least a step, got {steps.min()} to {steps.max()} steps"
+        )
+    if np.abs(recurrent).max() > np.finfo(np.float32).max:
+        raise InputError(
+            f"{where}: a recurrent weight of {np.abs(recurrent).max():.3g} is beyond float32; lower weight, inhibition or "
+            "radius"
         )
     inputs = {item.name for item in network.inputs}
     feeds = [item for item in network.projections if item.target == pool.name and item.source in inputs]
