@@ -216,6 +216,12 @@ def test_a_run_with_stdp_starts_from_what_it_learned(tmp_path: Path) -> None:
     assert not torch.equal(loops[0], loops[2])
     assert runs[0].manifest["stdp"]["change"] > 0
     assert runs[2].manifest["stdp"] is None
+    onward = load_run(
+        train(recipe({"learn": []}, **table, stdp={"a_plus": 0.01}), toy, tmp_path / "d", start=runs[0]).path
+    )
+    assert torch.equal(onward.model("initial").blocks[0].neuron.weight.detach(), loops[0])  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="does not learn by STDP again"):
+        train(recipe({"learn": []}, **table, stdp={"a_plus": 0.01}), toy, tmp_path / "e", start=runs[2])
 
 
 def test_from_a_pruned_file_to_equal_spikes_of_both_engines(toy: Dataset, tmp_path: Path) -> None:

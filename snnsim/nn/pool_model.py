@@ -159,8 +159,8 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
         )
     if np.abs(recurrent).max() > np.finfo(np.float32).max:
         raise InputError(
-            f"{where}: a recurrent weight of {np.abs(recurrent).max():.3g} is beyond float32; lower weight, inhibition or "
-            "radius"
+            f"{where}: a recurrent weight of {np.abs(recurrent).max():.3g} is beyond float32; lower weight, "
+            "inhibition or radius"
         )
     inputs = {item.name for item in network.inputs}
     feeds = [item for item in network.projections if item.target == pool.name and item.source in inputs]

@@ -28,9 +28,9 @@ def layer_budgets(
     """Return how many synapses (or taps) every layer keeps.
 
     Of the Erdos-Renyi distributions the sum is exactly ``round(keep * size of all layers)``, or all that exists if
-    that is less; a size is that of ``whole``: a layer that would need more than it has keeps all, the others share what is left in the same
-    proportions (Evci et al. 2020), and of the fractions the largest are rounded up, the first of equal ones first.
-    ``uniform`` rounds every layer by itself.
+    that is less; a size is that in ``whole``: a layer that would need more than it has keeps all, the others share what
+    is left in the same proportions (Evci et al. 2020), and of the fractions the largest are rounded up, the first of
+    equal ones first. ``uniform`` rounds every layer by itself.
 
     Args:
         shapes: ``(n_out, n_in)`` or ``(n_out, n_in, taps)`` by layer.

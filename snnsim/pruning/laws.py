@@ -36,7 +36,7 @@ class Law(ABC):
                 raise InputError(f"{type(self).__name__}: {item.name}: expected a positive number, got {value}")
             object.__setattr__(self, item.name, float(value))
         if not (math.isfinite(self.mean()) and self.mean() > 0):
-            raise InputError(f"{self}: expected a distribution with a mean above 0 that float64 holds, got {self.mean()}")
+            raise InputError(f"{self}: expected a mean above 0 that float64 holds, got {self.mean()}")
 
     @abstractmethod
     def quantile(self, share: npt.ArrayLike) -> Floats:

@@ -74,8 +74,8 @@ class Pruner:
         fixed = [name for name, module in self.layers.items() if not getattr(module, module.mask_of).requires_grad]
         if fixed and spec.method in ("rigl", "deep-r", "snip"):
             raise InputError(
-                f"prune.layers: method {spec.method!r} follows gradients, and the weights of {fixed[0]} are not trained; "
-                "name the layers that are, or use method 'magnitude' or 'random'"
+                f"prune.layers: method {spec.method!r} follows gradients, and the weights of {fixed[0]} are not "
+                "trained; name the layers that are, or use method 'magnitude' or 'random'"
             )
         self.whole = {name: _exists(module) for name, module in self.layers.items()}  # a pool begins without some
         self.places = {name: place for place, name in enumerate(known)}
