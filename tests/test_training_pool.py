@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -406,3 +407,21 @@ def test_pools_beyond_what_numbers_or_memory_hold_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=words):
             build_model(recipe(pool).model, 7, 4, 0.01)
+
+
+@pytest.mark.parametrize(("change", "name"), [({"drive": 50.0}, "drive"), ({"start_step": 3}, "start_step")])
+def test_a_pool_from_a_file_loses_nothing_unsaid(change: dict[str, Any], name: str, tmp_path: Path) -> None:
+    made = make_pool(PoolPlan(size=20, n_inputs=7, probability=0.3, dt=0.01)).network
+    pool = made.populations[0]
+    new = replace(pool, neuron=replace(pool.neuron, **change)) if "drive" in change else replace(pool, **change)
+    path = made.replace(populations=(new,)).save(tmp_path / "pool.snn.h5")
+    table = recipe_from_dict(
+        {
+            "name": "pool",
+            "summary": "",
+            "model": {"batch_norm": False, "pool": {"file": str(path)}},
+            "train": {"epochs": 1, "batch_size": 8},
+        }
+    )
+    with pytest.raises(InputError, match=f"population 'pool' has '{name}', which a trained pool has not"):
+        build_model(table.model, 7, 4, 0.01)

@@ -144,6 +144,13 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
     wanted = {"lif": records.LIF, "cubalif": records.CubaLIF}[kind]
     if type(record) is not wanted:
         raise InputError(f"{where}: its neurons are {record.kind}, the recipe says neuron.kind = {kind!r}; change one")
+    drives = [name for name in ("drive", "drive_syn") if np.any(np.asarray(getattr(record, name, 0.0)))]
+    if drives or pool.start_step or pool.stop_step is not None:
+        found = drives[0] if drives else "start_step" if pool.start_step else "stop_step"
+        raise InputError(
+            f"{where}: population {pool.name!r} has {found!r}, which a trained pool has not; take a pool without, such "
+            "as snnsim.pruning.pools.make_pool makes"
+        )
     if network.dt != dt:
         raise InputError(
             f"{where}: was made for steps of {network.dt} s, the recipe has data.dt = {dt}; set data.dt = {network.dt} "

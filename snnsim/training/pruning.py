@@ -195,7 +195,8 @@ class Pruner:
                 into_all = np.concatenate([into_all, masks[loop]], axis=1)  # of a pool, part of which has no input
                 incoming = np.concatenate([incoming, _weight(known[loop])], axis=1)
             score = baselines.neuron_norms(incoming, _weight(known[after])) if rates is None else rates[place]
-            neurons = keep_largest({name: score}, share, "layer", {name: into_all.any(axis=1)})[name]
+            alive = np.asarray(into_all.any(axis=1))
+            neurons = keep_largest({name: score}, share, "layer", {name: alive})[name]
             into, out, among = baselines.neuron_masks(neurons, masks[name], masks[after], masks.get(loop))
             masks[name], masks[after] = into, out
             if among is not None:
