@@ -425,3 +425,19 @@ def test_a_pool_from_a_file_loses_nothing_unsaid(change: dict[str, Any], name: s
     )
     with pytest.raises(InputError, match=f"population 'pool' has '{name}', which a trained pool has not"):
         build_model(table.model, 7, 4, 0.01)
+
+
+def test_keys_that_draw_an_input_are_refused_beside_a_file_that_has_one(tmp_path: Path) -> None:
+    for n_inputs in (7, 0):
+        path = make_pool(PoolPlan(size=20, n_inputs=n_inputs, probability=0.3, dt=0.01)).network.save(
+            tmp_path / f"{n_inputs}.snn.h5"
+        )
+        for key, value in (("input_share", 0.9), ("input_weight", 0.3), ("seed", 5)):
+            model = {"batch_norm": False, "pool": {"file": str(path), key: value}}
+            train = {"epochs": 1, "batch_size": 8}
+            spec = recipe_from_dict({"name": "pool", "summary": "", "model": model, "train": train}).model
+            if n_inputs:
+                with pytest.raises(InputError, match=f"model.pool.{key}: draws synapses from the input"):
+                    build_model(spec, 7, 4, 0.01)
+            else:
+                build_model(spec, 7, 4, 0.01)

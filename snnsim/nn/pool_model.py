@@ -174,6 +174,12 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
     if not feeds:
         feed = draw_input(pool.size, n_inputs, spec.input_share, spec.input_weight, seed)[0]
         return PoolParts(record, recurrent, exists, int(steps.min()), feed, feed != 0)
+    unused = [key for key in ("input_share", "input_weight", "seed") if _is_set(spec, key)]
+    if spec.file is not None and unused:
+        raise InputError(
+            f"model.pool.{unused[0]}: draws synapses from the input, but {where} has its own; remove the key, or take "
+            "a pool without input (n_inputs = 0)"
+        )
     if len(feeds) != 1 or feeds[0].shape[1] != n_inputs:
         raise InputError(
             f"{where}: its input has {feeds[0].shape[1]} channels, the data have {n_inputs}; change data.channels, or "
@@ -187,6 +193,11 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
             f"{where}: no neuron of the pool has a synapse from its input; nothing could reach the readout"
         )
     return PoolParts(record, recurrent, exists, int(steps.min()), feed, fed)
+
+
+def _is_set(spec: PoolSpec, key: str) -> bool:
+    """Return whether a key differs from its default."""
+    return bool(getattr(spec, key) != type(spec).model_fields[key].default)
 
 
 def _dense(projection: Projection) -> tuple[Floats, Mask]:
