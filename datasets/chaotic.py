@@ -76,7 +76,7 @@ def make_series(name: SeriesName, n: int, *, seed: int = 0) -> Series:
 
     Args:
         name: One of :data:`SERIES`.
-        n: Values, 2 or more.
+        n: Values, from 2 to 1e8.
         seed: Of the start, below 2**32.
 
     Raises:
@@ -84,7 +84,7 @@ def make_series(name: SeriesName, n: int, *, seed: int = 0) -> Series:
     """
     if name not in SERIES:
         raise InputError(f"make_series: expected one of {', '.join(SERIES)}, got {name!r}")
-    for what, number, low, high in (("n", n, 2, 2**40), ("seed", seed, 0, 2**32 - 1)):
+    for what, number, low, high in (("n", n, 2, 10**8), ("seed", seed, 0, 2**32 - 1)):
         if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not low <= number <= high:
             raise InputError(f"make_series: {what}: expected an integer from {low} to {high}, got {number!r}")
     system = SYSTEMS[name]

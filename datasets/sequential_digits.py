@@ -14,13 +14,14 @@ initialize recurrent networks of rectified linear units".
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from snnsim.datasets.dataset import Dataset
 from snnsim.datasets.digits import NAMES, SIDE, TEST_SAMPLES, held_out, load_images
+from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.files import canonical_json, sha256_bytes
 
@@ -97,8 +98,10 @@ def open_sequential_digits(order: Order = "rows") -> Dataset:
         order: ``rows`` or ``pixels``.
 
     Raises:
-        InputError: scikit-learn is not installed.
+        InputError: The order is unknown, or scikit-learn is not installed.
     """
+    if order not in get_args(Order):
+        raise InputError(f"open_sequential_digits: order: expected 'rows' or 'pixels', got {order!r}")
     images, labels = load_images()
     values = np.rint(images * LEVELS).astype(np.int64)
     out = held_out(labels)

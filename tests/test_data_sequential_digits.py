@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from snnsim.datasets import frame, open_dataset
+from snnsim.datasets import frame, open_dataset, sequential_digits
 from snnsim.datasets.batches import BatchStream
 from snnsim.datasets.frames import Frames
 from snnsim.errors import InputError
@@ -53,3 +53,8 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(InputError, match=r"install the extra: pip install 'snnsim\[vision\]'"):
         open_dataset("sequential-digits")
+
+
+def test_an_unknown_order_is_refused() -> None:
+    with pytest.raises(InputError, match="expected 'rows' or 'pixels', got 'columns'"):
+        sequential_digits.open_sequential_digits("columns")  # type: ignore[arg-type]

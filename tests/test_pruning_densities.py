@@ -78,3 +78,11 @@ def test_one_budget_and_a_distribution_exclude_each_other() -> None:
         )
     with pytest.raises(InputError, match="method 'activity' has no 'distribution'"):
         load_recipe("shd-lif", ["prune.method=activity", "prune.keep=0.1", "prune.distribution=erdos-renyi"])
+
+
+def test_shares_count_what_a_layer_began_with() -> None:
+    shapes, began = {"a": (40, 8), "b": (40, 40)}, {"a": 120, "b": 160}
+    found = layer_budgets(shapes, 0.5, "erdos-renyi", began, began)
+    assert sum(found.values()) == 140
+    assert all(found[name] < began[name] for name in began)
+    assert sum(layer_budgets(shapes, 0.5, "erdos-renyi", began).values()) == 280  # without it nothing would go

@@ -198,6 +198,8 @@ def test_a_study_goes_on_where_it_stopped_and_does_not_depend_on_processes(tmp_p
     path.write_text("\n".join(lines[:9]) + "\n" + lines[9][:40])  # stopped in the middle of a line
     told.clear()
     again = reproduce_lnp(small_tasks(), tmp_path / "a", seeds=2, cells=cells, jobs=1, told=tell)
+    records = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    assert sorted(records) == sorted(lines)  # what came after the cut line has lines of its own
     assert told[0] == (19, 27)
     assert first == again
     assert json.loads((tmp_path / "a" / "study.json").read_text())["runs"] == again["runs"]
@@ -210,6 +212,9 @@ def test_a_study_goes_on_where_it_stopped_and_does_not_depend_on_processes(tmp_p
         reproduce_lnp(small_tasks(), tmp_path / "b", seeds=1)
     with pytest.raises(InputError, match="homogeneous-random has the budget of homogeneous-lnp-without-timescales"):
         reproduce_lnp(small_tasks(), tmp_path / "b", seeds=2, cells=[cells[0], cells[2]])
+    cells = [Cell("heterogeneous", "dense"), Cell("homogeneous", "random")]
+    with pytest.raises(InputError, match="homogeneous-random has the budget of homogeneous-lnp-without-timescales"):
+        reproduce_lnp(small_tasks(), tmp_path / "b", seeds=2, cells=cells)
     with pytest.raises(InputError, match="expected all of the study's sizes"):
         reproduce_lnp(small_tasks(), tmp_path / "b", seeds=2, sizes=Sizes())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,12 @@ def test_a_run_with_stdp_starts_from_what_it_learned(tmp_path: Path) -> None:
     assert not torch.equal(loops[0], loops[2])
     assert runs[0].manifest["stdp"]["change"] > 0
     assert runs[2].manifest["stdp"] is None
+    onward = load_run(
+        train(recipe({"learn": []}, **table, stdp={"a_plus": 0.01}), toy, tmp_path / "d", start=runs[0]).path
+    )
+    assert torch.equal(onward.model("initial").blocks[0].neuron.weight.detach(), loops[0])  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="does not learn by STDP again"):
+        train(recipe({"learn": []}, **table, stdp={"a_plus": 0.01}), toy, tmp_path / "e", start=runs[2])
 
 
 def test_from_a_pruned_file_to_equal_spikes_of_both_engines(toy: Dataset, tmp_path: Path) -> None:
@@ -359,3 +366,78 @@ def test_recipes_of_pools_learn_the_toy(name: str, toy: Dataset, tmp_path: Path)
     spec = load_recipe(name, ["model.pool.size=80", "data.dt=0.01", "data.align=first-spike", *few])
     accuracy = train(spec, toy, tmp_path / "run").results["best-validation"]["valid_accuracy"]
     assert accuracy > 0.7  # 0.25 by chance; without delays what distinguishes the classes is hard
+
+
+@pytest.mark.parametrize("method", ["activity", "neurons"])
+def test_neurons_without_input_synapses_can_stay_when_neurons_are_pruned(toy: Dataset, method: str) -> None:
+    made = recipe({"input_share": 0.3}, prune={"method": method, "keep": 0.8})
+    trainer = Trainer(made, prepare(made, toy, 0), 0)
+    fed = masks(trainer.model)[0].any(dim=1)  # type: ignore[arg-type]
+    assert int(fed.sum()) == 18
+    trainer.initialise()
+    trainer.begin_epoch()
+    assert trainer.prune()
+    feed, loop = masks(trainer.model)  # type: ignore[arg-type]
+    assert int((feed.any(dim=1) | loop.any(dim=1) | loop.any(dim=0)).sum()) == 48
+
+
+def test_densities_of_a_pool_count_the_synapses_that_it_began_with(toy: Dataset) -> None:
+    made = recipe(prune={"method": "magnitude", "keep": 0.5, "distribution": "erdos-renyi"})
+    trainer = Trainer(made, prepare(made, toy, 0), 0)
+    before = trainer.pruner.whole if trainer.pruner is not None else {}
+    trainer.begin_epoch()
+    assert trainer.prune()
+    block: Any = trainer.model.layers()[0]
+    left = int(block.connection.mask.sum()) + int(block.neuron.mask.sum())
+    assert left == round(0.5 * sum(int(mask.sum()) for mask in before.values()))
+
+
+@pytest.mark.parametrize("method", ["rigl", "deep-r", "snip"])
+def test_methods_that_follow_gradients_refuse_synapses_that_are_not_trained(toy: Dataset, method: str) -> None:
+    made = recipe({"learn": ["input"]}, prune={"method": method, "keep": 0.5})
+    with pytest.raises(InputError, match="layer1 recurrence are not trained"):
+        Trainer(made, prepare(made, toy, 0), 0)
+
+
+def test_pools_beyond_what_numbers_or_memory_hold_are_refused() -> None:
+    for pool, words in (
+        ({"size": 10**8}, "at most 10000 neurons"),
+        ({"inhibition": 1e300, "radius": 0.0}, "beyond float32"),
+        ({"tau_mem": {"law": "log-normal", "median": 0.02, "sigma": 500.0}, "homogeneous": True}, "float64 holds"),
+    ):
+        with pytest.raises(InputError, match=words):
+            build_model(recipe(pool).model, 7, 4, 0.01)
+
+
+@pytest.mark.parametrize(("change", "name"), [({"drive": 50.0}, "drive"), ({"start_step": 3}, "start_step")])
+def test_a_pool_from_a_file_loses_nothing_unsaid(change: dict[str, Any], name: str, tmp_path: Path) -> None:
+    made = make_pool(PoolPlan(size=20, n_inputs=7, probability=0.3, dt=0.01)).network
+    pool = made.populations[0]
+    new = replace(pool, neuron=replace(pool.neuron, **change)) if "drive" in change else replace(pool, **change)
+    path = made.replace(populations=(new,)).save(tmp_path / "pool.snn.h5")
+    table = recipe_from_dict(
+        {
+            "name": "pool",
+            "summary": "",
+            "model": {"batch_norm": False, "pool": {"file": str(path)}},
+            "train": {"epochs": 1, "batch_size": 8},
+        }
+    )
+    with pytest.raises(InputError, match=f"population 'pool' has '{name}', which a trained pool has not"):
+        build_model(table.model, 7, 4, 0.01)
+
+
+def test_keys_that_draw_an_input_are_refused_beside_a_file_that_has_one(tmp_path: Path) -> None:
+    for n_inputs in (7, 0):
+        path = make_pool(PoolPlan(size=20, n_inputs=n_inputs, probability=0.3, dt=0.01)).network.save(
+            tmp_path / f"{n_inputs}.snn.h5"
+        )
+        for key, value in (("input_share", 0.9), ("input_weight", 0.3), ("seed", 5)):
+            model = {"batch_norm": False, "pool": {"file": str(path), key: value}}
+            train = {"epochs": 1, "batch_size": 8}
+            spec = recipe_from_dict({"name": "pool", "summary": "", "model": model, "train": train}).model
+            if n_inputs:
+                with pytest.raises(InputError, match=f"model.pool.{key}: draws synapses from the input"):
+                    build_model(spec, 7, 4, 0.01)
+            else:
+                build_model(spec, 7, 4, 0.01)

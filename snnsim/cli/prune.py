@@ -26,7 +26,9 @@ def prune(
     population: Annotated[
         str | None, typer.Option("--population", help="Pool to prune [default: the only one that reaches itself].")
     ] = None,
-    keep: Annotated[float, typer.Option("--keep", help="Share of the pool's synapses that stay.")] = 0.5,
+    keep: Annotated[
+        float, typer.Option("--keep", help="Share of the pool's synapses that stay (lnp: after its first step).")
+    ] = 0.5,
     keep_neurons: Annotated[float, typer.Option("--keep-neurons", help="Share of its neurons that stay.")] = 0.7,
     score: Annotated[
         str | None,

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from snnsim.errors import InputError
+from snnsim.kernels.positive_solve import solve_positive
 from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import Outcome, Stream
 from snnsim.nn.context import Context
@@ -30,6 +31,9 @@ from snnsim.nn.model import SpikingModel
 __all__ = ["Ridge", "readout_features"]
 
 Floats = npt.NDArray[np.float64]
+
+PIVOT = 1e-14
+"""Share of a feature's mean square that must not be explained by the features before it."""
 
 
 def _gains(model: SpikingModel, like: Tensor, context: Context) -> Tensor:
@@ -140,14 +144,12 @@ class Ridge:
             system = gram[np.ix_(used, used)].copy()
             inside = used < n
             system[np.diag_indices(used.size)] += np.where(inside, self.ridge * size, 0.0)
-            try:
-                right: Floats = cross[np.ix_(used, classes)]
-                solution = np.linalg.solve(system, right)
-            except np.linalg.LinAlgError:
+            solution = cross[np.ix_(used, classes)]
+            if solve_positive(system, solution, PIVOT) >= 0:
                 raise InputError(
                     f"ridge: the features of {int(inside.sum())} neurons depend on each other; raise train.rule.ridge "
                     f"above {self.ridge}"
-                ) from None
+                )
             weight[np.ix_(used, classes)] = solution
         connection.weight.copy_(torch.from_numpy(weight[:n].T.copy()))
         if connection.bias is not None:

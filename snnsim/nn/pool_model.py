@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolParts", "build_pool_model", "pool_parts"]
 
+LARGEST = 10_000
+"""Most neurons of a pool that is trained: its weights and masks are dense arrays."""
+
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -112,6 +115,8 @@ def pool_parts(spec: PoolSpec, kind: str, n_inputs: int, dt: float, seed: int = 
     """
     seed = seed if spec.seed is None else spec.seed
     if spec.file is None:
+        if spec.size > LARGEST:
+            raise InputError(f"model.pool.size: expected at most {LARGEST} neurons, got {spec.size}")
         if spec.tau_max < 2 * dt:
             raise InputError(
                 f"model.pool.tau_max: expected at least two steps of {dt} s, got {spec.tau_max} s; raise it or lower "
@@ -133,10 +138,19 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
             "snnsim.pruning.pools.make_pool"
         )
     pool, loop = network.population(names[0]), loops[0]
+    if pool.size > LARGEST:
+        raise InputError(f"{where}: expected a pool of at most {LARGEST} neurons, got {pool.size}")
     record = pool.neuron
     wanted = {"lif": records.LIF, "cubalif": records.CubaLIF}[kind]
     if type(record) is not wanted:
         raise InputError(f"{where}: its neurons are {record.kind}, the recipe says neuron.kind = {kind!r}; change one")
+    drives = [name for name in ("drive", "drive_syn") if np.any(np.asarray(getattr(record, name, 0.0)))]
+    if drives or pool.start_step or pool.stop_step is not None:
+        found = drives[0] if drives else "start_step" if pool.start_step else "stop_step"
+        raise InputError(
+            f"{where}: population {pool.name!r} has {found!r}, which a trained pool has not; take a pool without, such "
+            "as snnsim.pruning.pools.make_pool makes"
+        )
     if network.dt != dt:
         raise InputError(
             f"{where}: was made for steps of {network.dt} s, the recipe has data.dt = {dt}; set data.dt = {network.dt} "
@@ -150,11 +164,22 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
         raise InputError(
             f"{where}: expected one recurrent delay of at least a step, got {steps.min()} to {steps.max()} steps"
         )
+    if np.abs(recurrent).max() > np.finfo(np.float32).max:
+        raise InputError(
+            f"{where}: a recurrent weight of {np.abs(recurrent).max():.3g} is beyond float32; lower weight, "
+            "inhibition or radius"
+        )
     inputs = {item.name for item in network.inputs}
     feeds = [item for item in network.projections if item.target == pool.name and item.source in inputs]
     if not feeds:
         feed = draw_input(pool.size, n_inputs, spec.input_share, spec.input_weight, seed)[0]
         return PoolParts(record, recurrent, exists, int(steps.min()), feed, feed != 0)
+    unused = [key for key in ("input_share", "input_weight", "seed") if _is_set(spec, key)]
+    if spec.file is not None and unused:
+        raise InputError(
+            f"model.pool.{unused[0]}: draws synapses from the input, but {where} has its own; remove the key, or take "
+            "a pool without input (n_inputs = 0)"
+        )
     if len(feeds) != 1 or feeds[0].shape[1] != n_inputs:
         raise InputError(
             f"{where}: its input has {feeds[0].shape[1]} channels, the data have {n_inputs}; change data.channels, or "
@@ -168,6 +193,11 @@ def _parts(network: Network, where: str, spec: PoolSpec, kind: str, n_inputs: in
             f"{where}: no neuron of the pool has a synapse from its input; nothing could reach the readout"
         )
     return PoolParts(record, recurrent, exists, int(steps.min()), feed, fed)
+
+
+def _is_set(spec: PoolSpec, key: str) -> bool:
+    """Return whether a key differs from its default."""
+    return bool(getattr(spec, key) != type(spec).model_fields[key].default)
 
 
 def _dense(projection: Projection) -> tuple[Floats, Mask]:

@@ -23,19 +23,21 @@ def layer_budgets(
     keep: float,
     distribution: Distribution = "uniform",
     capacity: Mapping[str, int] | None = None,
+    counted: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Return how many synapses (or taps) every layer keeps.
 
     Of the Erdos-Renyi distributions the sum is exactly ``round(keep * size of all layers)``, or all that exists if
-    that is less: a layer that would need more than it has keeps all, the others share what is left in the same
-    proportions (Evci et al. 2020), and of the fractions the largest are rounded up, the first of equal ones first.
-    ``uniform`` rounds every layer by itself.
+    that is less; a size is that in ``counted``. A layer that would need more than it has keeps all, the others share
+    what is left in the same proportions (Evci et al. 2020), and of the fractions the largest are rounded up, the first
+    of equal ones first. ``uniform`` rounds every layer by itself.
 
     Args:
         shapes: ``(n_out, n_in)`` or ``(n_out, n_in, taps)`` by layer.
         keep: Share of all.
         distribution: How densities differ between layers.
         capacity: Most that a layer can keep; default its size.
+        counted: Entries that the share counts, by layer: those of a layer that began without some; default its size.
 
     Raises:
         InputError: ``keep`` is no share above 0, or so little remains that a layer would keep nothing.
@@ -43,7 +45,7 @@ def layer_budgets(
     >>> layer_budgets({"a": (100, 100), "b": (10, 100)}, 0.1, "erdos-renyi")
     {'a': 710, 'b': 390}
     """
-    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    sizes = dict(counted) if counted else {name: int(np.prod(shape)) for name, shape in shapes.items()}
     room = {name: min(size, (capacity or sizes)[name]) for name, size in sizes.items()}
     if distribution == "uniform":
         return {name: min(budget(keep, size), room[name]) for name, size in sizes.items()}

@@ -35,6 +35,8 @@ class Law(ABC):
             if not (math.isfinite(value) and value > 0):
                 raise InputError(f"{type(self).__name__}: {item.name}: expected a positive number, got {value}")
             object.__setattr__(self, item.name, float(value))
+        if not (math.isfinite(self.mean()) and self.mean() > 0):
+            raise InputError(f"{self}: expected a mean above 0 that float64 holds, got {self.mean()}")
 
     @abstractmethod
     def quantile(self, share: npt.ArrayLike) -> Floats:
@@ -111,7 +113,8 @@ class LogNormal(Law):
 
     def mean(self) -> float:
         """See :meth:`Law.mean`."""
-        return self.median * math.exp(self.sigma**2 / 2)
+        with np.errstate(over="ignore"):
+            return float(self.median * np.exp(np.square(self.sigma) / 2))
 
 
 @dataclass(frozen=True)

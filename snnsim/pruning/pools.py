@@ -230,7 +230,8 @@ def draw_input(size: int, n_inputs: int, share: float, weight: float, seed: int)
 def make_pool(plan: PoolPlan) -> Made:
     """Make a pool.
 
-    Up to 2000 neurons the recurrent weight is dense, above sparse. The same plan gives the same bits.
+    Up to 2000 neurons the recurrent weight is dense, above sparse. The same plan gives the same pool; what weights are
+    scaled by for ``radius`` and ``abscissa`` comes from LAPACK, whose last bit may follow the number of threads.
 
     Raises:
         InputError: The structure has no synapse, or nothing that could be scaled.

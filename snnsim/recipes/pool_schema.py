@@ -155,13 +155,13 @@ class StdpSpec(Spec):
     epochs: int = Field(default=1, ge=1)
     a_plus: float = Field(default=0.002, ge=0)
     a_minus: float = Field(default=0.0025, ge=0)
-    tau_plus: float = Field(default=0.02, gt=0)
-    tau_minus: float = Field(default=0.02, gt=0)
+    tau_plus: float = Field(default=0.02, gt=0, le=3600)
+    tau_minus: float = Field(default=0.02, gt=0, le=3600)
     bound: Literal["additive", "multiplicative"] = "additive"
     w_max: float = Field(default=2.0, gt=1)
     normalise: bool = True
     chunk: int = Field(default=8, ge=1)
-    gap: float = Field(default=0.2, ge=0)
+    gap: float = Field(default=0.2, ge=0, le=3600)
 
     @model_validator(mode="after")
     def _check(self) -> StdpSpec:

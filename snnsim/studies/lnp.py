@@ -47,7 +47,8 @@ WAYS = (
 )
 """All ways to a pool. ``lnp`` has score ``noise`` and all four steps; ``lnp, SCORE`` another score; ``lnp without
 STEP`` leaves one out. ``activity`` to ``neurons`` are those of :func:`snnsim.pruning.pool_baselines.prune_pool`,
-``drawn anew`` is a fresh random pool of the budget's size; ``no recurrence`` is the dense pool without synapses."""
+``drawn anew`` is a fresh random pool of as many neurons and, on average, as many synapses; ``no recurrence`` is the
+dense pool without synapses."""
 
 ALIKE = ("dense", "lnp without timescales", "activity", "magnitude", "random")
 """Ways of the homogeneous control, which has no step IV: that step would make it heterogeneous."""

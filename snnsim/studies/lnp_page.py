@@ -195,7 +195,8 @@ def lnp_page(result: dict[str, Any], pools: str | Path | None = None) -> str:
     sections.append(("settings", "Settings", _settings(result)))
     return page_html(
         "Lyapunov noise pruning of recurrent pools",
-        "One pruned pool for all tasks; equal tuning budgets; baselines with as many synapses and neurons.",
+        "One pruned pool for all tasks; equal tuning budgets; baselines with as many synapses and neurons (a pool "
+        "drawn anew on average).",
         sections,
         footer="Made by snnsim reproduce lnp. Much of the method is this package's reconstruction.",
     )

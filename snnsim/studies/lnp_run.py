@@ -80,7 +80,7 @@ def reproduce_lnp(
         seeds: Pools of every cell, 2 or more.
         sizes: Of the study; default those of the first task.
         cells: Combinations; default all.
-        jobs: Processes of one thread each; default one a core. Results do not depend on it.
+        jobs: Processes; default one a core. Results do not depend on it.
         told: Called after each job with how many are done, of how many, and what it was.
 
     Returns:
@@ -99,9 +99,9 @@ def reproduce_lnp(
     if any(task.sizes != used for task in tasks):
         raise InputError("tasks: expected all of the study's sizes; make them anew with the same sizes")
     every = list(cells)
-    missing = [cell.name for cell in every if cell.baseline and cell.reference not in every]
+    missing = [cell for cell in every if cell.baseline and cell.reference not in every]
     if missing:
-        raise InputError(f"cells: {missing[0]} has the budget of {Cell(**asdict(every[0])).reference.name}; add that")
+        raise InputError(f"cells: {missing[0].name} has the budget of {missing[0].reference.name}; add that")
     folder = Path(out)
     (folder / "pools").mkdir(parents=True, exist_ok=True)
     _same_sizes(folder, tasks)
@@ -118,7 +118,10 @@ def reproduce_lnp(
         waiting = [job for job in listed if not _is_done(job, done, folder)]
         count += len(listed) - len(waiting)
         workers = min(jobs or usable_cores(), len(waiting))
+        whole = not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
         with open(path, "a", encoding="utf-8") as stream:
+            if not whole:  # a line that was cut short ends here
+                stream.write("\n")
             calls = [
                 (job, {name: task for name, task in by_name.items() if name == job.get("task")}, used, folder)
                 for job in waiting

@@ -120,6 +120,11 @@ def _train(
         raise InputError(f"best_test: data set {data.name!r} has no test split")
     resumed = resume and folder.exists()
     origin = _origin(folder, start, resumed)
+    if start is not None and recipe.train.stdp not in (None, start.recipe.train.stdp):
+        raise InputError(
+            "train.stdp: a run that starts from another one does not learn by STDP again, and that one learned "
+            "otherwise; remove the table, or train without --from"
+        )
     weights = None
     if origin is not None:
         weights = load_tensors(folder.path / "initial.safetensors") if start is None else start.model().state_dict()

@@ -71,6 +71,12 @@ class Pruner:
                 "prune.layers: expected at least one layer besides the readout; name 'readout' to prune it"
             )
         self.layers = {name: known[name] for name in known if name in chosen}
+        fixed = [name for name, module in self.layers.items() if not getattr(module, module.mask_of).requires_grad]
+        if fixed and spec.method in ("rigl", "deep-r", "snip"):
+            raise InputError(
+                f"prune.layers: method {spec.method!r} follows gradients, and the weights of {fixed[0]} are not "
+                "trained; name the layers that are, or use method 'magnitude' or 'random'"
+            )
         self.whole = {name: _exists(module) for name, module in self.layers.items()}  # a pool begins without some
         self.places = {name: place for place, name in enumerate(known)}
         self.parameters = {name: f"{path}.{module.mask_of}" for name, (path, module) in _paths(model, known).items()}
@@ -143,7 +149,8 @@ class Pruner:
         if self.spec.distribution != "uniform":
             shapes = {name: score.shape for name, score in scores.items()}
             left = {name: int(mask.sum()) for name, mask in exists.items()}
-            numbers = layer_budgets(shapes, share, self.spec.distribution, left)
+            sizes = {name: int(whole[name].sum()) for name in scores}
+            numbers = layer_budgets(shapes, share, self.spec.distribution, left, sizes)
         return keep_largest(scores, share, self.spec.scope, exists, numbers, whole)
 
     def _by_synapse(self, scores: dict[str, Floats], share: float, exists: dict[str, Mask]) -> dict[str, Mask]:
@@ -181,13 +188,15 @@ class Pruner:
         rates = neuron_rates(trainer) if self.spec.method == "activity" else None
         for name in self.layers:
             place = chain.index(name)
-            after = chain[place + 1]
-            score = baselines.neuron_norms(_weight(known[name]), _weight(known[after]))
-            if rates is not None:
-                score = rates[place]
-            alive = np.asarray(masks[name].reshape(masks[name].shape[0], -1).any(axis=1))
+            after, loop = chain[place + 1], f"{name} recurrence"
+            into_all = masks[name].reshape(masks[name].shape[0], -1)
+            incoming = _weight(known[name]).reshape(into_all.shape)
+            if loop in masks and not self.whole[name].reshape(into_all.shape).any(axis=1).all():
+                into_all = np.concatenate([into_all, masks[loop]], axis=1)  # of a pool, part of which has no input
+                incoming = np.concatenate([incoming, _weight(known[loop])], axis=1)
+            score = baselines.neuron_norms(incoming, _weight(known[after])) if rates is None else rates[place]
+            alive = np.asarray(into_all.any(axis=1))
             neurons = keep_largest({name: score}, share, "layer", {name: alive})[name]
-            loop = f"{name} recurrence"
             into, out, among = baselines.neuron_masks(neurons, masks[name], masks[after], masks.get(loop))
             masks[name], masks[after] = into, out
             if among is not None:

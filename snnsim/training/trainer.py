@@ -180,7 +180,7 @@ class Trainer:
             self.initial_rates = scale_to_rate(self.model, batch, self.recipe, self.seed, self.world)
         if self.step == 0 and self.recipe.model.pool is not None:
             assert isinstance(self.model, SpikingModel)
-            if self.recipe.train.stdp is not None:
+            if self.recipe.train.stdp is not None and not self.starts_from_run:  # that run has learned by it
                 self.stdp = learn_by_stdp(self.model, self.data.train, self.recipe, self.data.pool)
             first = self.batches.batch(self.batches.order(0)[: self.recipe.train.batch_size])
             check_activity(self.model, first, self.recipe, self.world)
