@@ -242,7 +242,7 @@ def test_fresh_networks_without_normalisation_fire_in_every_layer_once_scaled() 
             {"conv": {"preset": "vgg11", "input": [1, 8, 8]}, "readout": {"connection": "delayed"}},
             "the readout of a convolutional network has no delays",
         ),
-        ({}, r"expected hidden layers \(hidden = \[128, 128\]\) or a table \[model.conv\], got neither"),
+        ({}, r"expected hidden layers \(hidden = \[128, 128\]\) or a table \[model.conv\] or \[model.pool\]"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(table: dict[str, Any], message: str) -> None:

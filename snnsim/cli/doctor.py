@@ -33,6 +33,8 @@ PURPOSES = {
     "log": "TensorBoard logs",
     "peers": "import of SpikingJelly models, comparisons in tests",
     "sonata": "opening exported SONATA files in tests",
+    "xylo": "proofs of Xylo exports by its simulator",
+    "sanafe": "proofs of SANA-FE exports, energy estimates",
     "nest": "comparisons of simulated spikes with NEST in tests",
     "dev": "tests, types and lint",
 }

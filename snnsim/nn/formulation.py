@@ -100,7 +100,8 @@ def choose_formulations(
             if module.density < RECURRENT_SPARSE_DENSITY:
                 return "sparse"
             return "events" if share < EVENT_DENSITY else "dense"
-        sparse = module.density / SPARSE_DENSITY
+        density = module.density if isinstance(module, MaskedWeights) else 1.0  # conductances have no mask
+        sparse = density / SPARSE_DENSITY
         events = min(1.0, share / EVENT_DENSITY)
         if sparse < (events if first else (1 + 2 * events) / 3):
             return "sparse"
