@@ -278,5 +278,5 @@ def test_the_command_takes_tasks_and_refuses_what_a_study_has_not(
     assert run(["reproduce", "meta-neuron", "--quick", "--out", str(tmp_path / "x")]) == 2
     assert "reproduce meta-neuron: has no --quick" in capsys.readouterr().err
     assert run(["reproduce", "shd-dcls", "--quick"]) == 2
-    assert "--quick is of the study lnp" in capsys.readouterr().err
+    assert "--quick is of the studies lnp and hardware" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
