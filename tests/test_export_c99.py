@@ -362,7 +362,7 @@ def test_without_a_compiler_nothing_is_proven(tmp_path: Path, monkeypatch: pytes
     assert not proof.holds
     assert proof.sentences()[0].startswith("Not proven: no C compiler found")
     saved = json.loads(proof.save(tmp_path / "proof.json").read_text())
-    assert saved["proven"] is False
+    assert saved["holds"] is False
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CompilerMissingError, match="looked for cc, gcc and clang"):
@@ -398,7 +398,7 @@ def test_command_proves_and_catches_planted_errors(saved: Path, capsys: pytest.C
     names = {"tiny.h", "tiny.c", "tiny_host.c", "export.json", "proof.json", "memory", "network.int.h5"}
     assert {path.name for path in out.iterdir()} == names
     proof = json.loads((out / "proof.json").read_text())
-    assert proof["proven"] is True
+    assert proof["holds"] is True
     assert proof["n_samples"] >= 200
     assert proof["compared"] >= 1_000_000
     assert [item["kind"] for item in proof["mutations"]] == ["delay", "weight", "reset"]

@@ -8,7 +8,7 @@ changed network is exported and compiled again, and its program must differ from
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -23,8 +23,9 @@ from snnsim.events import Events, bin_events
 from snnsim.export.c99 import INTEGERS, write_c99
 from snnsim.export.c99_judge import C99Judge, C99Run, CompilerMissingError, pack_samples
 from snnsim.export.integer_mutations import planted_integers
-from snnsim.export.proof import MAX_SAMPLES, MIN_NEURON_STEPS, MIN_SPIKES, RATES, LayerProof, MutationProof
-from snnsim.files import sha256_bytes, write_json
+from snnsim.export.outcome import MIN_NEURON_STEPS, MIN_SPIKES, LayerProof, MutationProof, Outcome, shortfalls
+from snnsim.export.proof import MAX_SAMPLES, RATES
+from snnsim.files import sha256_bytes
 from snnsim.integer_network import IntegerNetwork
 from snnsim.kernels.reference_integer_scores import fixed_scores, softmax_bits
 from snnsim.network import Network
@@ -38,25 +39,15 @@ PROFILED = 3
 
 
 @dataclass(frozen=True)
-class C99Proof:
+class C99Proof(Outcome):
     """The outcome of :func:`prove_c99`.
 
     Attributes:
-        reference: What the program was compared with.
-        judge: The program and its compiler.
         compiler: Command, version and flags; empty without a compiler.
-        missing: Why nothing was compared, or empty.
-        digest: Content hash of the integer network.
         sources_sha256: Hashes of the compiled files.
-        inputs_sha256: Hash of the samples as the program reads them.
-        layers: One comparison a population with a threshold.
         score_mismatches: Scores that differ.
         membrane_mismatches: Membranes that differ after the last step, of all populations.
         operation_mismatches: Samples whose counts of synaptic operations or neuron updates differ.
-        mutations: Planted errors.
-        n_samples: Samples run.
-        n_steps: Steps a sample.
-        source: Where the input comes from.
         operations_a_sample: Synapses walked, on average.
         updates_a_sample: Neurons updated, on average.
         instructions_a_sample: Host instructions in the step function, by valgrind; None where it is missing.
@@ -64,25 +55,13 @@ class C99Proof:
         sizes: Bytes of text, data and bss of the network's object compiled with -Os; None without ``size``.
         table_bytes: Bytes of the constant tables.
         state_bytes: Bytes of the arrays in memory.
-        remarks: What falls short.
-        seconds: Time taken.
     """
 
-    reference: str
-    judge: str
     compiler: dict[str, str]
-    missing: str
-    digest: str
     sources_sha256: dict[str, str]
-    inputs_sha256: str
-    layers: tuple[LayerProof, ...]
     score_mismatches: int
     membrane_mismatches: int
     operation_mismatches: int
-    mutations: tuple[MutationProof, ...]
-    n_samples: int
-    n_steps: int
-    source: str
     operations_a_sample: float
     updates_a_sample: float
     instructions_a_sample: float | None
@@ -90,82 +69,22 @@ class C99Proof:
     sizes: dict[str, int] | None
     table_bytes: int
     state_bytes: int
-    remarks: tuple[str, ...]
-    seconds: float
 
     @property
     def mismatches(self) -> int:
         """Everything that differs: neuron-steps, scores, membranes and counts."""
-        spikes = sum(layer.mismatches for layer in self.layers)
-        return spikes + self.score_mismatches + self.membrane_mismatches + self.operation_mismatches
+        return super().mismatches + self.score_mismatches + self.membrane_mismatches + self.operation_mismatches
 
-    @property
-    def compared(self) -> int:
-        """Neuron-steps compared."""
-        return sum(layer.compared for layer in self.layers)
-
-    @property
-    def spikes(self) -> dict[str, int]:
-        """Spikes of the reference by population."""
-        return {layer.population: layer.spikes for layer in self.layers}
-
-    @property
-    def enough(self) -> bool:
-        """Whether a million neuron-steps and ten thousand spikes in every layer were compared."""
-        return self.compared >= MIN_NEURON_STEPS and all(layer.spikes >= MIN_SPIKES for layer in self.layers)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the proof counts: all equal, enough compared, every planted error caught."""
-        caught = bool(self.mutations) and all(item.caught for item in self.mutations)
-        return not self.missing and self.mismatches == 0 and self.enough and caught
-
-    @property
-    def first_difference(self) -> tuple[str, int, int, int] | None:
-        """Population, sample, step and neuron of a spike that differs first in its population, or None."""
-        for layer in self.layers:
-            if layer.first is not None:
-                return (layer.population, *layer.first)
-        return None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what :meth:`save` writes."""
-        values = asdict(self)
-        values["mutations"] = [{**asdict(item), "caught": item.caught} for item in self.mutations]
-        return {
-            "schema": 1,
-            "target": "c99",
-            "proven": self.holds,
-            "holds": self.holds,
-            "compared": self.compared,
-            "mismatches": self.mismatches,
-            "first_difference": self.first_difference,
-            **values,
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Write the proof as JSON, atomically."""
-        write_json(path, self.to_dict())
-        return Path(path)
-
-    def sentences(self) -> list[str]:
-        """Return the outcome as text, one sentence a line."""
-        if self.missing:
-            return [f"Not proven: {self.missing}."]
-        spikes = sum(layer.mismatches for layer in self.layers)
-        lines = [
-            f"{spikes} of {self.compared} neuron-steps differ between {self.judge} and the {self.reference} "
-            f"({self.n_samples} samples of {self.n_steps} steps, {self.source}).",
+    def headline(self) -> list[str]:
+        """Return the first sentences, with scores, membranes and counts."""
+        return [
+            *super().headline(),
             f"{self.score_mismatches} scores, {self.membrane_mismatches} membranes after the last step and "
             f"{self.operation_mismatches} counts of operations differ.",
         ]
-        for layer in self.layers:
-            text = f"{layer.population}: {layer.spikes} spikes, {layer.mismatches} differences"
-            if layer.first is not None:
-                text += " (first: sample {}, step {}, neuron {})".format(*layer.first)
-            lines.append(text + ".")
-        for item in self.mutations:
-            lines.append(f"Planted {item.what}: {item.mismatches} differences{'' if item.caught else ' - NOT CAUGHT'}.")
+
+    def costs(self) -> list[str]:
+        """Return sentences about operations, instructions and bytes."""
         cost = (
             f"{self.operations_a_sample:.0f} synapses walked and {self.updates_a_sample:.0f} neurons updated a sample"
         )
@@ -173,11 +92,8 @@ class C99Proof:
             cost += f", {self.instructions_a_sample:.0f} instructions of this host (valgrind, -O2)"
         if self.ticks_a_sample is not None:
             cost += f", {self.ticks_a_sample:.0f} ticks of its counter"
-        lines.append(cost + ".")
-        lines.append(f"Tables: {self.table_bytes} bytes; memory: {self.state_bytes} bytes" + self._measured() + ".")
-        lines += self.remarks
-        lines.append("The proof holds." if self.holds else "The proof does NOT hold.")
-        return lines
+        sizes = f"Tables: {self.table_bytes} bytes; memory: {self.state_bytes} bytes" + self._measured()
+        return [f"{cost}.", f"{sizes}."]
 
     def _measured(self) -> str:
         if self.sizes is None:
@@ -240,14 +156,6 @@ def prove_c99(
         reference = _Reference(whole, counts, batch)
         layers, different, total = reference.compare(judge)
         instructions, ticks = judge.cost(counts[:, :PROFILED]) if cost else (None, None)
-        remarks = [
-            f"{layer.population} has only {layer.spikes} spikes; a proof needs {MIN_SPIKES}."
-            for layer in layers
-            if layer.spikes < MIN_SPIKES
-        ]
-        compared = sum(layer.compared for layer in layers)
-        if compared < MIN_NEURON_STEPS:
-            remarks.append(f"Only {compared} neuron-steps were compared; a proof that counts needs {MIN_NEURON_STEPS}.")
         mutations = tuple(_plant(reference, judge, limit)) if mutate else ()
         return C99Proof(
             reference="integer reference of law 'fixed'",
@@ -276,15 +184,37 @@ def prove_c99(
             sizes=judge.sizes(),
             table_bytes=int(judge.description["table_bytes"]),
             state_bytes=int(judge.description["state_bytes"]),
-            remarks=tuple(remarks),
+            remarks=tuple(shortfalls(layers)),
             seconds=perf_counter() - begin,
         )
 
 
 def _not_proven(whole: IntegerNetwork, why: str, seconds: float) -> C99Proof:
     return C99Proof(
-        *("integer reference of law 'fixed'", "nothing", {}, why, whole.digest(), {}, "", (), 0, 0, 0, (), 0, 0, ""),
-        *(0.0, 0.0, None, None, None, 0, 0, (), seconds),
+        reference="integer reference of law 'fixed'",
+        judge="nothing",
+        compiler={},
+        missing=why,
+        digest=whole.digest(),
+        sources_sha256={},
+        inputs_sha256="",
+        layers=(),
+        score_mismatches=0,
+        membrane_mismatches=0,
+        operation_mismatches=0,
+        mutations=(),
+        n_samples=0,
+        n_steps=0,
+        source="",
+        operations_a_sample=0.0,
+        updates_a_sample=0.0,
+        instructions_a_sample=None,
+        ticks_a_sample=None,
+        sizes=None,
+        table_bytes=0,
+        state_bytes=0,
+        remarks=(),
+        seconds=seconds,
     )
 
 

@@ -8,7 +8,7 @@ the law has them, one threshold) are written to files of their own and must diff
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -24,10 +24,11 @@ from snnsim.export.chip_judges import LavaJudge, SanaFeJudge, XyloJudge
 from snnsim.export.integer_meta import to_integers
 from snnsim.export.lava import LONGEST, write_lava
 from snnsim.export.oracle import OracleMissingError
-from snnsim.export.proof import MIN_NEURON_STEPS, MIN_SPIKES, RATES, LayerProof, MutationProof
+from snnsim.export.outcome import MIN_NEURON_STEPS, MIN_SPIKES, LayerProof, MutationProof, Outcome, shortfalls
+from snnsim.export.proof import RATES
 from snnsim.export.sana_fe import write_sana_fe
 from snnsim.export.xylo import write_xylo
-from snnsim.files import sha256_bytes, sha256_file, write_json
+from snnsim.files import sha256_bytes, sha256_file
 from snnsim.integer_network import IntegerNetwork
 from snnsim.network import Network
 
@@ -40,119 +41,28 @@ LEAST_STEPS = 100
 
 
 @dataclass(frozen=True)
-class ChipProof:
+class ChipProof(Outcome):
     """The outcome of a proof.
 
     Attributes:
         target: Name of the target.
-        reference: What the judge was compared with.
-        judge: The program.
         versions: Of the program and what it runs on.
-        missing: Why nothing was compared, or empty.
-        digest: Content hash of the integer network.
         file_sha256: Hash of the file.
-        inputs_sha256: Hash of the events, ``(samples, steps, channels)`` uint8.
-        layers: One comparison a population with a threshold.
-        mutations: Planted errors.
         overflow: Neuron-steps of the reference in which a number left its range, by population.
-        n_samples: Samples run.
-        n_steps: Steps a sample.
-        source: Where the input comes from.
         judge_seconds: Median seconds a sample in the judge, None if it does not say.
-        remarks: What falls short.
-        seconds: Time taken.
     """
 
     target: str
-    reference: str
-    judge: str
     versions: tuple[str, ...]
-    missing: str
-    digest: str
     file_sha256: str
-    inputs_sha256: str
-    layers: tuple[LayerProof, ...]
-    mutations: tuple[MutationProof, ...]
     overflow: dict[str, int]
-    n_samples: int
-    n_steps: int
-    source: str
     judge_seconds: float | None
-    remarks: tuple[str, ...]
-    seconds: float
 
-    @property
-    def mismatches(self) -> int:
-        """Neuron-steps that differ."""
-        return sum(layer.mismatches for layer in self.layers)
-
-    @property
-    def compared(self) -> int:
-        """Neuron-steps compared."""
-        return sum(layer.compared for layer in self.layers)
-
-    @property
-    def spikes(self) -> dict[str, int]:
-        """Spikes of the reference by population."""
-        return {layer.population: layer.spikes for layer in self.layers}
-
-    @property
-    def enough(self) -> bool:
-        """Whether a million neuron-steps and ten thousand spikes in every layer were compared."""
-        return self.compared >= MIN_NEURON_STEPS and all(layer.spikes >= MIN_SPIKES for layer in self.layers)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the proof counts: all equal, enough compared, every planted error caught."""
-        caught = bool(self.mutations) and all(item.caught for item in self.mutations)
-        return not self.missing and self.mismatches == 0 and self.enough and caught
-
-    @property
-    def first_difference(self) -> tuple[str, int, int, int] | None:
-        """Population, sample, step and neuron of the first difference, or None."""
-        for layer in self.layers:
-            if layer.first is not None:
-                return (layer.population, *layer.first)
-        return None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what :meth:`save` writes."""
-        values = asdict(self)
-        values["mutations"] = [{**asdict(item), "caught": item.caught} for item in self.mutations]
-        return {
-            "schema": 1,
-            "proven": self.holds,
-            "compared": self.compared,
-            "mismatches": self.mismatches,
-            "first_difference": self.first_difference,
-            **values,
-        }
-
-    def save(self, path: str | Path) -> Path:
-        """Write the proof as JSON, atomically."""
-        write_json(path, self.to_dict())
-        return Path(path)
-
-    def sentences(self) -> list[str]:
-        """Return the outcome as text, one sentence a line."""
-        if self.missing:
-            return [f"Not proven: {self.missing}."]
-        lines = [
-            f"{self.mismatches} of {self.compared} neuron-steps differ between {self.judge} "
-            f"({', '.join(self.versions)}) "
-            f"and the {self.reference} ({self.n_samples} samples of {self.n_steps} steps, {self.source})."
-        ]
-        for layer in self.layers:
-            text = f"{layer.population}: {layer.spikes} spikes, {layer.mismatches} differences"
-            if layer.first is not None:
-                text += " (first: sample {}, step {}, neuron {})".format(*layer.first)
-            lines.append(text + ".")
-        for item in self.mutations:
-            lines.append(f"Planted {item.what}: {item.mismatches} differences{'' if item.caught else ' - NOT CAUGHT'}.")
+    def costs(self) -> list[str]:
+        """Return the program's versions and its time."""
+        lines = [f"Run by {', '.join(self.versions)}."]
         if self.judge_seconds is not None:
             lines.append(f"{self.judge} took {self.judge_seconds:.2f} s a sample (median).")
-        lines += self.remarks
-        lines.append("The proof holds." if self.holds else "The proof does NOT hold.")
         return lines
 
 
@@ -229,8 +139,25 @@ def prove_chip(
     try:
         judge = make_judge(path, pythons)
     except OracleMissingError as error:
-        head = (target, label, "nothing", (), str(error), whole.digest(), sha256_file(path), "")
-        return ChipProof(*head, (), (), {}, 0, 0, "", None, (), perf_counter() - begin)
+        return ChipProof(
+            target=target,
+            reference=label,
+            judge="nothing",
+            versions=(),
+            missing=str(error),
+            digest=whole.digest(),
+            file_sha256=sha256_file(path),
+            inputs_sha256="",
+            layers=(),
+            mutations=(),
+            overflow={},
+            n_samples=0,
+            n_steps=0,
+            source="",
+            judge_seconds=None,
+            remarks=(),
+            seconds=perf_counter() - begin,
+        )
     tail = network.noted_steps("tail_steps") if isinstance(network, Network) else 0
     if events is None:
         counts, source = _generated(whole, n_samples, n_steps, seed)
@@ -249,14 +176,7 @@ def prove_chip(
     mutations: tuple[MutationProof, ...] = ()
     if mutate:
         mutations = tuple(_plant(whole, few, reference, write, lambda file: make_judge(file, pythons)))
-    remarks = [
-        f"{layer.population} has only {layer.spikes} spikes; a proof needs {MIN_SPIKES}."
-        for layer in layers
-        if layer.spikes < MIN_SPIKES
-    ]
-    compared = sum(layer.compared for layer in layers)
-    if compared < MIN_NEURON_STEPS:
-        remarks.append(f"Only {compared} neuron-steps were compared; a proof that counts needs {MIN_NEURON_STEPS}.")
+    remarks = shortfalls(layers)
     quiet = [item.name for item in whole.populations if not item.spiking]
     if quiet:
         remarks.append(f"Not compared, as the program gives spikes only: the membranes of {', '.join(quiet)}.")

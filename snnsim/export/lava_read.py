@@ -59,9 +59,7 @@ def parse_net(path: str) -> Parcel:
             return Parcel(layers, arrays)
     except SnnsimFileError:
         raise
-    except MemoryError:
-        raise
-    except Exception as error:  # what the HDF5 library raises on damaged files has no common class
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:  # how h5py says "damaged"
         raise wrong("", f"cannot be read as a .net file ({type(error).__name__}); get it again") from error
 
 

@@ -127,7 +127,7 @@ class PeerJudge:
                 state = None
                 for step in torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float64)):
                     *_, state = self.program(step, state)
-        except Exception as error:
+        except Exception as error:  # the program's own code runs here; what it says is passed on
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{self.name} cannot run it: {type(error).__name__}: {reason}") from error
         finally:

@@ -9,8 +9,7 @@ fails when one delay, one weight or one reset is changed on purpose.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +19,8 @@ import numpy.typing as npt
 from snnsim.errors import InputError
 from snnsim.events import Events, bin_events
 from snnsim.export.mutations import Mutation, planted
-from snnsim.files import write_json
+from snnsim.export.outcome import MIN_NEURON_STEPS, MIN_SPIKES, LayerProof, MutationProof, Outcome, shortfalls
+from snnsim.files import sha256_bytes
 
 if TYPE_CHECKING:
     from snnsim.network import Network, Population
@@ -36,8 +36,6 @@ __all__ = [
     "prove",
 ]
 
-MIN_NEURON_STEPS = 1_000_000
-MIN_SPIKES = 10_000
 TRACE_TOLERANCE = 1e-9
 """Largest difference of an integrator's trace that counts as rounding, relative to its largest value."""
 
@@ -61,130 +59,20 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class LayerProof:
-    """The comparison of one population.
-
-    Attributes:
-        population: Name.
-        size: Neurons.
-        compared: Neuron-steps compared.
-        spikes: Spikes of the reference in them.
-        mismatches: Neuron-steps that differ.
-        first: Sample, step and neuron of the first difference, or None.
-        trace_error: For a population without threshold: largest difference relative to the largest value.
-    """
-
-    population: str
-    size: int
-    compared: int
-    spikes: int
-    mismatches: int
-    first: tuple[int, int, int] | None = None
-    trace_error: float | None = None
-
-
-@dataclass(frozen=True)
-class MutationProof:
-    """One planted error, and what the comparison said to it."""
-
-    kind: str
-    what: str
-    mismatches: int
-
-    @property
-    def caught(self) -> bool:
-        """Whether the comparison failed, as it must."""
-        return self.mismatches > 0
-
-
-@dataclass(frozen=True)
-class Proof:
+class Proof(Outcome):
     """The outcome of :func:`prove`.
 
     Attributes:
-        reference: Engine of the reference.
-        judge: The other program.
         executed_by: Where the judge tells: which of its code ran which node or population.
-        digest: Content hash of the network.
-        layers: One comparison a population.
-        mutations: Planted errors; every one must be caught.
-        n_samples: Samples run.
-        n_steps: Steps a sample.
-        source: Where the input comes from: a data set, or generated with a rate and a seed.
-        remarks: What the network did not exercise (no drive, equal delays, ...), and what falls short.
-        enough: Whether a million neuron-steps and ten thousand spikes in every layer were compared.
-        seconds: Time taken.
     """
 
-    reference: str
-    judge: str
     executed_by: dict[str, str]
-    digest: str
-    layers: tuple[LayerProof, ...]
-    mutations: tuple[MutationProof, ...]
-    n_samples: int
-    n_steps: int
-    source: str
-    remarks: tuple[str, ...]
-    enough: bool
-    seconds: float
-
-    @property
-    def mismatches(self) -> int:
-        """Neuron-steps whose spikes differ, over all populations."""
-        return sum(layer.mismatches for layer in self.layers)
-
-    @property
-    def compared(self) -> int:
-        """Neuron-steps compared, over all spiking populations."""
-        return sum(layer.compared for layer in self.layers if layer.trace_error is None)
-
-    @property
-    def spikes(self) -> dict[str, int]:
-        """Spikes of the reference by population."""
-        return {layer.population: layer.spikes for layer in self.layers if layer.trace_error is None}
 
     @property
     def equal(self) -> bool:
         """Whether no spike differs and no trace differs by more than rounding."""
         traces = [layer.trace_error for layer in self.layers if layer.trace_error is not None]
         return self.mismatches == 0 and all(error <= TRACE_TOLERANCE for error in traces)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the proof counts: equal, enough compared, and every planted error caught."""
-        return self.equal and self.enough and bool(self.mutations) and all(item.caught for item in self.mutations)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what :meth:`save` writes."""
-        values = asdict(self)
-        values["mutations"] = [{**asdict(item), "caught": item.caught} for item in self.mutations]
-        return {"schema": 1, "holds": self.holds, "mismatches": self.mismatches, "compared": self.compared, **values}
-
-    def save(self, path: str | Path) -> Path:
-        """Write the proof as JSON, atomically."""
-        write_json(path, self.to_dict())
-        return Path(path)
-
-    def sentences(self) -> list[str]:
-        """Return the outcome as text, one sentence a line."""
-        lines = [
-            f"{self.mismatches} of {self.compared} neuron-steps differ between {self.reference} and {self.judge} "
-            f"({self.n_samples} samples of {self.n_steps} steps, {self.source})."
-        ]
-        for layer in self.layers:
-            if layer.trace_error is None:
-                text = f"{layer.population}: {layer.spikes} spikes, {layer.mismatches} differences"
-                if layer.first is not None:
-                    text += " (first: sample {}, step {}, neuron {})".format(*layer.first)
-            else:
-                text = f"{layer.population}: membrane trace equal within {layer.trace_error:.1e}"
-            lines.append(text + ".")
-        for item in self.mutations:
-            lines.append(f"Planted {item.what}: {item.mismatches} differences{'' if item.caught else ' - NOT CAUGHT'}.")
-        lines += self.remarks
-        lines.append("The proof holds." if self.holds else "The proof does NOT hold.")
-        return lines
 
 
 def prove(
@@ -207,7 +95,7 @@ def prove(
         judge: The other program, see :class:`Judge`.
         events: Input; by default it is generated (:func:`generate_inputs`).
         n_samples: Least number of generated samples; raised until the proof counts.
-                n_steps: Steps a sample; default: the longest sample and the tail in the network's notes. Of generated
+        n_steps: Steps a sample; default: the longest sample and the tail in the network's notes. Of generated
             input: steps before that tail; default 100 and twice the longest delay.
         seed: Seed of the generated input.
         engine: Engine of the reference, float64.
@@ -233,20 +121,20 @@ def prove(
     if mutate:
         for choices in planted(network, reference.input_spikes(), reference.unit_spikes()):
             mutations.append(_plant_first(reference, judge, choices, replant))
-    remarks, enough = _remarks(network, layers)
     return Proof(
         reference=f"snnsim {engine} engine",
         judge=judge.name,
         executed_by=dict(getattr(judge, "executed_by", {})),
         digest=network.digest(),
+        inputs_sha256=sha256_bytes(counts.tobytes()),
         layers=layers,
         mutations=tuple(mutations),
         n_samples=counts.shape[1],
         n_steps=counts.shape[0],
         source=source,
-        remarks=tuple(remarks),
-        enough=enough,
+        remarks=(*shortfalls(layers), *_unexercised(network)),
         seconds=perf_counter() - begin,
+        missing="",
     )
 
 
@@ -468,18 +356,9 @@ def _add(a: LayerProof, b: LayerProof) -> LayerProof:
     )
 
 
-def _remarks(network: Network, layers: tuple[LayerProof, ...]) -> tuple[list[str], bool]:
-    """Return what the comparison did not exercise, and whether it was large enough."""
-    spiking = [layer for layer in layers if layer.trace_error is None]
-    compared = sum(layer.compared for layer in spiking)
-    remarks, enough = [], True
-    if compared < MIN_NEURON_STEPS:
-        enough = False
-        remarks.append(f"Only {compared} neuron-steps were compared; a proof that counts needs {MIN_NEURON_STEPS}.")
-    for layer in spiking:
-        if layer.spikes < MIN_SPIKES:
-            enough = False
-            remarks.append(f"{layer.population} has only {layer.spikes} spikes; a proof needs {MIN_SPIKES}.")
+def _unexercised(network: Network) -> list[str]:
+    """Return what the comparison did not exercise."""
+    remarks = []
     parameters = [item.neuron.step(item.size, network.dt) for item in network.populations]
     if not any(np.any(p.drive_step) or np.any(p.drive_syn_step) for p in parameters):
         remarks.append("The network has no drive, so none was exercised.")
@@ -488,4 +367,4 @@ def _remarks(network: Network, layers: tuple[LayerProof, ...]) -> tuple[list[str
         remarks.append("All delays of the network are equal, so no other was exercised.")
     if len(np.unique(np.concatenate([p.beta for p in parameters]))) < 2:
         remarks.append("All time constants of the network are equal, so no other was exercised.")
-    return remarks, enough
+    return remarks

@@ -7,7 +7,10 @@ keys are exactly those of the specification.
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,6 +150,13 @@ def read_xylo(path: str | Path) -> IntegerNetwork:
     return build(path, lambda: _network(path, spec, meta))
 
 
+DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, SyntaxError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
+"""What zip archives and NumPy's array headers raise when they are damaged."""
+
+
 def parse_xylo(path: str) -> Parcel:
     """Return the arrays of a specification in the order of ``KEYS``, and its comment (runs in the worker)."""
     try:
@@ -160,9 +170,9 @@ def parse_xylo(path: str) -> Parcel:
             if extra:
                 raise SnnsimFileError(path, extra[0], "is no key that is read")
             arrays = [np.asarray(file[name]) for name in KEYS]
-    except (SnnsimFileError, MemoryError):
+    except SnnsimFileError:
         raise
-    except Exception as error:  # zip, header and array errors have no common class
+    except DAMAGED as error:
         reason = f"cannot be read as a specification ({type(error).__name__}); get it again"
         raise SnnsimFileError(path, "", reason) from error
     for name, array in zip(KEYS, arrays, strict=True):
