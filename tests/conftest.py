@@ -1,8 +1,11 @@
 """Every test begins with the same state of torch's generator, whatever ran before it in the same worker."""
 
+import os
 import sys
 
 import pytest
+
+os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")  # CUDA kernels run in Numba's simulator; `make gpu` sets it to 0
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grid": set(),
     "machine": set(),
     "kernels": set(),
+    "device": {"kernels"},
     "neurons": set(),
     "events": set(),
     "network": {"neurons"},
@@ -29,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"connect", "network", "neurons", "stimuli"},
     "metrics": {"network", "events"},
     "plots": {"network", "events"},
-    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity", "integer_network"},
+    "engines": {"network", "neurons", "events", "kernels", "metrics", "stimuli", "plasticity", "integer_network"}
+    | {"device"},
     "limits": set(),
     "quantize": {"limits", "integer_network", "network", "neurons", "events", "engines", "kernels"},
     "pruning": {"network", "neurons", "kernels"},
@@ -39,11 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "datasets": {"events", "kernels"},
     "complexity": {"events", "kernels"},
     "recipes": set(),
-    "nn": {"kernels", "neurons", "network", "recipes", "pruning"},
+    "nn": {"kernels", "neurons", "network", "recipes", "pruning", "device"},
     "learning": {"nn", "kernels", "network", "neurons", "events"},
     "training": {
         *("learning", "nn", "recipes", "datasets", "metrics", "engines", "network", "neurons", "events"),
-        *("pruning", "plasticity", "limits", "quantize"),
+        *("pruning", "plasticity", "limits", "quantize", "device"),
     },
     "report": {"plots", "metrics", "export", "engines", "network", "events"},
     "studies": {
@@ -53,12 +55,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),
-        *("datasets", "nn", "learning", "recipes", "training", "export", "integer_network"),
+        *("datasets", "nn", "learning", "recipes", "training", "export", "integer_network", "device"),
     },
     "cli": {
         *("bench", "studies"),
         *("training", "recipes", "report", "plots", "export", "datasets", "engines"),
         *("metrics", "network", "events", "nn", "pruning", "limits", "quantize", "integer_network"),
+        "device",
     },
 }
 SAME_ROOM = {

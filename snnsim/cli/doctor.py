@@ -36,6 +36,7 @@ PURPOSES = {
     "xylo": "proofs of Xylo exports by its simulator",
     "sanafe": "proofs of SANA-FE exports, energy estimates",
     "nest": "comparisons of simulated spikes with NEST in tests",
+    "cuda": "kernels on NVIDIA GPUs",
     "dev": "tests, types and lint",
 }
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")

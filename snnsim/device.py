@@ -1,0 +1,35 @@
+"""Where arrays are computed: the CPU or a CUDA device, and one sentence where that is not possible."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+from snnsim.errors import InputError
+
+__all__ = ["Device", "check_device", "cuda_problem"]
+
+Device = Literal["cpu", "cuda"]
+
+
+def cuda_problem() -> str | None:
+    """Return why no CUDA kernel can run here, in one sentence; None if they can, or run in Numba's simulator."""
+    from snnsim.kernels.cuda_support import why_not
+
+    return why_not()
+
+
+def check_device(device: str, what: str = "device") -> Device:
+    """Return a device that can be used.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        what: How the caller calls it, for the message.
+
+    Raises:
+        InputError: Unknown, or not to be had here.
+    """
+    if device not in get_args(Device):
+        raise InputError(f"{what}: expected 'cpu' or 'cuda', got {device!r}")
+    if device == "cuda" and (problem := cuda_problem()) is not None:
+        raise InputError(f"{what} 'cuda': {problem}")
+    return cast(Device, device)
