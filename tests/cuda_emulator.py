@@ -7,7 +7,8 @@ read a small array, device functions are compiled with it, every index is checke
 a float32 and a float64 constant is float64 here and there, float32 in the simulator.
 
 Threads of a kernel without barriers run one after the other; those of a kernel with ``syncthreads`` or shared memory
-are threads of the processor that wait for one another.
+are threads of the processor that wait for one another, and with ``threadfence``, by which blocks wait for one another,
+all blocks run at the same time.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.cuda.simulator import kernel as simulator
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+from numba.extending import intrinsic, overload
 
 from snnsim.kernels import cuda_support
-from snnsim.kernels.memory import wait_for_all
+from snnsim.kernels.memory import run_together, wait_for_all
 
 __all__ = ["Seen", "compiled"]
 
@@ -39,11 +40,40 @@ PARTS = {"threadIdx": X, "blockIdx": BLOCK, "blockDim": WIDTH, "gridDim": GRID}
 AXES = {"x": 0, "y": 1, "z": 2}
 
 
-@njit(inline="always")
-def _add(array: Any, place: Any, value: Any) -> Any:
-    old = array[place]
-    array[place] += value
-    return old
+@intrinsic
+def _add_at(typing: Any, array: Any, place: Any, value: Any) -> Any:
+    """Add to ``array[place]`` of a flat view, for all threads at once, and return what it was before."""
+    kind = array.dtype
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        there = builder.gep(data, [context.cast(builder, arguments[1], signature.args[1], types.intp)])
+        number = context.cast(builder, arguments[2], signature.args[2], kind)
+        return builder.atomic_rmw("fadd" if isinstance(kind, types.Float) else "add", there, number, "seq_cst")
+
+    return kind(array, place, value), generate
+
+
+@njit
+def _place(array: Any, place: Any) -> Any:
+    """Return the place in the flat array of a number or tuple, after looking whether it is inside."""
+    array[place]
+    flat = 0
+    for axis, index in enumerate(place):
+        flat = flat * array.shape[axis] + index
+    return flat
+
+
+def _add(array, place, value):  # type: ignore[no-untyped-def]
+    """Stand for ``cuda.atomic.add``."""
+
+
+@overload(_add)
+def _add_any(array, place, value):  # type: ignore[no-untyped-def]
+    assert array.layout == "C", "atomic.add: expected a contiguous array"
+    if isinstance(place, types.BaseTuple):
+        return lambda array, place, value: _add_at(array, _place(array, place), value)
+    return lambda array, place, value: _add_at(array, _place(array, (place,)), value)
 
 
 @njit(inline="always")
@@ -75,7 +105,7 @@ def _popc(value: Any) -> int:
     return count
 
 
-@njit
+@njit(nogil=True)
 def _wait(at: Any, bar: Any) -> None:
     at[TURN] += 1
     wait_for_all(bar, at[WIDTH] * at[WIDTH + 1] * at[WIDTH + 2], at[TURN])
@@ -104,7 +134,7 @@ class _Translate(ast.NodeTransformer):
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
         self.shared: list[tuple[Any, Any]] = []
-        self.waits = False
+        self.waits = self.together = False
         self.device: dict[str, Any] = {}
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
@@ -136,6 +166,9 @@ class _Translate(ast.NodeTransformer):
         if name == "cuda.syncthreads":
             self.waits = True
             return _expression("_wait(_at, _bar)")
+        if name in ("cuda.threadfence", "cuda.threadfence_block"):
+            self.together |= name == "cuda.threadfence"  # blocks that wait for one another run at the same time
+            return ast.Constant(0)
         if name.startswith("cuda.atomic."):
             node.func = ast.Name(ATOMIC[name.rsplit(".", 1)[1]], ast.Load())
             return node
@@ -178,7 +211,7 @@ class _Function:
         node = next(item for item in tree.body if isinstance(item, ast.FunctionDef))
         translate = _Translate(values)
         tree.body = [translate.visit(node)]
-        self.shared, self.waits = translate.shared, translate.waits
+        self.shared, self.waits, self.together = translate.shared, translate.waits, translate.together
         extra = [ast.arg(f"_shared{k}") for k in range(len(self.shared))]
         node.args.args = [*extra, *node.args.args]
         self.arguments = [item.arg for item in node.args.args]
@@ -186,6 +219,7 @@ class _Function:
             part = _translated(inner)
             assert not part.shared, f"{name}: shared memory belongs into the kernel"
             self.waits |= part.waits
+            self.together |= part.together
             values[name] = part.compiled
         values |= NAMES
         for name, value in values.items():
@@ -210,36 +244,24 @@ class _Function:
     def run(self, grid: tuple[int, ...], width: tuple[int, ...], arguments: list[Any]) -> None:
         blocks, threads = int(np.prod(grid)), int(np.prod(width))
         at = np.array([0, 0, 0, 0, 0, 0, *width, *grid, 0], np.int64)
-        bar = np.zeros(1, np.int64)
         if not self.waits:
-            self.drive(0, blocks, at, bar, *arguments)
+            self.drive(0, blocks, at, np.zeros(1, np.int64), *arguments)
             return
         shared = [np.empty(shape, numba.np.numpy_support.as_dtype(dtype)) for shape, dtype in self.shared]
-        errors: list[BaseException] = []
+        together = blocks if self.together else 1
+        bars = [np.zeros(1, np.int64) for _ in range(together)]
+        shares = [shared] + [[item.copy() for item in shared] for _ in range(together - 1)]
 
-        def work(t: int) -> None:
+        def work(number: int) -> None:
+            t, first = number % threads, number // threads
             mine = at.copy()
             mine[:3] = t % width[0], t // width[0] % width[1], t // (width[0] * width[1])
-            try:
-                for b in range(blocks):
-                    mine[3:6] = b % grid[0], b // grid[0] % grid[1], b // (grid[0] * grid[1])
-                    self.compiled(*shared, mine, bar, *arguments)
-                    between.wait()
-            except BaseException as error:
-                errors.append(error)
-                between.abort()
+            for b in range(first, blocks, together):
+                mine[3:6] = b % grid[0], b // grid[0] % grid[1], b // (grid[0] * grid[1])
+                self.compiled(*shares[first], mine, bars[first], *arguments)
+                _wait(mine, bars[first])  # the next block begins when all of this one are done
 
-        between = threading.Barrier(threads)
-        if threads == 1:
-            work(0)
-        else:
-            crowd = [threading.Thread(target=work, args=(t,)) for t in range(threads)]
-            for item in crowd:
-                item.start()
-            for item in crowd:
-                item.join()
-        if errors:
-            raise errors[0]
+        run_together(work, threads * together)
 
 
 _functions: dict[int, _Function] = {}

@@ -78,6 +78,34 @@ def test_barriers_and_shared_memory():
     assert counts[0] == 40
 
 
+@cuda.jit(device=True)
+def _wait_for_all(counter, turn):
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        cuda.threadfence()
+        cuda.atomic.add(counter, 0, 1)
+        while cuda.atomic.add(counter, 0, 0) < turn * cuda.gridDim.x:
+            pass
+    cuda.syncthreads()
+
+
+@cuda.jit
+def _passes_on(x, counter, turns):
+    i, n = cuda.grid(1), x.shape[0]
+    for turn in range(turns):
+        before = x[(i + n - 1) % n]
+        _wait_for_all(counter, 2 * turn + 1)
+        x[i] = before
+        _wait_for_all(counter, 2 * turn + 2)
+
+
+def test_blocks_that_wait_for_one_another():
+    x, counter = np.arange(6), np.zeros(1, np.int64)
+    with compiled():
+        _passes_on[3, 2](x, counter, 50)
+    assert np.array_equal(x, np.roll(np.arange(6), 50))
+
+
 def test_an_index_outside_is_an_error():
     with compiled(), pytest.raises(IndexError):
         launch(_lines, 8, (np.zeros(4), np.zeros(8), np.zeros(8), np.zeros(8)))
