@@ -16,12 +16,12 @@ from numba import cuda
 from snnsim.kernels.cuda_support import times
 from snnsim.kernels.cuda_trains import place
 
-__all__ = ["BASE", "DELAY_FIRST", "LENGTH", "ROW_COLUMNS", "ROW_DELAY", "TARGET_FIRST", "WEIGHT_FIRST", "WEIGHT_STEP"]
+__all__ = ["BASE", "DELAY_FIRST", "LENGTH", "ROW_COLUMNS", "ROW_DELAY", "TARGET_FIRST", "WEIGHT_FIRST"]
 __all__ += ["half_scales", "scatter"]
 
-TARGET_FIRST, WEIGHT_FIRST, WEIGHT_STEP, DELAY_FIRST, LENGTH, ROW_DELAY, BASE, ROW_COLUMNS = range(8)
-"""Columns of the table of rows: where targets begin, -1 for all in turn; where weights begin, and 0 if there is one for
-all; where delays begin, -1 for none; synapses; the row's delay without any; the first target's port."""
+TARGET_FIRST, WEIGHT_FIRST, DELAY_FIRST, LENGTH, ROW_DELAY, BASE, ROW_COLUMNS = range(7)
+"""Columns of the table of rows: where targets begin, -1 for all in turn; where weights begin, -1 if all share the row's;
+where delays begin, -1 if all share the row's; synapses; the row's delay; the first target's port."""
 
 
 def half_scales() -> npt.NDArray[np.float64]:
@@ -34,9 +34,9 @@ def half_scales() -> npt.NDArray[np.float64]:
 
 
 @cuda.jit(device=True)
-def _weight(weights: Any, halves: Any, scales: Any, j: Any) -> Any:
-    """Return a weight as float64; float16 weights are kept as their bits in ``halves``, and ``weights`` is empty."""
-    if halves.shape[0] == 0:
+def _weight(weights: Any, halves: Any, scales: Any, halved: Any, j: Any) -> Any:
+    """Return a weight as float64; float16 weights are kept as their bits in ``halves``."""
+    if not halved:
         return np.float64(weights[j])
     bits = np.int64(halves[j])
     lower = bits & 1023
@@ -61,6 +61,7 @@ def scatter(
     halves: Any,
     scales: Any,
     delays: Any,
+    halved: Any,
     reach: Any,
     n_units: Any,
     n_ports: Any,
@@ -78,12 +79,14 @@ def scatter(
         which: The one that counts these.
         unit_row: First row of each unit, int64 ``(n_units + 1,)``.
         rows: Table of rows, int64 ``(. * ROW_COLUMNS,)``.
-        grids: A number a row that rounds weights when added and taken away again, float64; 0 leaves them.
+        grids: Two numbers a row, float64: one that rounds weights when added and taken away again, 0 leaves them; and
+            the row's weight.
         targets: uint16 or int32.
         weights: float32 or float64.
-        halves: float16 weights as uint16, or empty.
+        halves: Or float16 weights, as uint16.
         scales: :func:`half_scales`.
         delays: uint8 or uint16.
+        halved: Whether weights are float16.
         reach: Row of the trains that belongs to row 0 of the arrivals.
         n_units: Units.
         n_ports: Targets in a row.
@@ -97,15 +100,15 @@ def scatter(
         for r in range(unit_row[unit] + cuda.blockIdx.y, unit_row[unit + 1], cuda.gridDim.y):
             entry = r * ROW_COLUMNS
             target_first, delay_first = rows[entry + TARGET_FIRST], rows[entry + DELAY_FIRST]
-            weight_first, weight_step = rows[entry + WEIGHT_FIRST], rows[entry + WEIGHT_STEP]
-            base, steps, grid = rows[entry + BASE], rows[entry + ROW_DELAY], grids[r]
+            weight_first, base, steps = rows[entry + WEIGHT_FIRST], rows[entry + BASE], rows[entry + ROW_DELAY]
+            grid, weight = grids[2 * r], grids[2 * r + 1]
             for j in range(cuda.threadIdx.x, rows[entry + LENGTH], cuda.blockDim.x):
                 target = base + j
                 if target_first >= 0:
                     target = base + np.int64(targets[target_first + j])
                 if delay_first >= 0:
                     steps = np.int64(delays[delay_first + j])
-                weight = _weight(weights, halves, scales, weight_first + j * weight_step)
-                weight = (weight + grid) - grid
+                if weight_first >= 0:
+                    weight = _weight(weights, halves, scales, halved, weight_first + j)
                 at = (row + steps) * n_ports * samples + place(target, b, n_ports, samples, fast)
-                cuda.atomic.add(arrivals, at, times(count, weight))
+                cuda.atomic.add(arrivals, at, times(count, (weight + grid) - grid))

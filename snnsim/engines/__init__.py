@@ -185,7 +185,13 @@ def _event_grid() -> Engine:
     return ClockEngine(sleepy=True)
 
 
-ENGINES = {"clock": _clock, "event": _event, "event-grid": _event_grid, "reference": _reference}
+def _cuda() -> Engine:
+    from snnsim.engines.cuda import CudaEngine
+
+    return CudaEngine()
+
+
+ENGINES = {"clock": _clock, "cuda": _cuda, "event": _event, "event-grid": _event_grid, "reference": _reference}
 """Engine by name; an entry is called when its engine is first used."""
 
 

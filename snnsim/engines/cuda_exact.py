@@ -55,12 +55,7 @@ def bounds(paths: Sequence[Path], size: int, n_inputs: int) -> tuple[float, floa
         n_inputs: Inputs of the network: their events may coincide, :data:`MOST` at most.
     """
     unit, total = math.inf, np.zeros(size)
-    seen: set[tuple[int, int]] = set()
     for path in paths:
-        key = (path.weight.ctypes.data, 0 if path.target is None else path.target.ctypes.data)
-        if key in seen:
-            continue  # rows of one projection with and without delay stand in the same arrays
-        seen.add(key)
         most = MOST if path.source < n_inputs else 1
         for target, weight in _pieces(path, size):
             unit = min(unit, lowest_bit(weight))
