@@ -30,7 +30,8 @@ def half_scales() -> npt.NDArray[np.float64]:
     A float16 is its scale times the lower ten bits, with 1024 added if it is not subnormal: exactly.
     """
     exponent = np.maximum(np.arange(64) % 32, 1)
-    return np.ldexp(np.where(np.arange(64) < 32, 1.0, -1.0), exponent - 25)
+    scales: npt.NDArray[np.float64] = np.ldexp(np.where(np.arange(64) < 32, 1.0, -1.0), exponent - 25)
+    return scales
 
 
 @cuda.jit(device=True)

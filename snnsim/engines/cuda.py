@@ -26,7 +26,7 @@ from snnsim.engines.cuda_device import DeviceNetwork, check_memory, free_memory,
 from snnsim.engines.cuda_exact import MOST
 from snnsim.engines.cuda_noise import make_noise
 from snnsim.engines.cuda_plan import CudaPlan, longest_of, make_plan
-from snnsim.engines.cuda_synapses import SCATTER_FROM, choose, gathered, scattered
+from snnsim.engines.cuda_synapses import DENSE, SCATTER_FROM, choose, gathered, scattered
 from snnsim.engines.initial import rest_values
 from snnsim.engines.stochastic import plain, releases
 from snnsim.errors import InputError
@@ -53,10 +53,11 @@ class CudaEngine:
     Args:
         chunk: Steps run before spikes are fetched; changes no bit.
         scatter_from: Synapses of a port from which spikes are scattered where they may be.
+        dense: Share of existing synapses of a port from which they are not.
     """
 
-    def __init__(self, chunk: int | None = None, scatter_from: int = SCATTER_FROM) -> None:
-        self.chunk, self.scatter_from = chunk, scatter_from
+    def __init__(self, chunk: int | None = None, scatter_from: int = SCATTER_FROM, dense: float = DENSE) -> None:
+        self.chunk, self.scatter_from, self.dense = chunk, scatter_from, dense
 
     def prepare(self, network: Network, dtype: Dtype, threads: int) -> CudaRunner:
         """Lay the network out; ``threads`` has no effect.
@@ -67,7 +68,8 @@ class CudaEngine:
         check_device("cuda", "engine")
         _refuse(network)
         layout = make_layout(network, dtype)
-        return CudaRunner(network, dtype, layout, make_plan(network, layout), self.chunk, self.scatter_from)
+        plan = make_plan(network, layout)
+        return CudaRunner(network, dtype, layout, plan, self.chunk, self.scatter_from, self.dense)
 
 
 def _refuse(network: Network) -> None:
@@ -104,6 +106,8 @@ class CudaRunner:
         plan: In the order of the device.
         chunk: Steps run before spikes are fetched; None: chosen from the delays.
         scatter_from: Synapses of a port from which spikes are scattered where they may be.
+        dense: Share of existing synapses of a port from which they are not.
+        kept: The network on the device, by whether more input events coincide than a byte holds.
     """
 
     network: Network
@@ -112,12 +116,13 @@ class CudaRunner:
     plan: CudaPlan
     chunk: int | None = None
     scatter_from: int = SCATTER_FROM
+    dense: float = DENSE
     kept: dict[bool, _Ready] = field(default_factory=dict)
 
     def _ready(self, piled: bool) -> _Ready:
         """Return the network on the device, uploaded when it is first used."""
         if piled not in self.kept:
-            flags, grids = choose(self.network, self.layout, self.dtype, self.scatter_from, piled)
+            flags, grids = choose(self.network, self.layout, self.dtype, self.scatter_from, self.dense, piled)
             self.kept.clear()  # one copy of the synapses at a time
             device = upload(
                 self.plan,
@@ -177,7 +182,9 @@ class CudaRunner:
         table = self.layout.common["populations"]
         for p, item in enumerate(self.network.populations):
             receptors = item.neuron.receptors or ("",)
-            for receptor, s in zip(receptors, range(table[p, clock_tables.FIRST_PORT], table[p, clock_tables.LAST_PORT]), strict=True):
+            for receptor, s in zip(
+                receptors, range(table[p, clock_tables.FIRST_PORT], table[p, clock_tables.LAST_PORT]), strict=True
+            ):
                 name = f"{item.name}.{receptor}" if receptor else item.name
                 grid = "scatter, weights rounded to a grid" if ready.grids[s] else "scatter"
                 found[name] = grid if ready.flags[s] else "gather"
@@ -312,7 +319,7 @@ class _Run:
 
     def _drive(self, moved: dict[int, Array]) -> Array:
         plan = self.runner.plan
-        drive = plan.numbers[DRIVE].copy()
+        drive: Array = plan.numbers[DRIVE].copy()
         for p, value in moved.items():
             low = int(plan.neuron_low[p])
             drive[low : low + self.runner.network.populations[p].size] = value

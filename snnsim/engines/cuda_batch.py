@@ -289,7 +289,10 @@ class Batch:
         launch(
             collect_spikes,
             length * plan.n_neurons * samples,
-            (self.trains, self.keys, self.counter, length, self.reach, plan.n_neurons, plan.n_units, samples, self.fast),
+            (
+                *(self.trains, self.keys, self.counter, length, self.reach),
+                *(plan.n_neurons, plan.n_units, samples, self.fast),
+            ),
         )
         n = int(self.counter[:1].copy_to_host()[0])
         if n > self.keys.size:  # so many that the trains are shorter than the list

@@ -116,12 +116,13 @@ def upload(plan: CudaPlan, gather: Gathered | None, scatter: Scattered | None) -
     if scatter is not None:
         weight_kind = _widest(scatter.weights, "float32")
         halved = weight_kind == np.float16
+        halves = [part.view(np.uint16) for part in scatter.weights] if halved else []
         scattered = (
             device_array(scatter.rows.reshape(-1)),
             device_array(scatter.grids.reshape(-1)),
             _pieces(scatter.targets, _widest(scatter.targets, "uint16")),
             _pieces([] if halved else scatter.weights, np.float32 if halved else weight_kind),
-            _pieces([part.view(np.uint16) for part in scatter.weights], np.uint16) if halved else _pieces([], np.uint16),
+            _pieces(halves, np.uint16),
             device_array(half_scales()),
             _pieces(scatter.delays, _widest(scatter.delays, "uint8")),
             halved,
@@ -136,4 +137,3 @@ def upload(plan: CudaPlan, gather: Gathered | None, scatter: Scattered | None) -
         gathers=gather is not None,
         most_rows=0 if scatter is None else scatter.most_rows,
     )
-

@@ -86,7 +86,7 @@ class Scattered:
 
 
 def choose(
-    network: Network, layout: Layout, dtype: Dtype, scatter_from: int, piled: bool
+    network: Network, layout: Layout, dtype: Dtype, scatter_from: int, dense: float, piled: bool
 ) -> tuple[Flags, npt.NDArray[np.float64]]:
     """Choose the ports into which spikes are scattered, by the network alone.
 
@@ -95,6 +95,7 @@ def choose(
         layout: It, laid out.
         dtype: Of the run.
         scatter_from: Synapses of a port from which they may be.
+        dense: Share of existing synapses of a port from which they are not.
         piled: Whether more input events coincide than sums are proven for: ports of inputs are gathered then.
 
     Returns:
@@ -109,7 +110,7 @@ def choose(
         for path in paths:
             n += path.weight.size if path.target is None else path.target.shape[0]
             pairs += size * path.row_delay.shape[0]
-        if n < max(scatter_from, 1) or (n >= DENSE * pairs and scatter_from > 1):
+        if n < max(scatter_from, 1) or n >= dense * pairs:
             continue
         if piled and any(path.source < n_inputs for path in paths):
             continue
