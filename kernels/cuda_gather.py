@@ -15,7 +15,7 @@ from numba import cuda
 from snnsim.kernels.cuda_support import times
 from snnsim.kernels.cuda_trains import place
 
-__all__ = ["SLICE", "gather", "gather_pending"]
+__all__ = ["SLICE", "gather", "gather_item", "gather_pending"]
 
 SLICE = 32
 """Targets whose synapses stand interleaved."""
@@ -46,6 +46,59 @@ def _fold(
             total = total + times(weight.dtype.type(c), weight[entry])
         entry += SLICE
     return total
+
+
+@cuda.jit(device=True)
+def gather_item(
+    i: Any,
+    arrivals: Any,
+    trains: Any,
+    first: Any,
+    length: Any,
+    source: Any,
+    weight: Any,
+    delay: Any,
+    n_steps: Any,
+    begun: Any,
+    low: Any,
+    high: Any,
+    begin: Any,
+    end: Any,
+    reach: Any,
+    n_units: Any,
+    n_ports: Any,
+    samples: Any,
+    fast: Any,
+) -> None:
+    """Add to the arrivals of the ``i``-th row, target and sample of :func:`gather`."""
+    n = high - low
+    if i >= (end - begin) * n * samples:
+        return
+    if fast:
+        b, rest = i % samples, i // samples
+        p, row = low + rest % n, begin + rest // n
+        stride, column = samples, b
+    else:
+        p, rest = low + i % n, i // n
+        b, row = rest % samples, begin + rest // samples
+        stride, column = 1, b * n_units
+    if length[p] == 0 or begun + row >= n_steps[b]:
+        return
+    at = row * n_ports * samples + place(p, b, n_ports, samples, fast)
+    arrivals[at] = _fold(
+        weight.dtype.type(arrivals[at]),
+        trains,
+        reach + row,
+        column,
+        stride,
+        n_units * samples,
+        source,
+        weight,
+        delay,
+        first[p // SLICE] + p % SLICE,
+        length[p],
+        -1,
+    )
 
 
 @cuda.jit
@@ -91,34 +144,26 @@ def gather(
         samples: Samples.
         fast: See :func:`snnsim.kernels.cuda_trains.place`.
     """
-    i = cuda.grid(1)
-    n = high - low
-    if i >= (end - begin) * n * samples:
-        return
-    if fast:
-        b, rest = i % samples, i // samples
-        p, row = low + rest % n, begin + rest // n
-        stride, column = samples, b
-    else:
-        p, rest = low + i % n, i // n
-        b, row = rest % samples, begin + rest // samples
-        stride, column = 1, b * n_units
-    if length[p] == 0 or begun + row >= n_steps[b]:
-        return
-    at = row * n_ports * samples + place(p, b, n_ports, samples, fast)
-    arrivals[at] = _fold(
-        weight.dtype.type(arrivals[at]),
+    gather_item(
+        cuda.grid(1),
+        arrivals,
         trains,
-        reach + row,
-        column,
-        stride,
-        n_units * samples,
+        first,
+        length,
         source,
         weight,
         delay,
-        first[p // SLICE] + p % SLICE,
-        length[p],
-        -1,
+        n_steps,
+        begun,
+        low,
+        high,
+        begin,
+        end,
+        reach,
+        n_units,
+        n_ports,
+        samples,
+        fast,
     )
 
 

@@ -17,7 +17,7 @@ from snnsim.kernels.clock_laws import ADAPTIVE, CURRENT, MEMBRANE, TWO_CURRENTS
 from snnsim.kernels.cuda_support import times
 from snnsim.kernels.cuda_trains import place
 
-__all__ = ["FACTS", "LAW_NUMBERS", "NOISE_COLUMNS", "advance", "receive"]
+__all__ = ["FACTS", "LAW_NUMBERS", "NOISE_COLUMNS", "advance", "advance_item", "receive", "receive_item"]
 
 FLAGS_OF, REFRACTORY_OF, START_OF, STOP_OF, PORT_OF, SECOND_PORT_OF, LAW_OF, FACTS = range(8)
 """Rows of the table of whole numbers a neuron: flags as in :mod:`snnsim.kernels.clock_tables`; refractory steps; first
@@ -64,8 +64,9 @@ def _arrived(
     return total
 
 
-@cuda.jit
-def advance(
+@cuda.jit(device=True)
+def advance_item(
+    i: Any,
     values: Any,
     release: Any,
     arrivals: Any,
@@ -98,42 +99,7 @@ def advance(
     samples: Any,
     fast: Any,
 ) -> None:
-    """Move neurons on through some rows: charge, threshold, reset, refractoriness, arrivals; a thread a neuron and sample.
-
-    Args:
-        values: Variable r of every neuron and sample, ``(3 * n_neurons * samples,)``, changed in place.
-        release: Step from which each is not refractory, int64, changed in place.
-        arrivals: Rows of ``n_ports`` sums.
-        trains: Rows of ``n_units`` units, neurons first; filled with 0 and 1 from row ``reach + begin`` on.
-        numbers: Numbers per step, ``(LAW_NUMBERS * n_neurons,)``, in the dtype of the run.
-        facts: Whole numbers, int64 ``(FACTS * n_neurons,)``.
-        noise: Poisson stimuli, int64 ``(n_noise * NOISE_COLUMNS,)``.
-        n_noise: How many.
-        counts: Their counts, uint8.
-        noise_weights: Their weights, in the dtype of the run.
-        record: Filled with recorded variables, rows of ``n_columns`` columns, in the dtype of the run.
-        columns: Column of each variable and neuron or -1, int32 ``(3 * n_neurons,)``.
-        n_columns: Columns; 0 records nothing.
-        unit_row: First row of each unit's synapses that are scattered, int64; without any a spike is not listed.
-        spike_unit: Filled with the units that fired, in any order, int32.
-        spike_when: Filled with ``row * samples + sample``, int32.
-        counter: ``counter[which]`` counts them, int64.
-        which: See above.
-        first_step: Step of the run's first row, int64 ``(samples,)``.
-        n_steps: Steps of each sample in this run, int64 ``(samples,)``.
-        begun: Steps of this run done before row 0.
-        low: First neuron.
-        high: One past the last.
-        begin: First row.
-        end: One past the last.
-        reach: Row of the trains that belongs to row 0.
-        n_neurons: Neurons.
-        n_units: Neurons and input units.
-        n_ports: Ports.
-        samples: Samples.
-        fast: See :func:`snnsim.kernels.cuda_trains.place`.
-    """
-    i = cuda.grid(1)
+    """Move the ``i``-th neuron and sample of :func:`advance` on."""
     if i >= (high - low) * samples:
         return
     if fast:
@@ -154,7 +120,7 @@ def advance(
     decay, from_v, from_spike, raises = zero, zero, zero, zero
     if law != MEMBRANE:
         x = values[one + cell]
-    if law == CURRENT or law == TWO_CURRENTS:
+    if law in (CURRENT, TWO_CURRENTS):
         alpha, kappa = numbers[ALPHA * n_neurons + n], numbers[KAPPA * n_neurons + n]
     if law == CURRENT:
         syn_step, to_v = numbers[SYN_STEP * n_neurons + n], numbers[SYN_TO_V * n_neurons + n]
@@ -241,6 +207,161 @@ def advance(
 
 
 @cuda.jit
+def advance(
+    values: Any,
+    release: Any,
+    arrivals: Any,
+    trains: Any,
+    numbers: Any,
+    facts: Any,
+    noise: Any,
+    n_noise: Any,
+    counts: Any,
+    noise_weights: Any,
+    record: Any,
+    columns: Any,
+    n_columns: Any,
+    unit_row: Any,
+    spike_unit: Any,
+    spike_when: Any,
+    counter: Any,
+    which: Any,
+    first_step: Any,
+    n_steps: Any,
+    begun: Any,
+    low: Any,
+    high: Any,
+    begin: Any,
+    end: Any,
+    reach: Any,
+    n_neurons: Any,
+    n_units: Any,
+    n_ports: Any,
+    samples: Any,
+    fast: Any,
+) -> None:
+    """Move neurons on through some rows: arrivals, threshold, reset, refractoriness; a thread a neuron and sample.
+
+    Args:
+        values: Variable r of every neuron and sample, ``(3 * n_neurons * samples,)``, changed in place.
+        release: Step from which each is not refractory, int64, changed in place.
+        arrivals: Rows of ``n_ports`` sums.
+        trains: Rows of ``n_units`` units, neurons first; filled with 0 and 1 from row ``reach + begin`` on.
+        numbers: Numbers per step, ``(LAW_NUMBERS * n_neurons,)``, in the dtype of the run.
+        facts: Whole numbers, int64 ``(FACTS * n_neurons,)``.
+        noise: Poisson stimuli, int64 ``(n_noise * NOISE_COLUMNS,)``.
+        n_noise: How many.
+        counts: Their counts, uint8.
+        noise_weights: Their weights, in the dtype of the run.
+        record: Filled with recorded variables, rows of ``n_columns`` columns, in the dtype of the run.
+        columns: Column of each variable and neuron or -1, int32 ``(3 * n_neurons,)``.
+        n_columns: Columns; 0 records nothing.
+        unit_row: First row of each unit's synapses that are scattered, int64; without any a spike is not listed.
+        spike_unit: Filled with the units that fired, in any order, int32.
+        spike_when: Filled with ``row * samples + sample``, int32.
+        counter: ``counter[which]`` counts them, int64.
+        which: See above.
+        first_step: Step of the run's first row, int64 ``(samples,)``.
+        n_steps: Steps of each sample in this run, int64 ``(samples,)``.
+        begun: Steps of this run done before row 0.
+        low: First neuron.
+        high: One past the last.
+        begin: First row.
+        end: One past the last.
+        reach: Row of the trains that belongs to row 0.
+        n_neurons: Neurons.
+        n_units: Neurons and input units.
+        n_ports: Ports.
+        samples: Samples.
+        fast: See :func:`snnsim.kernels.cuda_trains.place`.
+    """
+    advance_item(
+        cuda.grid(1),
+        values,
+        release,
+        arrivals,
+        trains,
+        numbers,
+        facts,
+        noise,
+        n_noise,
+        counts,
+        noise_weights,
+        record,
+        columns,
+        n_columns,
+        unit_row,
+        spike_unit,
+        spike_when,
+        counter,
+        which,
+        first_step,
+        n_steps,
+        begun,
+        low,
+        high,
+        begin,
+        end,
+        reach,
+        n_neurons,
+        n_units,
+        n_ports,
+        samples,
+        fast,
+    )
+
+
+@cuda.jit(device=True)
+def receive_item(
+    i: Any,
+    values: Any,
+    arrivals: Any,
+    facts: Any,
+    noise: Any,
+    n_noise: Any,
+    counts: Any,
+    noise_weights: Any,
+    record: Any,
+    columns: Any,
+    n_columns: Any,
+    first_step: Any,
+    n_steps: Any,
+    begun: Any,
+    low: Any,
+    high: Any,
+    row: Any,
+    n_neurons: Any,
+    n_ports: Any,
+    samples: Any,
+    fast: Any,
+) -> None:
+    """Add what arrived to the ``i``-th neuron and sample of :func:`receive`."""
+    if i >= (high - low) * samples:
+        return
+    if fast:
+        b, n = i % samples, low + i // samples
+    else:
+        n, b = low + i % (high - low), i // (high - low)
+    step = first_step[b] + begun + row
+    started = facts[START_OF * n_neurons + n] <= step and step < facts[STOP_OF * n_neurons + n]
+    if facts[n] & LATE == 0 or begun + row >= n_steps[b] or not started:
+        return
+    receptors = 1
+    if facts[LAW_OF * n_neurons + n] == TWO_CURRENTS:
+        receptors = 2
+    for receptor in range(receptors):
+        port = facts[(PORT_OF + receptor) * n_neurons + n]
+        came = values.dtype.type(arrivals[row * n_ports * samples + place(port, b, n_ports, samples, fast)])
+        came = _arrived(came, receptor, noise, n_noise, counts, noise_weights, n, b, row, samples, fast)
+        cell = (1 + receptor) * n_neurons * samples + place(n, b, n_neurons, samples, fast)
+        values[cell] = values[cell] + came
+        if n_columns > 0:
+            column = np.int64(columns[(1 + receptor) * n_neurons + n])
+            if column >= 0:
+                record[row * n_columns * samples + place(column, b, n_columns, samples, fast)] = values[cell]
+
+
+@cuda.jit
 def receive(
     values: Any,
     arrivals: Any,
@@ -267,27 +388,26 @@ def receive(
 
     Args as for :func:`advance`; others than late neurons are left alone.
     """
-    i = cuda.grid(1)
-    if i >= (high - low) * samples:
-        return
-    if fast:
-        b, n = i % samples, low + i // samples
-    else:
-        n, b = low + i % (high - low), i // (high - low)
-    step = first_step[b] + begun + row
-    started = facts[START_OF * n_neurons + n] <= step and step < facts[STOP_OF * n_neurons + n]
-    if facts[n] & LATE == 0 or begun + row >= n_steps[b] or not started:
-        return
-    receptors = 1
-    if facts[LAW_OF * n_neurons + n] == TWO_CURRENTS:
-        receptors = 2
-    for receptor in range(receptors):
-        port = facts[(PORT_OF + receptor) * n_neurons + n]
-        came = values.dtype.type(arrivals[row * n_ports * samples + place(port, b, n_ports, samples, fast)])
-        came = _arrived(came, receptor, noise, n_noise, counts, noise_weights, n, b, row, samples, fast)
-        cell = (1 + receptor) * n_neurons * samples + place(n, b, n_neurons, samples, fast)
-        values[cell] = values[cell] + came
-        if n_columns > 0:
-            column = np.int64(columns[(1 + receptor) * n_neurons + n])
-            if column >= 0:
-                record[row * n_columns * samples + place(column, b, n_columns, samples, fast)] = values[cell]
+    receive_item(
+        cuda.grid(1),
+        values,
+        arrivals,
+        facts,
+        noise,
+        n_noise,
+        counts,
+        noise_weights,
+        record,
+        columns,
+        n_columns,
+        first_step,
+        n_steps,
+        begun,
+        low,
+        high,
+        row,
+        n_neurons,
+        n_ports,
+        samples,
+        fast,
+    )

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from test_engine_clock import DT, assert_same, make_neuron, spike_trains
 
-from snnsim.engines import grid_inputs, simulate
 from snnsim.engines import cuda_batch as batches
+from snnsim.engines import grid_inputs, simulate
 from snnsim.engines.cuda import CudaEngine
 from snnsim.errors import InputError
 from snnsim.events import Events
@@ -117,9 +117,10 @@ def test_laws(kind, reset, refractory, strict, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("low", [0, 1, 3])
-def test_two_currents(low, size):
+@pytest.mark.parametrize(("low", "items"), [(0, 0), (0, 2**18), (1, 0), (3, 2**18)])
+def test_two_currents(low, items, size, monkeypatch):
     """With delay 0 everywhere all arrivals come after all populations have fired."""
+    monkeypatch.setattr(batches, "CIRCLE_ITEMS", items)
     rng = np.random.default_rng([2, low])
     case = Case(size)
     result = same(case.two_currents(rng, low), case.events(rng), reference=size == 1)
@@ -151,10 +152,11 @@ def test_parallel_projections_with_delay_0_against_the_order_of_updating(size):
 
 
 @pytest.mark.parametrize("many", [1, 99])
-@pytest.mark.parametrize("chunk", [1, 5, None])
-def test_chunks_batches_and_places_in_memory_change_no_bit(chunk, many, monkeypatch):
-    """Samples of different lengths, delays longer than a chunk, and samples or units side by side."""
+@pytest.mark.parametrize(("chunk", "items"), [(1, 0), (5, 0), (5, 2**18), (None, 2**18)])
+def test_chunks_batches_and_places_in_memory_change_no_bit(chunk, items, many, monkeypatch):
+    """Samples of different lengths, delays longer than a chunk, samples or units side by side, one launch or many."""
     monkeypatch.setattr(batches, "MANY", many)
+    monkeypatch.setattr(batches, "CIRCLE_ITEMS", items)
     rng = np.random.default_rng(5)
     network = Case().layers(rng, "CubaLIF", refractory=True, high=9)
     inputs = grid_inputs(network, Case().events(rng, 3, 0.012), n_steps=np.array([12, 7, 0]), tail_steps=0)
@@ -177,7 +179,6 @@ def test_a_run_split_in_two_equals_one_run(kind):
     rng = np.random.default_rng(6)
     network = Case().layers(rng, kind, refractory=True)
     events = Case().events(rng, 2, 0.016)
-    whole = simulate(network, events, engine="cuda", record="a.v", n_steps=16)
     cuts = np.array([5, 9])
     step = np.repeat(np.arange(2), np.diff(events.offsets))
     at = np.floor(events.times / DT + 1e-6).astype(int)

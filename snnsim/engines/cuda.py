@@ -214,7 +214,7 @@ class CudaRunner:
         noisy = sum(
             self.network.population(item.population).size for item in inputs.stimuli if isinstance(item, Poisson)
         )
-        scatters = ready.device.scattered is not None
+        scatters = ready.device.scatters
         free = SHARE * free_memory()  # of the device; infinite in the simulator
         while True:
             each = bytes_of_sample(plan, longest, scatters, noisy, shape)

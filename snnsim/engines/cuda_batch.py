@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from snnsim.engines.cuda_device import DeviceNetwork
 from snnsim.engines.cuda_noise import Noise
 from snnsim.engines.cuda_plan import Component, CudaPlan, Stage
 from snnsim.kernels.clock_tables import DRIVE
+from snnsim.kernels.cuda_circle import CIRCLE_THREADS, run_circle
 from snnsim.kernels.cuda_gather import gather, gather_pending
 from snnsim.kernels.cuda_laws import advance, receive
 from snnsim.kernels.cuda_scatter import scatter
@@ -25,8 +26,14 @@ __all__ = ["MANY", "Batch", "Shape", "bytes_of_sample"]
 MANY = 32
 """Samples from which samples lie side by side in memory, and not units."""
 
-BLOCKS, THREADS = (1, 4) if SIMULATED else (128, 128)
-"""Of a launch that scatters: blocks that share the spikes, threads that share a row."""
+BLOCKS, THREADS = (1, 4) if SIMULATED else (1024, 128)
+"""Of a launch that scatters: blocks that share the spikes and their rows, threads that share a row."""
+
+MOST_PARTS = 16
+"""Into how many the rows of a spike are shared out at most."""
+
+CIRCLE_ITEMS = 2**18
+"""Neuron-steps of a window up to which all windows of a chunk run in one launch."""
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -127,9 +134,19 @@ class Batch:
         self.release = cuda.device_array(plan.n_neurons * samples, np.int64)
         self.record = cuda.device_array(max(shape.chunk * shape.n_columns * samples, 1), shape.dtype)
         self.columns = device_array(columns.reshape(-1))
-        listed = _listed(plan, shape.chunk) * samples if network.scattered is not None else 1
+        listed = _listed(plan, shape.chunk) * samples if network.scatters else 1
         self.spike_unit, self.spike_when = cuda.device_array(listed, np.int32), cuda.device_array(listed, np.int32)
-        launches = 2 + sum(len(c.stages) * -(-shape.chunk // _rows_listed(c, shape.chunk)) for c in plan.components)
+        self.blocks = 1 if SIMULATED else int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+        self.parts = max(1, min(network.most_rows, MOST_PARTS))
+        self.stages = [
+            device_array(np.array([astuple(stage) for stage in component.stages], np.int64).reshape(-1))
+            for component in plan.components
+        ]
+        launches = (
+            1
+            + len(plan.components)
+            + sum(len(c.stages) * -(-shape.chunk // _rows_listed(c, shape.chunk)) for c in plan.components)
+        )
         self.no_counts = np.zeros(launches, np.int64)
         self.counter = device_array(self.no_counts)
         room = shape.chunk * plan.n_neurons * samples * np.dtype(shape.trains).itemsize // 8
@@ -205,26 +222,41 @@ class Batch:
         if self.noise.n:
             self.noise.draw(self.sample_ids, self.first_step, self.begun, length, self.samples, self.fast)
         self._send_inputs(row, unit, b)
-        which = 2
-        for component in self.plan.components:
+        which = 1 + len(self.plan.components)  # before them: how many spikes are fetched, and where blocks meet
+        for number, component in enumerate(self.plan.components):
             window = _rows_listed(component, length)
+            items = sum(stage.high - stage.low for stage in component.stages) * window * self.samples
+            if window < length and items <= CIRCLE_ITEMS:
+                self._circle(number, length, window, which)
+                which += -(-length // window) * len(component.stages)
+                continue
             for begin in range(0, length, window):
                 which = self._window(component, begin, min(begin + window, length), which)
 
     def _send_inputs(self, row: Integers, unit: Integers, b: Integers) -> None:
         """Scatter input events."""
-        if self.network.scattered is None or not row.size:
+        if not self.network.scatters or not row.size:
             return
         units = device_array(unit.astype(np.int32))
         when = device_array((row * self.samples + b).astype(np.int32))
         self._scatter(units, when, device_array(np.array([row.size])), 0)
 
     def _scatter(self, units: Any, when: Any, counter: Any, which: int) -> None:
-        assert self.network.scattered is not None
-        blocks = (BLOCKS, 1 if SIMULATED else max(1, min(self.network.most_rows, 16)))
-        scatter[blocks, THREADS](
-            *(self.arrivals, self.trains, units, when, counter, which, self.network.unit_row),
+        scatter[BLOCKS, THREADS](
+            *(self.arrivals, self.trains, units, when, counter, which, self.parts, self.network.unit_row),
             *(*self.network.scattered, self.reach, self.plan.n_units, self.plan.n_ports, self.samples, self.fast),
+        )
+
+    def _circle(self, number: int, length: int, window: int, which: int) -> None:
+        """Run all windows of a component in one launch."""
+        plan, network, noise, component = self.plan, self.network, self.noise, self.plan.components[number]
+        run_circle[self.blocks, CIRCLE_THREADS](
+            *(self.values, self.release, self.arrivals, self.trains, *network.gathered),
+            *(network.numbers, network.facts, noise.table, noise.n, noise.counts, noise.weights),
+            *(self.record, self.columns, self.shape.n_columns, network.unit_row, self.spike_unit, self.spike_when),
+            *(self.counter, which, 1 + number, *network.scattered, self.parts, self.first_step, self.steps, self.begun),
+            *(self.stages[number], len(component.stages), window, length, network.gathers, network.scatters),
+            *(component.late, self.reach, plan.n_neurons, plan.n_units, plan.n_ports, self.samples, self.fast),
         )
 
     def _window(self, component: Component, begin: int, end: int, which: int) -> int:
@@ -232,7 +264,7 @@ class Batch:
         for stage in component.stages:
             self._gather(stage.first_port, stage.late_port, begin, end)
             self._advance(stage, begin, end, which)
-            if self.network.scattered is not None:
+            if self.network.scatters:
                 self._scatter(self.spike_unit, self.spike_when, self.counter, which)
             which += 1
         if component.late:

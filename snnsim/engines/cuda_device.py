@@ -28,20 +28,22 @@ class DeviceNetwork:
         numbers: Numbers per step of every neuron, flat; its drives are written anew for every run.
         facts: Whole numbers of every neuron, flat.
         gathered: Arguments of the kernels that gather: first, length, source, weight, delay.
-        scattered: Arguments of the kernel that scatters, from ``rows`` on; None if nothing is scattered.
+        scattered: Arguments of the kernel that scatters, from ``rows`` to ``halved``.
         unit_row: First row of each unit.
         longest: The longest delay of the synapses that are gathered.
         gathers: Whether synapses are gathered.
+        scatters: Whether synapses are scattered.
         most_rows: Most rows of one unit.
     """
 
     numbers: Any
     facts: Any
     gathered: tuple[Any, ...]
-    scattered: tuple[Any, ...] | None
+    scattered: tuple[Any, ...]
     unit_row: Any
     longest: int
     gathers: bool
+    scatters: bool
     most_rows: int
 
 
@@ -112,21 +114,20 @@ def upload(plan: CudaPlan, gather: Gathered | None, scatter: Scattered | None) -
     else:
         arrays = (gather.first, gather.length, gather.source, gather.weight, gather.delay)
     unit_row = np.zeros(plan.n_units + 1, np.int64) if scatter is None else scatter.unit_row
-    scattered = None
-    if scatter is not None:
-        weight_kind = _widest(scatter.weights, "float32")
-        halved = weight_kind == np.float16
-        halves = [part.view(np.uint16) for part in scatter.weights] if halved else []
-        scattered = (
-            device_array(scatter.rows.reshape(-1)),
-            device_array(scatter.grids.reshape(-1)),
-            _pieces(scatter.targets, _widest(scatter.targets, "uint16")),
-            _pieces([] if halved else scatter.weights, np.float32 if halved else weight_kind),
-            _pieces(halves, np.uint16),
-            device_array(half_scales()),
-            _pieces(scatter.delays, _widest(scatter.delays, "uint8")),
-            halved,
-        )
+    targets, weights, delays = ([], [], []) if scatter is None else (scatter.targets, scatter.weights, scatter.delays)
+    kinds = [_widest(part, least) for part, least in ((targets, "uint16"), (weights, "float32"), (delays, "uint8"))]
+    halved = kinds[1] == np.float16
+    halves = [part.view(np.uint16) for part in weights] if halved else []
+    scattered = (
+        device_array(np.zeros(1, np.int64) if scatter is None else scatter.rows.reshape(-1)),
+        device_array(np.zeros(1) if scatter is None else scatter.grids.reshape(-1)),
+        _pieces(targets, kinds[0]),
+        _pieces([] if halved else weights, np.float32 if halved else kinds[1]),
+        _pieces(halves, np.uint16),
+        device_array(half_scales()),
+        _pieces(delays, kinds[2]),
+        halved,
+    )
     return DeviceNetwork(
         numbers=device_array(plan.numbers.reshape(-1)),
         facts=device_array(plan.facts.reshape(-1)),
@@ -135,5 +136,6 @@ def upload(plan: CudaPlan, gather: Gathered | None, scatter: Scattered | None) -
         unit_row=device_array(unit_row),
         longest=0 if gather is None else gather.longest,
         gathers=gather is not None,
+        scatters=scatter is not None,
         most_rows=0 if scatter is None else scatter.most_rows,
     )
