@@ -19,10 +19,10 @@ from snnsim.kernels.cuda_support import SIMULATED
 
 __all__ = ["CIRCLE_THREADS", "STAGE_COLUMNS", "run_circle"]
 
-CIRCLE_THREADS = 4 if SIMULATED else 512
+CIRCLE_THREADS = 2 if SIMULATED else 384
 """Threads of a block; a block's registers must fit on a multiprocessor."""
 
-_OPTIONS: dict[str, Any] = {} if SIMULATED else {"max_registers": 128}
+_OPTIONS: dict[str, Any] = {} if SIMULATED else {"max_registers": 168}
 
 LOW, HIGH, FIRST_PORT, LATE_PORT, LAST_PORT, STAGE_COLUMNS = range(6)
 """Columns of the table of stages: first neuron; one past the last; first port; first late port; one past the last."""

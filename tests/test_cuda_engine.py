@@ -4,12 +4,16 @@ Networks and events are small because a thread of the device is a thread of Pyth
 same comparisons at the size of a device.
 """
 
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from test_engine_cli import make_events, make_network
 from test_engine_clock import DT, assert_same, make_neuron, spike_trains
 
+from snnsim.cli.main import run
+from snnsim.datasets.heidelberg import write_heidelberg
 from snnsim.engines import cuda_batch as batches
 from snnsim.engines import grid_inputs, simulate
 from snnsim.engines.cuda import CudaEngine
@@ -79,7 +83,7 @@ class Case:
             DT,
         )
 
-    def events(self, rng, n_samples=2, duration=0.016, rate=150.0):
+    def events(self, rng, n_samples=2, duration=0.012, rate=200.0):
         return spike_trains(rng, n_samples, 3 * self.size, duration=duration, rate=rate)
 
 
@@ -151,8 +155,7 @@ def test_parallel_projections_with_delay_0_against_the_order_of_updating(size):
     same(network, Case(size).events(rng), reference=size == 1)
 
 
-@pytest.mark.parametrize("many", [1, 99])
-@pytest.mark.parametrize(("chunk", "items"), [(1, 0), (5, 0), (5, 2**18), (None, 2**18)])
+@pytest.mark.parametrize(("chunk", "items", "many"), [(1, 0, 99), (5, 0, 1), (5, 2**18, 99), (None, 2**18, 1)])
 def test_chunks_batches_and_places_in_memory_change_no_bit(chunk, items, many, monkeypatch):
     """Samples of different lengths, delays longer than a chunk, samples or units side by side, one launch or many."""
     monkeypatch.setattr(batches, "MANY", many)
@@ -178,8 +181,8 @@ def test_a_run_split_in_two_equals_one_run(kind):
     """The samples are cut at different steps, so they go on with different step numbers."""
     rng = np.random.default_rng(6)
     network = Case().layers(rng, kind, refractory=True)
-    events = Case().events(rng, 2, 0.016)
-    cuts = np.array([5, 9])
+    events = Case().events(rng, 2)
+    cuts = np.array([4, 7])
     step = np.repeat(np.arange(2), np.diff(events.offsets))
     at = np.floor(events.times / DT + 1e-6).astype(int)
     parts = []
@@ -187,11 +190,11 @@ def test_a_run_split_in_two_equals_one_run(kind):
         keep = (at < cuts[step]) == first
         times = [(at[keep & (step == b)] - (0 if first else cuts[b])) * DT for b in range(2)]
         units = [events.units[keep & (step == b)] for b in range(2)]
-        parts.append(Events.from_lists(times, units, n_units=3, duration=0.016))
+        parts.append(Events.from_lists(times, units, n_units=3, duration=0.012))
     noise = {"stimuli": Poisson("a", 900.0, 0.2), "seed": 2}
-    whole = simulate(network, events, engine="cuda", record="a.v", n_steps=16, **noise)
+    whole = simulate(network, events, engine="cuda", record="a.v", n_steps=12, **noise)
     one = simulate(network, parts[0], engine="cuda", record="a.v", n_steps=cuts, **noise)
-    two = simulate(network, parts[1], engine="cuda", record="a.v", n_steps=16 - cuts, state=one.state, **noise)
+    two = simulate(network, parts[1], engine="cuda", record="a.v", n_steps=12 - cuts, state=one.state, **noise)
     for b in range(2):
         joined = np.concatenate((one.records["a.v"][b], two.records["a.v"][b]))
         assert joined.tobytes() == whole.records["a.v"][b].tobytes()
@@ -243,8 +246,8 @@ def test_start_and_stop_steps_initial_values_and_progress():
     ]
     network = network.replace(populations=tuple(changed))
     told = []
-    ours = simulate(network, Case().events(rng), engine="cuda", n_steps=[16, 9], progress=told.append)
-    assert sum(told) == 25
+    ours = simulate(network, Case().events(rng), engine="cuda", n_steps=[14, 9], progress=told.append)
+    assert sum(told) == 23
     steps = np.rint(ours.spikes["a"].times / DT)
     assert steps.size
     assert steps.min() >= 4
@@ -315,3 +318,14 @@ def test_what_does_not_fit_on_the_device_is_refused(monkeypatch):
     assert simulate(network, events, engine="cuda").notes["batch"] == 1
     with pytest.raises(InputError, match=r"engine 'cuda': 3 samples of 9 neurons with delays .* use a smaller batch"):
         simulate(network, events, engine="cuda", batch=3)
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SNNSIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    make_network().save("net.snn.h5")
+    write_heidelberg("set.h5", make_events(2))
+    words = ["simulate", "net.snn.h5", "--events", "set.h5", "--engine", "cuda", "--compare", "clock", "--json"]
+    assert run(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["engine"] == "cuda"

@@ -223,10 +223,14 @@ class CudaRunner:
             if shape.chunk == 1 or self.chunk or (each * (batch or 1) <= free and numbers <= MAX_INDEX):
                 break
             shape = replace(shape, chunk=max(1, shape.chunk // 2))
-        what = f"{wanted if batch else 1} samples of {plan.n_neurons} neurons with delays of {shape.ahead} steps"
-        check_memory(
-            each * (wanted if batch else 1), free, what, "use a smaller batch, shorter delays, or engine='clock'"
-        )
+        together = wanted if batch else 1
+        what = f"{together} samples of {plan.n_neurons} neurons with delays of {shape.ahead} steps"
+        check_memory(each * together, free, what, "use a smaller batch, shorter delays, or engine='clock'")
+        if numbers * together > MAX_INDEX:
+            raise InputError(
+                f"engine 'cuda': {what} hold {numbers * together} numbers, at most {MAX_INDEX} are indexed; use a "
+                "smaller batch, or shorter delays"
+            )
         fitting = min(int(min(free, 2.0**62)) // each, MAX_INDEX // numbers)
         return replace(shape, samples=max(1, wanted if batch else min(wanted, fitting)))
 

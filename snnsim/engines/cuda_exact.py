@@ -28,7 +28,11 @@ Array = npt.NDArray[Any]
 
 def lowest_bit(values: Array) -> float:
     """Return the largest power of two of which all values are multiples; infinity if all are 0."""
-    known = np.abs(values[values != 0]).astype(np.float64)
+    if values.dtype == np.float16 and values.size > 2**16:
+        there = np.zeros(2**16, np.bool_)
+        there[values.view(np.uint16)] = True
+        values = np.flatnonzero(there).astype(np.uint16).view(np.float16)
+    known = np.abs(values[values != 0].astype(np.float64))
     if not known.size:
         return math.inf
     mantissa, exponent = np.frexp(known)
@@ -43,7 +47,7 @@ def _pieces(path: Path, size: int) -> Iterator[tuple[Array, Array]]:
         end = min(begin + PIECE, n)
         target = np.arange(begin, end) % size if path.target is None else path.target[begin:end].astype(np.int64)
         weight = path.weight[begin:end] if path.weight.ndim else np.full(end - begin, path.weight)
-        yield target, weight.astype(np.float64)
+        yield target, weight
 
 
 def bounds(paths: Sequence[Path], size: int, n_inputs: int) -> tuple[float, float]:
@@ -59,7 +63,7 @@ def bounds(paths: Sequence[Path], size: int, n_inputs: int) -> tuple[float, floa
         most = MOST if path.source < n_inputs else 1
         for target, weight in _pieces(path, size):
             unit = min(unit, lowest_bit(weight))
-            total += most * np.bincount(target, weights=np.abs(weight), minlength=size)
+            total += most * np.bincount(target, weights=np.abs(weight.astype(np.float64)), minlength=size)
     return unit, float(total.max(initial=0.0)) * SAFE
 
 

@@ -126,6 +126,17 @@ def _joined(parts: Sequence[Array], kind: Any) -> Array:
     return np.concatenate([np.zeros(0, kind), *parts]).astype(kind, copy=False)
 
 
+def _canonical(port: Integers, rank: Integers) -> Integers:
+    """Return the order by port, then rank, then place: sorted by digits of 16 bits, the fast sort of NumPy."""
+    order = np.arange(port.shape[0])
+    for key in (rank, port):
+        for shift in (0, 16):
+            if shift == 0 or key.max(initial=0) >> shift:
+                digit = (key[order] >> shift).astype(np.uint16)
+                order = order[np.argsort(digit, kind="stable")]
+    return order
+
+
 def gathered(network: Network, layout: Layout, plan: CudaPlan, flags: Flags, dtype: Dtype) -> Gathered | None:
     """Return the synapses into ports that are not scattered, or None if there are none."""
     network = plain(network)
@@ -153,7 +164,7 @@ def gathered(network: Network, layout: Layout, plan: CudaPlan, flags: Flags, dty
     if not port.size:
         return None
     longest = int(delay.max())
-    order = np.argsort(port * (longest + 1) + (longest - delay), kind="stable")
+    order = _canonical(port, longest - delay)
     length = np.bincount(port, minlength=plan.n_ports)
     begin = np.cumsum(length) - length
     n_slices = -(-plan.n_ports // SLICE)
