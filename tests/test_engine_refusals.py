@@ -21,7 +21,7 @@ def _call(**options):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"engine": "warp"}, "engine: expected one of \\['clock', 'event', 'event-grid', 'reference'"),
+        ({"engine": "warp"}, "engine: expected one of \\['clock', 'cuda', 'event', 'event-grid', 'reference'"),
         ({"dtype": "float16"}, "expected 'float64' or 'float32'"),
         ({"threads": 0}, "threads: expected a positive integer"),
         ({"batch": 1.5}, "batch: expected a positive integer"),

@@ -39,7 +39,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[str, typer.Option("--data", help="Data set: a name, a folder or a file.")] = "spoken-digits",
     engine: Annotated[
-        str, typer.Option("--engine", help="torch (the training model) or clock (its frozen network).")
+        str, typer.Option("--engine", help="torch (the training model), clock (its frozen network) or cuda (on a GPU).")
     ] = "torch",
     split: Annotated[Split, typer.Option("--split", help="Samples to evaluate on.")] = Split.test,
     weights: Annotated[

@@ -50,7 +50,8 @@ def simulate(
         str,
         typer.Option(
             "--engine",
-            help="clock; event (continuous time); event-grid (the clock's spikes, neurons sleep); reference (slow).",
+            help="clock; cuda (on a GPU); event (continuous time); event-grid (the clock's spikes, neurons sleep); "
+            "reference (slow).",
         ),
     ] = "clock",
     compare: Annotated[

@@ -1,7 +1,7 @@
 """Engines that run a frozen network: one protocol, one function :func:`simulate`, one :class:`Result`.
 
-``clock`` is the Numba engine; ``reference`` is the plain NumPy definition, slow and for comparison. In
-float64 all give the same spikes, bit for bit, for any number of threads and any split into batches.
+``clock`` is the Numba engine, ``cuda`` the same on a GPU; ``reference`` is the plain NumPy definition, slow and for
+comparison. In float64 all give the same spikes, bit for bit, for any number of threads and any split into batches.
 """
 
 from __future__ import annotations
@@ -185,7 +185,13 @@ def _event_grid() -> Engine:
     return ClockEngine(sleepy=True)
 
 
-ENGINES = {"clock": _clock, "event": _event, "event-grid": _event_grid, "reference": _reference}
+def _cuda() -> Engine:
+    from snnsim.engines.cuda import CudaEngine
+
+    return CudaEngine()
+
+
+ENGINES = {"clock": _clock, "cuda": _cuda, "event": _event, "event-grid": _event_grid, "reference": _reference}
 """Engine by name; an entry is called when its engine is first used."""
 
 
@@ -346,12 +352,12 @@ def simulate(
         dt: Time step in seconds; default the network's, and another one only for a network whose numbers
             are all continuous-time ones.
         record: ``"population.v"`` or another of the neuron's ``variables``, such as ``"population.i"``.
-        threads: Threads; default all processors. The result does not depend on it.
+        threads: Threads; default all processors. The result does not depend on it; engine ``"cuda"`` ignores it.
         dtype: ``"float64"``, the parity mode, or ``"float32"``.
         n_steps: Steps of every sample, or one number a sample; default ``events.n_steps(dt)``.
         tail_steps: Empty steps added to every sample.
-        batch: Samples handed to a thread at a time; default chosen from their number. The result does not
-            depend on it.
+        batch: Samples handed to a thread at a time, or on the device at once; default chosen from their number. The
+            result does not depend on it.
         state: ``Result.state`` of an earlier run of the same network and samples, to go on from; step 0 of
             this run's events is the step after that run's last.
         initial: Values before step 0 instead of the neurons' rest, by ``"population.variable"``: a number, one a
