@@ -28,6 +28,9 @@ OLDEST_DRIVER = 12
 OLDEST_DEVICE = (7, 0)
 """Oldest compute capability: the oldest that CUDA 12 and 13 both compile for."""
 
+if not SIMULATED:
+    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a grid is as large as its work, and some work is small
+
 _WIDE = 256
 _SIMULATED_WIDE = 4
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snnsim.engines import simulate
+from snnsim.engines.clock_plan import make_layout
 from snnsim.events import Events
 from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
 from snnsim.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
@@ -247,3 +248,20 @@ def test_equals_the_reference_for_random_networks(seed):
         projections.append(Projection(source, target.name, weight, delays))
     network = Network(tuple(populations), tuple(projections), (Input("in", 4),), Readout("li"), DT)
     compare(network, spike_trains(rng, 2, 4))
+
+
+@pytest.mark.parametrize("form", ["dense", "csr"])
+def test_a_row_without_synapses_has_no_delay(form):
+    """Its delay of 0 makes nobody wait, so the source may be updated after the target."""
+    weight = np.array([[0.0, 2.0]]) if form == "dense" else Sparse.from_triples([1], [0], [2.0], (1, 2))
+    network = Network(
+        (Population("late", 1, LIF()), Population("early", 2, LIF(drive=300.0))),
+        (Projection("early", "late", weight, np.array([[0.0, 3.0]]) * DT),),
+        (),
+        None,
+        DT,
+    )
+    assert [item.name for item in network.order()] == ["late", "early"]
+    assert [path.now for path in make_layout(network, "float64").paths] == [False]
+    result = compare(network, None, n_steps=20)
+    assert len(result.spikes["late"].times) > 2

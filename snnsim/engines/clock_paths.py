@@ -148,12 +148,20 @@ def _drawn(projection: Projection, dt: float, kind: np.dtype[Any], ends: dict[st
 
 
 def _by_rows(
-    weight: Array, indptr: Integers | None, target: Array | None, delays: Integers, ends: dict[str, int]
+    weight: Array,
+    indptr: Integers | None,
+    target: Array | None,
+    delays: Integers,
+    some: npt.NDArray[np.bool_],
+    ends: dict[str, int],
 ) -> list[Path]:
-    """Return the rows without and with delay as paths over the same arrays."""
+    """Return the rows without and with delay as paths over the same arrays; ``some``: which rows have synapses.
+
+    A row without synapses is on no path: its delay would not be seen by :meth:`snnsim.network.Network.order`.
+    """
     paths = []
     for now in (True, False):
-        mine = (delays == 0) == now
+        mine = ((delays == 0) == now) & some
         if mine.any():
             paths.append(
                 Path(
@@ -217,7 +225,8 @@ def paths_of(
                 return [_whole(weight, steps, kind, ends)]
         if dense and by_row:
             delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
-            return _by_rows(np.ascontiguousarray(weight.T.astype(kind)).reshape(-1), None, None, delays, ends)
+            rows = np.ascontiguousarray(weight.T.astype(kind)).reshape(-1)
+            return _by_rows(rows, None, None, delays, projection.out_degree > 0, ends)
         return _copied(projection, dt, kind, ends)
     if not weight.sorted:
         return _copied(projection, dt, kind, ends)
@@ -225,7 +234,7 @@ def paths_of(
     numbers = numbers if numbers.ndim else numbers.astype(kind)
     if by_row:
         delays = np.broadcast_to(projection.delay_steps(dt), (1, n_source))[0].astype(np.int64)
-        return _by_rows(numbers, weight.indptr, weight.target, delays, ends)
+        return _by_rows(numbers, weight.indptr, weight.target, delays, projection.out_degree > 0, ends)
     steps = projection.delay_steps(dt)
     if not projection.delay_each or not steps.min() or steps.max() >= 2**16:
         return _copied(projection, dt, kind, ends)
