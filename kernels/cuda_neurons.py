@@ -13,7 +13,7 @@ unit) as time * batch * unit numbers.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def float_type(dtype: str) -> Any:
     return np.float32 if dtype == "float32" else np.float64
 
 
-@lru_cache(maxsize=None)
+@cache
 def step_function(dtype: str, kind: int, reset_zero: bool, fires: bool) -> Any:
     """Return the device function of one step.
 
@@ -95,7 +95,7 @@ def step_function(dtype: str, kind: int, reset_zero: bool, fires: bool) -> Any:
     return cuda.jit(device=True)(step)
 
 
-@lru_cache(maxsize=None)
+@cache
 def forward_kernel(
     dtype: str,
     kind: int,
@@ -204,9 +204,8 @@ def forward_kernel(
                         waiting = pause if fired else max(waiting - 1, 0)
                     if fires:
                         out[here] = factor if fired else number(0)
-                        if counted:
-                            if fired and (not masked or valid[k] != 0):
-                                number_of_spikes += 1
+                        if counted and fired and (not masked or valid[k] != 0):
+                            number_of_spikes += 1
                     else:
                         out[here] = h
                     here += stride

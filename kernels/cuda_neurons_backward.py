@@ -5,13 +5,14 @@ again from the kept state, leaves the membranes in shared memory, each thread in
 through them. Read are the layer's current and the gradient of its spikes, written is the gradient of the current.
 
 Gradients of parameters, and the sums that batch norm needs, are summed over time inside a thread and over the batch in
-a fixed order by the caller. The equations are those of :mod:`snnsim.kernels.norm_neurons`, :mod:`~snnsim.kernels.neurons`,
-``neurons_cuba`` and ``neurons_adaptive``; results agree within rounding (sums over time run by stretches here).
+a fixed order by the caller. The equations are those of :mod:`snnsim.kernels.norm_neurons` and, with refractory periods,
+of :mod:`snnsim.kernels.neurons`, ``neurons_cuba`` and ``neurons_adaptive``. Results agree within rounding: sums over
+time run by stretches here.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from snnsim.kernels.dynamics import ADAPTIVE, CUBA
 __all__ = ["backward_kernel"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def backward_kernel(
     dtype: str,
     kind: int,
