@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import neurons as kernels
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.surrogates import Surrogate
 
 __all__ = ["SpikeRule", "lanes", "li", "lif", "sum_over_batch"]
@@ -145,7 +146,7 @@ def lif(
     """Advance LIF neurons over all steps; differentiable in every float argument.
 
     Args:
-        current: Arrivals plus drive, shape (time, batch, unit), on the CPU.
+        current: Arrivals plus drive, shape (time, batch, unit).
         v: Membrane before the first step, shape (batch, unit).
         refractory: Steps still to be skipped, int32, shape (batch, unit).
         refractory_steps: Steps skipped after a spike, int32, shape (unit,).
@@ -155,6 +156,10 @@ def lif(
     Returns:
         Spikes (time, batch, unit), the last membrane and the last refractory counters (batch, unit).
     """
+    if on_cuda(current):
+        from snnsim.nn import cuda_neurons
+
+        return cuda_neurons.lif(current, v, refractory, refractory_steps, rule, *parameters)
     save = torch.is_grad_enabled() and any(x.requires_grad for x in (current, v, *parameters))
     out = _LIF.apply(  # type: ignore[no-untyped-call]
         current.contiguous(), v, refractory, *parameters, refractory_steps, rule, save
@@ -208,11 +213,15 @@ def li(current: Tensor, v: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     """Advance leaky integrators over all steps; differentiable in every argument.
 
     Args:
-        current: Arrivals plus drive, shape (time, batch, unit), on the CPU.
+        current: Arrivals plus drive, shape (time, batch, unit).
         v: Membrane before the first step, shape (batch, unit).
         beta: Decay per step, shape (unit,).
 
     Returns:
         The membrane of every step (time, batch, unit) and the last one (batch, unit).
     """
+    if on_cuda(current):
+        from snnsim.nn import cuda_neurons
+
+        return cuda_neurons.li(current, v, beta)
     return cast("tuple[Tensor, Tensor]", _LI.apply(current.contiguous(), v, beta))  # type: ignore[no-untyped-call]

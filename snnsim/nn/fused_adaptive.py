@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import neurons as kernels
 from snnsim.kernels.neurons_adaptive import adaptive_backward, adaptive_forward
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.fused import SpikeRule, lanes, sum_over_batch
 
 __all__ = ["adaptive_lif"]
@@ -114,7 +115,7 @@ def adaptive_lif(
     """Advance adaptive neurons over all steps; differentiable in every float argument.
 
     Args:
-        current: Arrivals plus drive, shape (time, batch, unit), on the CPU.
+        current: Arrivals plus drive, shape (time, batch, unit).
         v: Membrane before the first step, shape (batch, unit).
         w: Adaptation before the first step, shape (batch, unit).
         refractory: Steps still to be skipped, int32, shape (batch, unit).
@@ -126,6 +127,10 @@ def adaptive_lif(
     Returns:
         Spikes (time, batch, unit); the last membrane, adaptation and refractory counters (batch, unit).
     """
+    if on_cuda(current):
+        from snnsim.nn import cuda_neurons
+
+        return cuda_neurons.adaptive_lif(current, v, w, refractory, refractory_steps, rule, *parameters)
     save = torch.is_grad_enabled() and any(x.requires_grad for x in (current, v, w, *parameters))
     out = _Adaptive.apply(  # type: ignore[no-untyped-call]
         current.contiguous(), v, w, refractory, refractory_steps, rule, save, *parameters

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import neurons as kernels
 from snnsim.kernels.neurons_cuba import cuba_backward, cuba_forward
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.fused import SpikeRule, lanes, sum_over_batch
 
 __all__ = ["cubali", "cubalif"]
@@ -144,7 +145,7 @@ def cubalif(
     """Advance CubaLIF neurons over all steps; differentiable in every float argument.
 
     Args:
-        current: Arrivals, shape (time, batch, unit), on the CPU.
+        current: Arrivals, shape (time, batch, unit).
         v: Membrane before the first step, shape (batch, unit).
         i_syn: Synaptic current before the first step, shape (batch, unit).
         refractory: Steps still to be skipped, int32, shape (batch, unit).
@@ -155,6 +156,10 @@ def cubalif(
     Returns:
         Spikes (time, batch, unit); the last membrane, current and refractory counters (batch, unit).
     """
+    if on_cuda(current):
+        from snnsim.nn import cuda_neurons
+
+        return cuda_neurons.cubalif(current, v, i_syn, refractory, refractory_steps, rule, *parameters)
     return _apply(current, v, i_syn, refractory, refractory_steps, rule, parameters)
 
 
@@ -164,7 +169,7 @@ def cubali(
     """Advance leaky integrators with a synaptic current; differentiable in every argument.
 
     Args:
-        current: Arrivals, shape (time, batch, unit), on the CPU.
+        current: Arrivals, shape (time, batch, unit).
         v: Membrane before the first step, shape (batch, unit).
         i_syn: Synaptic current before the first step, shape (batch, unit).
         beta: Membrane decay per step, shape (unit,).
@@ -174,6 +179,10 @@ def cubali(
     Returns:
         The membrane of every step (time, batch, unit), the last membrane and current (batch, unit).
     """
+    if on_cuda(current):
+        from snnsim.nn import cuda_neurons
+
+        return cuda_neurons.cubali(current, v, i_syn, beta, alpha, kappa)
     never = torch.full_like(beta.detach(), torch.inf)
     zero = torch.zeros_like(never)
     wait = torch.zeros(v.shape, dtype=torch.int32)

@@ -6,7 +6,7 @@ from it, block by block (:mod:`snnsim.kernels.norm_lif`, :mod:`snnsim.kernels.no
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,14 @@ from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.norm_lif import current_gradient, norm_lif_backward, norm_lif_forward
 from snnsim.kernels.norm_neurons import norm_neurons_backward, norm_neurons_forward
 from snnsim.kernels.surrogates import surrogate_numbers
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
 from snnsim.nn.norm import BatchStatistics, all_reduce
 from snnsim.nn.spiking import stack_rows, vector_rows
+
+if TYPE_CHECKING:
+    from snnsim.nn.cuda_norm import DeviceStatistics
 
 __all__ = ["norm_neurons"]
 
@@ -131,7 +135,7 @@ def norm_neurons(
     factors: Tensor | None,
     kind: int,
     rule: SpikeRule,
-    statistics: BatchStatistics | None,
+    statistics: BatchStatistics | DeviceStatistics | None,
     mask: Tensor | None,
 ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     """Normalise a layer's current, let its neurons fire and thin the spikes.
@@ -140,7 +144,7 @@ def norm_neurons(
     training.
 
     Args:
-        current: Shape (time, batch, unit), on the CPU.
+        current: Shape (time, batch, unit).
         weight: Batch norm's factor, shape (unit,), or None without batch norm.
         bias: Batch norm's shift, shape (unit,), or None.
         state: Membrane before the first step and, but for LIF, synaptic current or adaptation, shape (batch, unit)
@@ -160,10 +164,15 @@ def norm_neurons(
     for part in state:
         if tuple(part.shape) != shape[1:]:
             raise InputError(f"state: expected shape {shape[1:]}, got {tuple(part.shape)}")
+    if mask is not None and tuple(mask.shape) != shape[:2]:
+        raise InputError(f"mask: expected shape {shape[:2]}, got {tuple(mask.shape)}")
+    if on_cuda(current):
+        from snnsim.nn import cuda_neurons
+
+        moments = cast("DeviceStatistics | None", statistics)
+        return cuda_neurons.norm_neurons(current, weight, bias, state, vectors, factors, kind, rule, moments, mask)
     valid = np.empty((0, 0), dtype=np.uint8)
     if mask is not None:
-        if tuple(mask.shape) != shape[:2]:
-            raise InputError(f"mask: expected shape {shape[:2]}, got {tuple(mask.shape)}")
         valid = mask.contiguous().to(torch.uint8).numpy()
     begin = torch.stack([part.to(current.dtype) for part in state])
     out, end, counts = _NormNeurons.apply(  # type: ignore[no-untyped-call]

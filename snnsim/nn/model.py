@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.nn import surrogates
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.fused_norm import norm_neurons
@@ -118,8 +119,8 @@ class Block(nn.Module):
             and (self.norm is None or self.norm.training)
             and not self.residual
             and type(neuron) in (LIF, IF, CubaLIF, AdaptiveLIF)
-            and not bool(cast(LIF, neuron).refractory_steps.any())
-            and x.device.type == "cpu"
+            and not cast(LIF, neuron).waits
+            and (x.device.type == "cpu" or on_cuda(x))
             and not any(has_hooks(module) for module in (self, self.norm, neuron, self.dropout) if module is not None)
         )
 
@@ -157,6 +158,7 @@ class Block(nn.Module):
         connection, neuron = self.connection, self.neuron
         return (
             isinstance(connection, Linear)
+            and not on_cuda(x)
             and connection.computes_sparse(x)
             and connection.bias is None
             and self.norm is None

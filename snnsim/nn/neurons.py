@@ -4,8 +4,8 @@ The laws are those of :mod:`snnsim.neurons`, on a grid of ``dt`` seconds; ``modu
 record with the numbers that the forward pass uses. A layer holds no hidden state: ``forward(current, state)``
 returns ``(output, state)``; ``state=None`` is the zero initial state.
 
-On the CPU all time steps run in one fused kernel; on other devices, and in tests, :meth:`reference_forward`
-computes the same step by step in plain torch.
+On the CPU and on CUDA devices all time steps run in one fused kernel; elsewhere, and in tests,
+:meth:`reference_forward` computes the same step by step in plain torch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from snnsim import neurons as records
 from snnsim.kernels import dynamics
 from snnsim.nn import fused
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.neurons_adaptive import AdaptiveLIF, AdaptiveLIFState
 from snnsim.nn.neurons_conductance import ConductanceLIF, ConductanceState, ReceptorLinear
 from snnsim.nn.neurons_cuba import CubaLI, CubaLIF, CubaLIFState, CubaLIState
@@ -103,6 +104,7 @@ class LIF(SpikingModule[LIFState]):
 
     kind = "LIF"
     dynamics = dynamics.LIF
+    cuda_kernel = True
     learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "v_threshold", "v_reset")
 
     def __init__(
@@ -286,7 +288,7 @@ class LI(NeuronModule):
             context: Not used by neurons.
         """
         self._check_input(current)
-        if current.device.type != "cpu":
+        if current.device.type != "cpu" and not on_cuda(current):
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
         trace, v = fused.li(current, start.v, self._vector(self._value("beta"), current.dtype))

@@ -67,6 +67,7 @@ class AdaptiveLIF(SpikingModule[AdaptiveLIFState]):
 
     kind = "AdaptiveLIF"
     dynamics = dynamics.ADAPTIVE
+    cuda_kernel = True
     learnable: ClassVar[tuple[str, ...]] = (
         "tau_mem",
         "tau_adapt",

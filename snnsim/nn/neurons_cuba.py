@@ -15,6 +15,7 @@ from snnsim.errors import InputError
 from snnsim.kernels import dynamics
 from snnsim.nn import fused_cuba
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.parameters import Heterogeneous, NeuronModule, Values
 from snnsim.nn.spiking import Prepared, SpikingModule
 from snnsim.nn.surrogates import ATan, Surrogate
@@ -143,6 +144,7 @@ class CubaLIF(_Current, SpikingModule[CubaLIFState]):
 
     kind = "CubaLIF"
     dynamics = dynamics.CUBA
+    cuda_kernel = True
     learnable: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn", "v_threshold", "v_reset")
 
     def __init__(
@@ -280,7 +282,7 @@ class CubaLI(_Current, NeuronModule):
             context: Not used by neurons.
         """
         self._check_input(current)
-        if current.device.type != "cpu":
+        if current.device.type != "cpu" and not on_cuda(current):
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
         trace, v, i_syn = fused_cuba.cubali(current, start.v, start.i_syn, *self.decays(current.dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from torch.autograd.function import once_differentiable
 from snnsim.errors import InputError
 from snnsim.kernels import batch_norm as kernels
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
+
+if TYPE_CHECKING:
+    from snnsim.nn.cuda_norm import DeviceStatistics
 
 __all__ = ["BatchNormTime", "BatchStatistics", "all_reduce"]
 
@@ -205,6 +209,12 @@ class BatchNormTime(nn.Module):
         if not self.training:
             scale, shift = self.affine(x.dtype)
             return x * scale + shift, None
+        if on_cuda(x):
+            from snnsim.nn.cuda_norm import normalise
+
+            x = x.contiguous()
+            moments = self._measure_on_device(x, mask)
+            return normalise(x, self.weight.to(x.dtype), self.bias.to(x.dtype), moments, mask), None
         if x.device.type != "cpu":
             return self._forward_elsewhere(x, mask), None
         x = x.contiguous()
@@ -213,14 +223,22 @@ class BatchNormTime(nn.Module):
         out = _Normalise.apply(x, weight, bias, statistics, valid)  # type: ignore[no-untyped-call]
         return cast(Tensor, out), None
 
-    def statistics(self, x: Tensor, context: Context | None) -> BatchStatistics:
-        """Return the moments of a training batch on the CPU and enter them into the running averages.
+    def statistics(self, x: Tensor, context: Context | None) -> BatchStatistics | DeviceStatistics:
+        """Return the moments of a training batch, where it lies, and enter them into the running averages.
 
         Args:
             x: Input, shape (time, batch, unit), contiguous.
             context: Its mask says which steps are valid.
         """
-        return self._measure(x, self._check(x, context))[0]
+        mask = self._check(x, context)
+        return self._measure_on_device(x, mask) if on_cuda(x) else self._measure(x, mask)[0]
+
+    def _measure_on_device(self, x: Tensor, mask: Tensor | None) -> DeviceStatistics:
+        from snnsim.nn.cuda_norm import moments
+
+        found = moments(x, mask, self.eps)
+        self._track(found.mean, found.variance, found.count)
+        return found
 
     def _measure(self, x: Tensor, mask: Tensor | None) -> tuple[BatchStatistics, npt.NDArray[np.uint8]]:
         valid = np.empty(0, dtype=np.uint8)
@@ -230,7 +248,7 @@ class BatchNormTime(nn.Module):
         self._track(torch.from_numpy(mean), torch.from_numpy(variance), count)
         return BatchStatistics(count, mean, variance, np.sqrt(variance + self.eps)), valid
 
-    def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, count: float | Tensor) -> None:
         with torch.no_grad():
             keep = 1.0 - self.momentum
             unbiased = variance * (count / (count - 1.0))
@@ -239,9 +257,9 @@ class BatchNormTime(nn.Module):
             self.num_batches_tracked += 1
 
     def _forward_elsewhere(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Normalise with torch operations only, for devices other than the CPU."""
+        """Normalise with torch operations only, for devices without kernels of their own."""
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            raise InputError("BatchNormTime: data-parallel training is only available on the CPU")
+            raise InputError("BatchNormTime: data-parallel training is only available on the CPU and on CUDA devices")
         valid = x.reshape(-1, self.size) if mask is None else x[mask]
         if valid.shape[0] < 2:
             raise InputError("BatchNormTime: expected at least 2 valid steps in a training batch")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.kernels import dynamics
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import Formulation, Version, delay_kernel
 from snnsim.nn.fused_recurrent import recurrent_spikes
 from snnsim.nn.masks import MaskedWeights
@@ -194,7 +195,8 @@ class Recurrent(MaskedWeights):
             state: State before the first step; None is the zero state.
             context: Not used.
         """
-        return self._run(current, state, fused=current.device.type == "cpu", smooth=False)
+        fused = current.device.type == "cpu" or (self.neuron.cuda_kernel and on_cuda(current))
+        return self._run(current, state, fused=fused, smooth=False)
 
     def reference_forward(
         self, current: Tensor, state: RecurrentState | None = None, *, smooth: bool = False
@@ -206,7 +208,13 @@ class Recurrent(MaskedWeights):
         self, current: Tensor, state: RecurrentState | None, *, fused: bool, smooth: bool
     ) -> tuple[Tensor, RecurrentState]:
         self.neuron._check_input(current)
-        if fused and state is None and (self.training or current.dtype == torch.float32) and self.has_kernel:
+        if (
+            fused
+            and state is None
+            and not on_cuda(current)
+            and (self.training or current.dtype == torch.float32)
+            and self.has_kernel
+        ):
             return self._run_in_one_kernel(current)
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state
@@ -236,7 +244,7 @@ class Recurrent(MaskedWeights):
             type(self.neuron) in (LIF, IF, CubaLIF, AdaptiveLIF)
             and not self.learn_delay
             and self.delay_steps.dim() == 0
-            and not bool(self.neuron.refractory_steps.any())
+            and not self.neuron.waits
         )
 
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:

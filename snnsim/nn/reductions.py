@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels.lanes import run_ranges
+from snnsim.nn.cuda import on_cuda
 
 __all__ = ["add_bias", "softmax", "sum_first"]
 
@@ -19,7 +20,12 @@ ROWS = 2048
 
 
 def _sum_rows(x: Tensor) -> Tensor:
-    """Sum over the first dimension, on one thread (NumPy's), in float64."""
+    """Sum over the first dimension in float64: on one thread (NumPy's), or in a fixed order on a device."""
+    if on_cuda(x) and x.numel():
+        from snnsim.nn.cuda_norm import sum_over_middle
+
+        total = sum_over_middle(x.detach().contiguous().reshape(1, x.shape[0], -1))
+        return total.to(x.dtype).reshape(x.shape[1:])
     if x.device.type != "cpu":
         return x.sum(dim=0)
     array = x.detach().numpy()
@@ -90,7 +96,7 @@ def _by_blocks(work: Callable[[slice], None], n: int) -> None:
 class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or on_cuda(x):
             y = torch.softmax(x, dim=1)
         else:
             y = torch.empty_like(x)
@@ -109,7 +115,7 @@ class _Softmax(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (y,) = ctx.saved_tensors
         (upstream,) = gradients
-        if y.device.type != "cpu":
+        if y.device.type != "cpu" or on_cuda(y):
             return y * (upstream - (y * upstream).sum(dim=1, keepdim=True))
         dx = torch.empty_like(y)
         share, up, out = y.numpy(), upstream.numpy(), dx.numpy()

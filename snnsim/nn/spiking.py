@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from snnsim.errors import InputError
 from snnsim.kernels import dynamics
 from snnsim.nn import fused
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.parameters import NeuronModule, Values
 from snnsim.nn.surrogates import Surrogate, spike
 
@@ -74,6 +75,8 @@ class SpikingModule(NeuronModule, Generic[State]):
 
     reset: Literal["zero", "subtract"]
     refractory_steps: Tensor
+    cuda_kernel: ClassVar[bool] = False
+    """Whether :meth:`advance` runs on CUDA devices."""
 
     @abstractmethod
     def initial_state(self, batch: int, dtype: torch.dtype = torch.float32) -> State:
@@ -102,7 +105,7 @@ class SpikingModule(NeuronModule, Generic[State]):
             context: Not used by neurons.
         """
         self._check_input(current)
-        if current.device.type != "cpu":
+        if current.device.type != "cpu" and not (self.cuda_kernel and on_cuda(current)):
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
         return self.advance(current, start, self.prepare(current.dtype, state))
@@ -110,7 +113,8 @@ class SpikingModule(NeuronModule, Generic[State]):
     def prepare(self, dtype: torch.dtype, state: State | None = None) -> Prepared:
         """Return what :meth:`advance` needs for any number of stretches that follow ``state``."""
         vectors = (*self._dynamics(dtype), *self._spike_vectors(dtype))
-        return Prepared(vectors, self._rule(state is not None and bool(state.refractory.any())))
+        given = state is not None and (on_cuda(state.refractory) or bool(state.refractory.any()))  # asking would wait
+        return Prepared(vectors, self._rule(given))
 
     def reference_forward(
         self, current: Tensor, state: State | None = None, *, smooth: bool = False
@@ -176,11 +180,20 @@ class SpikingModule(NeuronModule, Generic[State]):
             self._vector(self._reset_amount(), dtype),
         )
 
+    @property
+    def waits(self) -> bool:
+        """Whether any neuron has a refractory period; a device is asked once."""
+        steps = self.refractory_steps
+        known = self.__dict__.get("_waits")
+        if known is None or known[0] is not steps or known[1] != steps._version:
+            known = self.__dict__["_waits"] = (steps, steps._version, bool(steps.any()))
+        return bool(known[2])
+
     def _rule(self, state_given: bool) -> fused.SpikeRule:
         return fused.SpikeRule(
             reset_zero=self.reset == "zero",
             detach_reset=self.detach_reset,
-            refractory=bool(self.refractory_steps.any()) or state_given,
+            refractory=self.waits or state_given,
             surrogate=self.surrogate,
         )
 

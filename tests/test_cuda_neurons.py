@@ -1,0 +1,180 @@
+"""Neurons on a CUDA device, in Numba's simulator: spikes bit for bit those of the CPU's kernels, gradients within
+rounding."""
+
+import pytest
+import torch
+
+from snnsim.kernels.cuda_support import SIMULATED
+from snnsim.nn.cuda import simulated_device
+from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.surrogates import SURROGATES, ATan
+
+pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
+
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+def make(kind, size, **options):
+    """Return neurons with numbers of their own and everything learned that they can learn."""
+    spread = torch.linspace(0.8, 1.2, size).double().numpy()
+    common = {"dt": 0.01, "v_threshold": spread, **options}
+    if kind == "lif":
+        return LIF(size, tau_mem=0.03 * spread, **common)
+    if kind == "if":
+        return IF(size, **common)
+    if kind == "cubalif":
+        return CubaLIF(size, tau_mem=0.03 * spread, tau_syn=0.02 * spread, **common)
+    if kind == "alif":
+        return AdaptiveLIF(size, adapt_v=0.0, adapt_spike=0.3, adapt_threshold=0.5 * spread, **common)
+    return AdaptiveLIF(size, tau_mem=0.03, adapt_v=0.1, adapt_spike=0.4, **common)
+
+
+def run(neuron, current, state, weights):
+    """Return everything that comes out and the gradients of everything that goes in."""
+    inputs = [current, *(part for part in state or () if part.is_floating_point())]
+    for x in inputs:
+        x.grad = None
+        x.requires_grad_()
+    neuron.zero_grad()
+    out, end = neuron(current, state)
+    values = [out, *(part for part in end if part.is_floating_point())]
+    total = sum((value * weight).sum() for value, weight in zip(values, weights, strict=True))
+    if out.numel():
+        total.backward()
+    gradients = [x.grad for x in inputs] + [p.grad for p in neuron.parameters()]
+    return [out.detach(), *(part.detach() for part in end)], gradients
+
+
+def compare(neuron, n_steps, batch, dtype, *, gain=1.0, state=None):
+    generator = torch.Generator().manual_seed(3)
+    size = neuron.size
+    current = (torch.rand(n_steps, batch, size, generator=generator, dtype=dtype) * gain).contiguous()
+    shapes = [(n_steps, batch, size), (batch, size), (batch, size)]
+    weights = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+    floats = 1 if isinstance(neuron, (LIF, LI)) else 2
+    weights = weights[: 1 + floats]
+    given = None if state is None else state(batch, size, dtype)
+    expected, slopes = run(neuron, current, given, weights)
+    with simulated_device():
+        found, gradients = run(neuron, current, given, weights)
+    for a, b in zip(expected, found, strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+    for a, b in zip(slopes, gradients, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert torch.allclose(a, b, rtol=0, atol=TOLERANCE[dtype] * max(1.0, float(a.abs().max())))
+    return expected[0]
+
+
+LEARNED = {
+    "lif": ("tau_mem", "v_threshold"),
+    "if": ("v_threshold",),
+    "cubalif": ("tau_mem", "tau_syn", "v_threshold"),
+    "adlif": ("tau_mem", "tau_adapt", "adapt_v", "adapt_spike", "v_threshold"),
+    "alif": ("tau_mem", "tau_adapt", "adapt_spike", "adapt_threshold", "v_threshold"),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("kind", list(LEARNED))
+def test_all_kinds_with_learned_parameters(kind, reset, dtype):
+    learn = (*LEARNED[kind], "v_reset") if reset == "zero" else LEARNED[kind]
+    neuron = make(kind, 3, reset=reset, learn=learn, detach_reset=kind == "if")
+    spikes = compare(neuron, 35, 2, dtype, gain=1.2)
+    assert 0 < spikes.sum() < spikes.numel()
+
+
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("kind", ["lif", "cubalif", "adlif"])
+def test_refractory_periods_and_a_state_that_is_given(kind, reset):
+    neuron = make(kind, 3, reset=reset, t_ref=0.03, learn=LEARNED[kind], detach_reset=False)
+
+    def state(batch, size, dtype):
+        zero = neuron.initial_state(batch, dtype)
+        floats = [torch.linspace(-0.5, 0.5, batch * size, dtype=dtype).reshape(batch, size) for _ in zero[:-1]]
+        return type(zero)(*floats, (torch.arange(batch * size, dtype=torch.int32) % 3).reshape(batch, size))
+
+    spikes = compare(neuron, 34, 2, torch.float64, gain=1.5, state=state)
+    assert 0 < spikes.sum() < spikes.numel() / 3
+
+
+@pytest.mark.parametrize("name", list(SURROGATES))
+def test_every_surrogate(name):
+    compare(make("lif", 2, surrogate=SURROGATES[name]()), 9, 2, torch.float64)
+
+
+@pytest.mark.parametrize(("n_steps", "batch", "size"), [(0, 2, 3), (1, 1, 1), (32, 1, 1), (33, 3, 1), (64, 1, 2)])
+def test_edges(n_steps, batch, size):
+    compare(make("lif", size), n_steps, batch, torch.float32)
+    compare(make("cubalif", size), n_steps, batch, torch.float32)
+
+
+def test_no_spikes_and_all_spikes():
+    assert compare(make("lif", 2), 12, 2, torch.float64, gain=0.0).sum() == 0
+    always = LIF(2, dt=0.01, v_threshold=1e-3, v_reset=0.0)
+    with simulated_device():
+        assert always(torch.ones(9, 2, 2))[0].sum() == 36
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("learn", [(), ("tau_mem",)])
+def test_readouts(learn, dtype):
+    compare(LI(3, dt=0.01, learn=learn), 35, 2, dtype)
+    compare(CubaLI(3, dt=0.01, learn=(*learn, "tau_syn") if learn else ()), 35, 2, dtype)
+
+
+def test_without_gradient_nothing_is_kept():
+    neuron = make("lif", 3)
+    with simulated_device():
+        out, _ = neuron(torch.rand(5, 2, 3))
+        assert not out.requires_grad
+        with torch.no_grad():
+            out, _ = neuron(torch.rand(5, 2, 3, requires_grad=True))
+        assert not out.requires_grad
+
+
+def test_kept_for_the_backward_pass_is_a_thirty_second():
+    kept = []
+
+    def note(x):
+        kept.append(x.numel())
+        return x
+
+    current = torch.rand(64, 2, 3, requires_grad=True)
+    with simulated_device(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        make("lif", 3)(current)
+    per_step = 2 * 3
+    assert sorted(kept) == [3, 2 * per_step, 9 * 3, 64 * per_step]  # refractory_steps, states, parameters, current
+
+
+def test_the_memory_free_rule_carries_nothing():
+    from dataclasses import replace
+
+    from snnsim.nn import fused
+
+    rule = fused.SpikeRule(reset_zero=True, detach_reset=True, refractory=False, surrogate=ATan(5.0), carry=False)
+    current = torch.rand(6, 2, 3, dtype=torch.float64)
+    neuron = make("lif", 3)
+    prepared = neuron.prepare(torch.float64)
+    state = neuron.initial_state(2, torch.float64)
+
+    def gradient(rule):
+        x = current.clone().requires_grad_()
+        fused.lif(x, state.v, state.refractory, neuron.refractory_steps, rule, *prepared.vectors)[0].sum().backward()
+        return x.grad
+
+    expected = gradient(rule)
+    with simulated_device():
+        assert torch.allclose(gradient(rule), expected, rtol=0, atol=1e-12)
+        assert not torch.allclose(gradient(replace(rule, carry=True)), expected, rtol=0, atol=1e-3)
+
+
+def test_the_refractory_period_is_asked_for_once_and_again_when_it_changes():
+    neuron = make("lif", 2)
+    assert not neuron.waits
+    neuron.refractory_steps.fill_(2)
+    assert neuron.waits
+    neuron.load_state_dict(make("lif", 2).state_dict())
+    assert not neuron.waits
