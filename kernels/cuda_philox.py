@@ -70,7 +70,7 @@ def _unit_interval(first, second):  # type: ignore[no-untyped-def]
 @cuda.jit(device=True)
 def uniform_scalar(seed, stream, sample, step, unit, synapse):  # type: ignore[no-untyped-def]
     """Return one float64 in [0, 1) with 53 random bits: that of :func:`snnsim.kernels.philox.uniform`."""
-    x0, x1, x2, x3 = philox_words(sample, step, unit, synapse, seed, stream)
+    x0, x1, _, _ = philox_words(sample, step, unit, synapse, seed, stream)
     return _unit_interval(x0, x1)
 
 

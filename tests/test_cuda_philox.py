@@ -53,8 +53,8 @@ def test_known_answers():
     ]
     rng = np.random.default_rng(3)
     some = rng.integers(0, 2**32, (20, 6))
-    counters += some[:, :4].tolist() + [[2**32 + 5, -1, 2**40, 7]]
-    keys += some[:, 4:].tolist() + [[-3, 2**33 + 1]]
+    counters += [*some[:, :4].tolist(), [2**32 + 5, -1, 2**40, 7]]
+    keys += [*some[:, 4:].tolist(), [-3, 2**33 + 1]]
     expected += [list(philox4x32(tuple(c), tuple(k))) for c, k in zip(counters[3:], keys[3:], strict=True)]
     out = device_array(np.zeros((len(keys), 4), np.uint64))
     launch(_words, len(keys), (device_array(np.array(counters)), device_array(np.array(keys)), out))
