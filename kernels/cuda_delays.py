@@ -83,10 +83,10 @@ def delayed_bits(words, rows, n_in, weight, code, before, flag, out):  # type: i
             place = code[tap, target]
             shift = np.uint64(place & 31)
             at = base + (place >> 5)
-            bits = np.uint64(words[at])
+            pair = np.uint64(words[at])
             if shift != 0:
-                bits = (bits | (np.uint64(words[at + n_in]) << np.uint64(32))) >> shift
-            bits = np.uint32(bits & np.uint64(0xFFFFFFFF))
+                pair = (pair | (np.uint64(words[at + n_in]) << np.uint64(32))) >> shift
+            bits = np.uint32(pair & np.uint64(0xFFFFFFFF))
             if bits != 0:
                 w = weight[tap, target]
                 for k in range(32):

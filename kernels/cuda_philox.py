@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numba import cuda
 
+from snnsim.kernels.cuda_support import times
+
 __all__ = [
     "count_of_word",
     "dropout_factors",
@@ -64,7 +66,7 @@ def philox_words(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 @cuda.jit(device=True)
 def _unit_interval(first, second):  # type: ignore[no-untyped-def]
     """Return 53 bits of two words as float64 in [0, 1): every operation is exact."""
-    return (np.float64(first >> _FIVE) * 67108864.0 + np.float64(second >> _SIX)) * (1.0 / 9007199254740992.0)
+    return (times(np.float64(first >> _FIVE), 67108864.0) + np.float64(second >> _SIX)) * (1.0 / 9007199254740992.0)
 
 
 @cuda.jit(device=True)

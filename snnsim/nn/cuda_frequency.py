@@ -243,7 +243,8 @@ class _FastSum(Sum):
         if self.transposed:
             self.spectrum[1:-1] *= 0.5
         norm = "forward" if self.transposed else "backward"
-        return torch.fft.irfft(self.spectrum, self.transform.n, dim=0, norm=norm)[: self.steps].contiguous()
+        whole: Tensor = torch.fft.irfft(self.spectrum, self.transform.n, dim=0, norm=norm)
+        return whole[: self.steps].contiguous()
 
 
 @lru_cache(maxsize=16)

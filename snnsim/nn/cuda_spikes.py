@@ -9,14 +9,17 @@ and is then kept as numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from snnsim.nn.cuda import as_cuda, current_stream, on_cuda
 
-__all__ = ["SpikeForm", "keep_spikes", "mark_spikes", "restore_spikes", "spike_value"]
+if TYPE_CHECKING:
+    from snnsim.nn.model import Block
+
+__all__ = ["SpikeForm", "keep_spikes", "mark_output", "mark_spikes", "restore_spikes", "spike_value"]
 
 _MARK = "_snnsim_spike_value"
 
@@ -25,6 +28,16 @@ def mark_spikes(x: Tensor, one: float) -> Tensor:
     """Say that every entry of a tensor is 0 or ``one``, and return the tensor; nothing may write into it afterwards."""
     setattr(x, _MARK, (float(one), x._version))
     return x
+
+
+def mark_output(block: Block, x: Tensor) -> None:
+    """Mark the output of a block of a model, unless its neurons or a residual connection give other numbers."""
+    from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF
+
+    if type(block.neuron) not in (LIF, IF, CubaLIF, AdaptiveLIF) or block.residual:
+        return
+    dropout = block.dropout
+    mark_spikes(x, 1.0 if dropout is None or not dropout.training else 1.0 / (1.0 - dropout.p))
 
 
 def spike_value(x: Tensor) -> float | None:
