@@ -52,8 +52,7 @@ def simulated_device() -> Iterator[None]:
 def use_device(device: str, what: str = "device") -> Iterator[torch.device]:
     """Yield the torch device by that name; under Numba's simulator ``"cuda"`` is the CPU that stands for one.
 
-    Float32 products and convolutions stay float32 on the device: tf32, which keeps 10 bits of a factor, is switched off
-    in the block.
+    Float32 products stay float32 on the device: tf32, which keeps 10 bits of a factor, is switched off in the block.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``.
@@ -79,14 +78,12 @@ def use_device(device: str, what: str = "device") -> Iterator[torch.device]:
         )
     if not torch.cuda.is_available():
         raise InputError(f"{what} 'cuda': torch {torch.__version__} finds no usable GPU; see `snnsim doctor`")
-    precision, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
     try:
         yield torch.device("cuda", torch.cuda.current_device())
     finally:
         torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def as_cuda(x: Tensor) -> Any:
