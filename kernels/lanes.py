@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-__all__ = ["BLOCK", "block_size", "lane_ranges", "run_lanes", "run_ranges", "spread"]
+from snnsim.kernels.memory import wait_for_all
+
+__all__ = ["BLOCK", "block_size", "lane_ranges", "run_lanes", "run_phases", "run_ranges", "share", "spread"]
 
 BLOCK = 1024
 """Lanes a block; 2048 and 512 are within 5 % of it."""
@@ -81,6 +83,57 @@ def run_ranges(
                 future.result()
     finally:
         wait(future for future in futures if not future.cancel())
+
+
+RELEASED = 1 << 60
+"""What a barrier's counter jumps by so that nobody waits for a thread that has failed."""
+
+_phases_lock = threading.Lock()
+
+
+def share(n: int, t: int, threads: int) -> tuple[int, int]:
+    """Return the first of thread ``t``'s part of ``n`` items, and the one after its last."""
+    return n * t // threads, n * (t + 1) // threads
+
+
+def run_phases(part: Callable[[int, Callable[[], None]], None], threads: int) -> None:
+    """Call ``part(t, wait)`` for every ``t`` below ``threads`` at the same time; ``wait()`` lets all catch up.
+
+    Where phases are short, waiting so takes a small part of the time that handing each of them to a pool takes. If a
+    call fails, the others run to their end and its error is raised. Callers take turns: together they could each hold
+    a thread that the other waits for.
+    """
+    if threads == 1:
+        part(0, _nothing)
+        return
+    counter = np.zeros(1, np.int64)
+
+    def work(t: int) -> None:
+        turn = 0
+
+        def wait() -> None:
+            nonlocal turn
+            turn += 1
+            wait_for_all(counter, threads, turn)
+
+        try:
+            part(t, wait)
+        except BaseException:
+            counter[0] += RELEASED
+            raise
+
+    with _phases_lock:
+        futures = [_pool(threads).submit(work, t) for t in range(1, threads)]
+        try:
+            work(0)
+        finally:
+            wait(futures)
+        for future in futures:
+            future.result()
+
+
+def _nothing() -> None:
+    """Wait for nobody."""
 
 
 def run_lanes(kernel: Callable[..., Any], arguments: Sequence[Any], n_lanes: int, threads: int) -> None:

@@ -15,7 +15,7 @@ from numba import njit
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import lanes_of, load, nonzero_bits, splat, store, where_set
 
-__all__ = ["pack_spikes", "unpack_spikes"]
+__all__ = ["WORD", "pack_spikes", "pack_words", "unpack_spikes", "unpack_words"]
 
 WORD = 64
 """Entries a word."""
@@ -27,7 +27,8 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 @njit(cache=True, nogil=True)
-def _pack(x, one, words, others, start, stop):  # type: ignore[no-untyped-def]
+def pack_words(x, one, words, others, start, stop):  # type: ignore[no-untyped-def]
+    """Pack words ``start .. stop - 1`` of flat ``x``; sets ``others[0]`` if an entry is neither 0 nor ``one``."""
     size, lanes = x.shape[0], lanes_of(x)
     same = splat(one)
     wrong = np.uint64(0)
@@ -55,7 +56,8 @@ def _pack(x, one, words, others, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _unpack(words, one, x, start, stop):  # type: ignore[no-untyped-def]
+def unpack_words(words, one, x, start, stop):  # type: ignore[no-untyped-def]
+    """Write words ``start .. stop - 1`` into flat ``x``."""
     size, lanes = x.shape[0], lanes_of(x)
     yes, no = splat(one), splat(one - one)
     for w in range(start, stop):
@@ -82,10 +84,10 @@ def pack_spikes(x: Floats, one: float, threads: int) -> npt.NDArray[np.uint64] |
     """
     words = np.empty(-(-x.shape[0] // WORD), dtype=np.uint64)
     others = np.zeros(1, dtype=np.uint8)
-    run_ranges(_pack, (x, x.dtype.type(one), words, others), words.shape[0], threads, WORDS)
+    run_ranges(pack_words, (x, x.dtype.type(one), words, others), words.shape[0], threads, WORDS)
     return None if others[0] else words
 
 
 def unpack_spikes(words: npt.NDArray[np.uint64], one: float, x: Floats, threads: int) -> None:
     """Write what :func:`pack_spikes` read into ``x``, flat and contiguous, shape (n,)."""
-    run_ranges(_unpack, (words, x.dtype.type(one), x), words.shape[0], threads, WORDS)
+    run_ranges(unpack_words, (words, x.dtype.type(one), x), words.shape[0], threads, WORDS)

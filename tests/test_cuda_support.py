@@ -12,7 +12,7 @@ from numba import cuda
 from snnsim.device import check_device, cuda_problem
 from snnsim.errors import InputError
 from snnsim.kernels.cuda_support import SIMULATED, blocks_of, device_array, launch, times
-from snnsim.nn.cuda import as_cuda, on_cuda, simulated_device, use_device
+from snnsim.nn.cuda import as_cuda, full_precision, on_cuda, simulated_device, use_device
 
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
 
@@ -54,6 +54,21 @@ def test_the_simulator_stands_for_a_device_only_inside_the_block():
     with use_device("cpu"):
         assert not on_cuda(x)
     assert not on_cuda(x)
+
+
+def test_tf32_is_off_only_inside_the_block():
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with full_precision():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def test_other_devices_are_refused():

@@ -447,6 +447,26 @@ def test_only_a_folder_of_an_earlier_export_is_written_again(saved: Path, capsys
     assert not (out / "memory" / "gone.mem").exists()
 
 
+def test_a_broken_off_export_is_written_anew(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a killed export left does not block its folder, and nobody takes it for an export."""
+    out = saved.parent / "out"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("snnsim.export.c99.write_images", killed)
+        assert run_command(["export", str(saved), "--target", "c99", "--out", str(out), "--prefix", "first"]) != 0
+    assert {"first.h", "first.c", "export.json"} <= {path.name for path in out.iterdir()}
+    with pytest.raises(SnnsimFileError, match="expected the folder of a c99 export"):
+        C99Judge(out)
+    capsys.readouterr()
+    assert run_command(["export", str(saved), "--target", "c99", "--out", str(out), "--prefix", "second"]) == 0
+    assert not [path for path in out.iterdir() if path.name.startswith("first")]
+
+
 def test_command_refuses_options_of_other_targets(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--target", "c99", "--delays", "error"], ["--prefix", "x"]):
         assert run_command(["export", str(saved), "--out", str(saved.parent / "o"), *words]) == 2

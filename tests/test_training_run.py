@@ -372,6 +372,20 @@ def test_tensorboard_files_are_written_by_flag(tmp_path: Path, capsys: pytest.Ca
     assert list((out / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("option", "key"), [(["--epochs", "1"], "train.epochs"), (["--quantize", "loihi2"], "quantize.profile")]
+)
+def test_an_option_and_the_same_change_are_refused(
+    option: list[str], key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from snnsim.cli.main import run
+
+    out = tmp_path / "run"
+    assert run(["train", "shd-dcls", "--data", "toy", "--out", str(out), *option, "--set", f"{key}=2"]) == 2
+    assert f"{option[0]}: the same as --set {key}=..., which is given as well" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_display_prints_plain_lines_and_a_table() -> None:
     import io
 

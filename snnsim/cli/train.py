@@ -46,6 +46,9 @@ def train(
 
     if recipe is None and start is None:
         raise InputError("train: expected a recipe, or --from RUN to use that run's; `snnsim train --help` lists both")
+    for option, value, key in (("--epochs", epochs, "train.epochs"), ("--quantize", quantize, "quantize.profile")):
+        if value is not None and any(change.partition("=")[0].strip() == key for change in changes or []):
+            raise InputError(f"{option}: the same as --set {key}=..., which is given as well; leave one of them out")
     extra = [] if epochs is None else [f"train.epochs={epochs}"]
     extra += [] if quantize is None else [f"quantize.profile={dumps(quantize)}"]
     source = recipe if recipe is not None else str(start / "recipe.json")  # type: ignore[operator]

@@ -69,8 +69,8 @@ def write_c99(
 
     Args:
         network: A float network, which is put on integers first, or one of the law ``fixed``.
-        path: Folder; made if it does not exist. One that holds an earlier export is written anew: what that export
-            wrote is removed, other files stay. Any other folder must be empty.
+        path: Folder; made if it does not exist. One that holds an earlier export, finished or broken off, is written
+            anew: what that export wrote is removed, other files stay. Any other folder must be empty.
         prefix: What all names in C begin with; ``snn_step``, ``SNN_INPUTS``.
         weight_bits: 8 or 16, for a float network; with the next options see
             :class:`snnsim.quantize.QuantizeOptions`.
@@ -104,6 +104,7 @@ def write_c99(
     folder.mkdir(parents=True, exist_ok=True)
     for old in before:
         old.unlink(missing_ok=True)
+    write_json(folder / ABOUT, {"law": "fixed", "prefix": prefix, "unfinished": True})  # whose files these are
     digest = whole.digest()
     write_text(folder / f"{prefix}.h", header_text(layout, prefix, digest))
     write_text(folder / f"{prefix}.c", source_text(layout, prefix))
@@ -128,8 +129,9 @@ def _exported(folder: Path) -> list[Path]:
         raise InputError(f"--out: {folder} is a file; the target c99 writes a folder")
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        prefix, ours = about["prefix"], about["law"] == "fixed" and (folder / INTEGERS).is_file()
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = about.get("unfinished") is True or (folder / INTEGERS).is_file()
+        prefix, ours = about["prefix"], about["law"] == "fixed" and whole
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         prefix, ours = "", False
     if not ours:
         if any(folder.iterdir()):

@@ -23,8 +23,8 @@ from snnsim.events import Events, bin_events
 from snnsim.export.c99 import INTEGERS, write_c99
 from snnsim.export.c99_judge import C99Judge, C99Run, CompilerMissingError, pack_samples
 from snnsim.export.integer_mutations import planted_integers
-from snnsim.export.outcome import MIN_NEURON_STEPS, MIN_SPIKES, LayerProof, MutationProof, Outcome, shortfalls
-from snnsim.export.proof import MAX_SAMPLES, RATES
+from snnsim.export.outcome import LayerProof, MutationProof, Outcome, shortfalls
+from snnsim.export.proof_inputs import choose_rate, draw_counts, samples_needed
 from snnsim.files import sha256_bytes
 from snnsim.integer_network import IntegerNetwork
 from snnsim.kernels.reference_integer_scores import fixed_scores, softmax_bits
@@ -33,7 +33,6 @@ from snnsim.network import Network
 __all__ = ["C99Proof", "prove_c99"]
 
 Array = npt.NDArray[Any]
-ACTIVE_ENOUGH = 0.03
 PROFILED = 3
 """Samples whose instructions and ticks are counted."""
 
@@ -247,29 +246,18 @@ def _generated(whole: IntegerNetwork, n_samples: int, n_steps: int | None, seed:
     size = whole.inputs[0].size
 
     def draw(rate: float, samples: int) -> Array:
-        rng = np.random.default_rng([seed, int(rate * 1e6)])
-        probability = rate * rng.uniform(0.5, 1.5, (samples, size))
-        numbers = rng.random((steps, samples, size), dtype=np.float32)
-        counts = np.zeros((steps + tail, samples, size), np.int64)
-        counts[:steps] += numbers < probability
-        counts[:steps] += numbers < probability / 16
-        return counts
+        return draw_counts(rate, seed, samples, steps, tail, size, np.int64)
 
-    best, rate, per_sample = -1.0, RATES[0], 0.0
-    for candidate in RATES:
-        trial = _Reference(whole, draw(candidate, 3), 3)
-        sums = {name: value.sum() for name, value in trial.unit_spikes().items()}
+    def look(rate: float) -> tuple[list[float], float]:
+        trial = _Reference(whole, draw(rate, 3), 3)
+        sums = {name: int(value.sum()) for name, value in trial.unit_spikes().items()}
         active = [total / (3 * (steps + tail) * whole.population(name).size) for name, total in sums.items()]
-        score = min(min(value, 0.5 - value) for value in active)
-        if score > best:
-            best, rate, per_sample = score, candidate, min(sums.values()) / 3
-        if score >= ACTIVE_ENOUGH:
-            break
+        return active, min(sums.values()) / 3
+
+    rate, least = choose_rate(look)
     neurons = sum(item.size for item in whole.populations if item.spiking)
-    needed = max(n_samples, -(-MIN_NEURON_STEPS // (neurons * (steps + tail))))
-    if per_sample > 0:
-        needed = max(needed, int(np.ceil(1.15 * MIN_SPIKES / per_sample)))
-    return draw(rate, min(needed, MAX_SAMPLES)), f"random input, rate {rate} a step, seed {seed}"
+    counts = draw(rate, samples_needed(n_samples, neurons, steps + tail, least))
+    return counts, f"random input, rate {rate} a step, seed {seed}"
 
 
 class _Reference:

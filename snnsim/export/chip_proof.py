@@ -24,8 +24,8 @@ from snnsim.export.chip_judges import LavaJudge, SanaFeJudge, XyloJudge
 from snnsim.export.integer_meta import to_integers
 from snnsim.export.lava import LONGEST, write_lava
 from snnsim.export.oracle import OracleMissingError
-from snnsim.export.outcome import MIN_NEURON_STEPS, MIN_SPIKES, LayerProof, MutationProof, Outcome, shortfalls
-from snnsim.export.proof import RATES
+from snnsim.export.outcome import MIN_NEURON_STEPS, LayerProof, MutationProof, Outcome, shortfalls
+from snnsim.export.proof_inputs import choose_rate, with_reserve
 from snnsim.export.sana_fe import write_sana_fe
 from snnsim.export.xylo import write_xylo
 from snnsim.files import sha256_bytes, sha256_file
@@ -35,7 +35,6 @@ from snnsim.network import Network
 __all__ = ["ChipProof", "prove_lava", "prove_sana_fe", "prove_xylo"]
 
 Array = npt.NDArray[Any]
-ACTIVE_ENOUGH = 0.03
 PLANTED_SAMPLES = 5
 LEAST_STEPS = 100
 
@@ -255,18 +254,14 @@ def _generated(whole: IntegerNetwork, n_samples: int, n_steps: int | None, seed:
         rng = np.random.default_rng([seed, int(rate * 1e6)])
         return (rng.random((samples, steps, size)) < rate * rng.uniform(0.5, 1.5, (samples, 1, size))).astype(np.int64)
 
-    best, rate, least = -1.0, RATES[0], 0.0
-    for candidate in RATES:
-        spikes, _ = run_reference(whole, draw(candidate, 2, steps))
-        active = [float((value > 0).mean()) for value in spikes.values()]
-        score = min(min(value, 0.5 - value) for value in active)
-        if score > best:
-            best, rate = score, candidate
-            least = min(float(value.sum()) / (2 * steps) for value in spikes.values())
-        if score >= ACTIVE_ENOUGH:
-            break
-    if n_steps is None and least > 0:
-        steps = max(steps, min(20 * steps, int(np.ceil(1.15 * MIN_SPIKES / (least * n_samples)))))
+    def look(rate: float) -> tuple[list[float], float]:
+        spikes, _ = run_reference(whole, draw(rate, 2, steps))
+        least = min(float(value.sum()) / (2 * steps) for value in spikes.values())
+        return [float((value > 0).mean()) for value in spikes.values()], least
+
+    rate, least = choose_rate(look)
+    if n_steps is None:
+        steps = max(steps, min(20 * steps, with_reserve(least * n_samples)))
     return draw(rate, n_samples, steps), f"random input, rate {rate} a step, seed {seed}"
 
 

@@ -20,6 +20,7 @@ from snnsim.errors import InputError
 from snnsim.events import Events, bin_events
 from snnsim.export.mutations import Mutation, planted
 from snnsim.export.outcome import MIN_NEURON_STEPS, MIN_SPIKES, LayerProof, MutationProof, Outcome, shortfalls
+from snnsim.export.proof_inputs import choose_rate, draw_counts, samples_needed
 from snnsim.files import sha256_bytes
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ __all__ = [
 TRACE_TOLERANCE = 1e-9
 """Largest difference of an integrator's trace that counts as rounding, relative to its largest value."""
 
-RATES = (0.005, 0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45)
-ACTIVE_ENOUGH = 0.03
-"""Generated input is strong enough when every layer spikes at this rate a step (and at most half the steps)."""
-
-MAX_SAMPLES = 5_000
 Array = npt.NDArray[Any]
 
 
@@ -181,29 +177,16 @@ def generate_inputs(
     size = network.inputs[0].size
 
     def draw(rate: float, samples: int) -> Array:
-        rng = np.random.default_rng([seed, int(rate * 1e6)])
-        probability = rate * rng.uniform(0.5, 1.5, (samples, size))
-        numbers = rng.random((n_steps, samples, size), dtype=np.float32)
-        counts = np.zeros((n_steps + tail, samples, size), np.uint8)
-        counts[:n_steps] += numbers < probability
-        counts[:n_steps] += numbers < probability / 16
-        return counts
+        return draw_counts(rate, seed, samples, n_steps, tail, size, np.uint8)
 
-    best, rate, per_sample = -1.0, RATES[0], 0.0
-    for candidate in RATES:
-        trial = _Reference(network, engine, draw(candidate, 3), 3)
-        active = [value.mean() for value in trial.unit_rates().values()]
-        score = min(min(value, 0.5 - value) for value in active)
-        if score > best:
-            best, rate = score, candidate
-            per_sample = min(float(value.sum()) for value in trial.unit_spikes().values()) / 3
-        if score >= ACTIVE_ENOUGH:
-            break
+    def look(rate: float) -> tuple[list[float], float]:
+        trial = _Reference(network, engine, draw(rate, 3), 3)
+        active = [float(value.mean()) for value in trial.unit_rates().values()]
+        return active, min(float(value.sum()) for value in trial.unit_spikes().values()) / 3
+
+    rate, least = choose_rate(look)
     neurons = sum(population.size for population in network.populations if population.neuron.spiking)
-    needed = max(n_samples, -(-MIN_NEURON_STEPS // (neurons * n_steps)))
-    if per_sample > 0:
-        needed = max(needed, int(np.ceil(1.15 * MIN_SPIKES / per_sample)))
-    counts = draw(rate, min(needed, MAX_SAMPLES))
+    counts = draw(rate, samples_needed(n_samples, neurons, n_steps, least))
     return counts, f"random input, rate {rate} a step, seed {seed}"
 
 

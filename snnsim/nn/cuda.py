@@ -18,7 +18,7 @@ from torch import Tensor
 from snnsim.device import Device, check_device
 from snnsim.errors import InputError
 
-__all__ = ["as_cuda", "current_stream", "on_cuda", "simulated_device", "use_device"]
+__all__ = ["as_cuda", "current_stream", "full_precision", "on_cuda", "simulated_device", "use_device"]
 
 _simulates: ContextVar[bool] = ContextVar("snnsim_simulates_cuda", default=False)
 
@@ -78,12 +78,21 @@ def use_device(device: str, what: str = "device") -> Iterator[torch.device]:
         )
     if not torch.cuda.is_available():
         raise InputError(f"{what} 'cuda': torch {torch.__version__} finds no usable GPU; see `snnsim doctor`")
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
+    with full_precision():
         yield torch.device("cuda", torch.cuda.current_device())
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Switch tf32 off within the block, in products and in convolutions (where torch has it on by default)."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def as_cuda(x: Tensor) -> Any:

@@ -18,7 +18,7 @@ from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
 from snnsim.nn.products import event_weight_gradient, product
-from snnsim.nn.sparse import SynapseOrder, WeightGradient, input_gradient
+from snnsim.nn.sparse import SynapseOrder, WeightGradient, backward_work
 from snnsim.nn.spiking import stack_rows, vector_rows
 
 __all__ = ["recurrent_spikes"]
@@ -88,7 +88,7 @@ class _Recurrent(torch.autograd.Function):
             if order is not None:
                 sums = WeightGradient(order, max(1, earlier.shape[0]), dtype)
                 if earlier.shape[0]:
-                    input_gradient(earlier.numpy(), later.numpy(), packed, sums, None, torch.get_num_threads())
+                    backward_work(earlier.numpy(), later.numpy(), packed, sums, None).run(torch.get_num_threads())
                 grad_weight = sums.dense()
             elif events:
                 rows = list_events(earlier.numpy(), torch.get_num_threads())

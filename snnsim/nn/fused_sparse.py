@@ -9,6 +9,7 @@ the weights' gradient, which is summed in another order.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snnsim.kernels.lanes import run_ranges
+from snnsim.kernels.lanes import run_phases, share
 from snnsim.kernels.lif_stretch import lif_stretch_backward, lif_stretch_forward
-from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
+from snnsim.kernels.spike_bits import WORD, pack_words, unpack_words
 from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
-from snnsim.nn.sparse import SynapseOrder, WeightGradient, input_gradient, write_product
+from snnsim.nn.sparse import SynapseOrder, WeightGradient, backward_work, forward_work
 
 __all__ = ["sparse_lif"]
 
 ROWS = 1024
 """Steps times samples of a stretch."""
-
-WORD = 64
-"""Spikes a word of bits."""
 
 
 def stretch_steps(batch: int, n_in: int) -> int:
@@ -40,22 +38,13 @@ def stretch_steps(batch: int, n_in: int) -> int:
     return max(1, ROWS // (batch * whole)) * whole
 
 
-class _Bits:
-    """Packs the spikes of one stretch after the other, as long as all are 0 or one common number."""
-
-    def __init__(self) -> None:
-        self.words: list[npt.NDArray[np.uint64]] | None = []
-        self.one = 0.0
-
-    def add(self, x: Tensor, threads: int) -> None:
-        if self.words is None:
-            return
-        self.one = self.one or float(x.max()) or float(x.min())
-        words = pack_spikes(x.numpy().reshape(-1), self.one or 1.0, threads)
-        if words is None:
-            self.words = None
-        else:
-            self.words.append(words)
+def _value(x: Tensor, steps: int) -> float:
+    """Return the first number that is not 0, or 1.0: what all spikes are if ``x`` holds spikes."""
+    for start in range(0, x.shape[0], steps):
+        part = x[start : start + steps]
+        if value := float(part.max()) or float(part.min()):
+            return value
+    return 1.0
 
 
 class _SparseLIF(torch.autograd.Function):
@@ -80,24 +69,36 @@ class _SparseLIF(torch.autograd.Function):
         v = state.detach().clone(memory_format=torch.contiguous_format)
         values = weight.detach().contiguous().numpy().reshape(-1)[order.target_place]
         steps = stretch_steps(batch, n_in)
-        bits = _Bits() if all(ctx.needs_input_grad[:2]) else None
+        parts = [slice(start, min(n_steps, start + steps)) for start in range(0, n_steps, steps)]
+        keep = all(ctx.needs_input_grad[:2])
+        words = np.empty(-(-x.numel() // WORD) if keep else 0, np.uint64)
+        ctx.one = _value(x, steps) if keep else 1.0
+        others = np.zeros(1, np.uint8)
         counts = np.zeros(batch, np.int64)
-        begins = []
-        for start in range(0, n_steps, steps):
-            part = slice(start, start + steps)
-            begins.append(v.clone())
-            if bits is not None:
-                bits.add(x[part], threads)  # first: it reads one number after the other, and then they are at hand
-            write_product(x[part].numpy(), values, order, current[part].numpy(), threads)
-            arguments = (
-                *(current[part].numpy(), mask[part], neuron.numpy(), rule.reset_zero, thin),
-                *(v.numpy(), out[part].numpy(), counts),
-            )
-            run_ranges(lif_stretch_forward, arguments, batch, threads, 1)
-        ctx.words = None if bits is None or bits.words is None else bits.words
-        ctx.one = 1.0 if bits is None else bits.one or 1.0
+        begins = np.empty((len(parts), *v.shape), dtype)
+        flat, ends = x.numpy().reshape(-1), v.numpy()
+        products = [forward_work(x[part].numpy(), values, order, current[part].numpy()) for part in parts]
+        fires = [
+            (current[part].numpy(), mask[part], neuron.numpy(), rule.reset_zero, thin, ends, out[part].numpy(), counts)
+            for part in parts
+        ]
+
+        def work(t: int, wait: Callable[[], None]) -> None:
+            first, last = share(batch, t, threads)
+            for place, part in enumerate(parts):
+                if keep:  # first: it reads one number after the other, and then they are at hand
+                    edges = (part.start * batch * n_in // WORD, -(-part.stop * batch * n_in // WORD))
+                    low, high = share(edges[1] - edges[0], t, threads)
+                    pack_words(flat, dtype.type(ctx.one), words, others, edges[0] + low, edges[0] + high)
+                products[place].part(t, threads)
+                wait()
+                begins[place, first:last] = ends[first:last]
+                lif_stretch_forward(*fires[place], first, last)
+
+        run_phases(work, threads)
+        ctx.words = words if keep and not others[0] else None
         ctx.shape = tuple(x.shape)
-        ctx.numbers = order, rule, thin, steps, begins
+        ctx.numbers = order, rule, thin, parts, begins
         fired = torch.from_numpy(counts)
         ctx.mark_non_differentiable(fired)
         ctx.set_materialize_grads(False)
@@ -108,33 +109,42 @@ class _SparseLIF(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None, _: Any) -> Any:
         kept, weight, current, neuron = ctx.saved_tensors
-        order, rule, thin, steps, begins = ctx.numbers
-        n_steps, batch, n_in = ctx.shape
+        order, rule, thin, parts, begins = ctx.numbers
+        _, batch, n_in = ctx.shape
         threads, dtype = torch.get_num_threads(), current.numpy().dtype
         up = torch.zeros_like(current) if grad_out is None else grad_out.contiguous()
         d = current.new_zeros(batch, order.n_out) if grad_v is None else grad_v.clone()
         d = d.contiguous()
         surrogate = rule.surrogate
         numbers = (surrogate.code, surrogate_numbers(surrogate.code, surrogate.parameters, dtype))
-        grad = buffers.take((min(steps, n_steps), batch, order.n_out), current.dtype)
-        again = None if ctx.words is None else buffers.take((min(steps, n_steps), batch, n_in), current.dtype)
+        longest = max((part.stop - part.start for part in parts), default=0)
         dx = buffers.take(ctx.shape, current.dtype) if ctx.needs_input_grad[0] else None
-        by_weight = WeightGradient(order, min(steps, n_steps) * batch, dtype)
+        by_weight = WeightGradient(order, longest * batch, dtype)
         values = weight.detach().contiguous().numpy().reshape(-1)[order.source_place]
-        for place in range(len(begins) - 1, -1, -1):
-            part = slice(place * steps, min(n_steps, (place + 1) * steps))
-            g = grad[: part.stop - part.start].numpy()
-            arguments = (
-                *(current[part].numpy(), neuron.numpy(), rule.reset_zero, rule.detach_reset, *numbers, thin),
-                *(begins[place].numpy(), up[part].numpy(), d.numpy(), g),
-            )
-            run_ranges(lif_stretch_backward, arguments, batch, threads, 1)
-            if again is None:
-                x = kept[part].numpy()
-            else:
-                x = again[: part.stop - part.start].numpy()
-                unpack_spikes(ctx.words[place], ctx.one, x.reshape(-1), threads)
-            input_gradient(x, g, values, by_weight, None if dx is None else dx[part].numpy(), threads)
+        # two of each: the threads are never more than one stretch apart
+        grad = [buffers.take((longest, batch, order.n_out), current.dtype).numpy() for _ in range(2)]
+        again = [] if ctx.words is None else [buffers.take((longest, batch, n_in), current.dtype).numpy() for _ in grad]
+        fires, products = [], []
+        for place, part in enumerate(parts):
+            length = part.stop - part.start
+            g = grad[place % 2][:length]
+            x = again[place % 2][:length] if again else kept[part].numpy()
+            ways = (rule.reset_zero, rule.detach_reset, *numbers, thin, begins[place])
+            fires.append((current[part].numpy(), neuron.numpy(), *ways, up[part].numpy(), d.numpy(), g))
+            products.append(backward_work(x, g, values, by_weight, None if dx is None else dx[part].numpy()))
+
+        def work(t: int, wait: Callable[[], None]) -> None:
+            for place in range(len(parts) - 1, -1, -1):
+                lif_stretch_backward(*fires[place], *share(batch, t, threads))
+                if again:
+                    first = parts[place].start * batch * n_in // WORD
+                    x = again[place % 2][: parts[place].stop - parts[place].start].reshape(-1)
+                    piece = ctx.words[first : first + -(-x.size // WORD)]
+                    unpack_words(piece, dtype.type(ctx.one), x, *share(piece.size, t, threads))
+                wait()
+                products[place].part(t, threads)
+
+        run_phases(work, threads)
         dweight = by_weight.dense() if ctx.needs_input_grad[1] else None
         return dx, dweight, (d if ctx.needs_input_grad[2] else None), None, None, None, None, None
 

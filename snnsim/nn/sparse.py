@@ -6,9 +6,10 @@ forward product, two in the backward one; the weights' gradient exists on the sy
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,32 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import sparse_product as kernels
-from snnsim.kernels.lanes import run_ranges
+from snnsim.kernels.lanes import run_ranges, share
 from snnsim.kernels.simd import vector_lanes
 from snnsim.kernels.spike_bits import unpack_spikes
 from snnsim.nn.memory import buffers
 from snnsim.nn.products import spike_bits
 
-__all__ = ["SynapseOrder", "WeightGradient", "input_gradient", "sparse_row_product", "write_product"]
+__all__ = ["SynapseOrder", "WeightGradient", "Work", "backward_work", "forward_work", "sparse_row_product"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Places = npt.NDArray[np.int32]
+
+
+class Work(NamedTuple):
+    """Pieces of work that may be done in any order, by any threads: ``kernel(*arguments, start, stop)``."""
+
+    kernel: Callable[..., None]
+    arguments: tuple[Any, ...]
+    pieces: int
+
+    def run(self, threads: int) -> None:
+        """Do all of it; the bits do not depend on ``threads``."""
+        run_ranges(self.kernel, self.arguments, self.pieces, threads, 1)
+
+    def part(self, t: int, threads: int) -> None:
+        """Do the part of thread ``t``."""
+        self.kernel(*self.arguments, *share(self.pieces, t, threads))
 
 
 @dataclass(frozen=True)
@@ -95,27 +112,26 @@ def _blocks(rows: int, dtype: Any) -> int:
     return -(-rows // (kernels.VECTORS * vector_lanes(dtype)))
 
 
-def write_product(x: Floats, values: Floats, order: SynapseOrder, out: Floats, threads: int) -> None:
-    """Write ``x W^T`` into ``out``; both are contiguous, shapes (..., n_in) and (..., n_out).
+def forward_work(x: Floats, values: Floats, order: SynapseOrder, out: Floats) -> Work:
+    """Return the work of writing ``x W^T`` into ``out``, which any threads may share out among them.
 
     Args:
-        x: Input.
+        x: Input, contiguous, shape (..., n_in).
         values: Weights in the order of the targets.
         order: The synapses.
-        out: Output.
-        threads: Threads; the bits do not depend on them.
+        out: Output, contiguous, shape (..., n_out).
     """
     rows = x.size // order.n_in
     arguments = (x.reshape(-1), order.by_target, order.source, values, rows, order.n_in, order.n_out, out.reshape(-1))
-    run_ranges(kernels.sparse_forward, arguments, _blocks(rows, x.dtype), threads, 1)
+    return Work(kernels.sparse_forward, arguments, _blocks(rows, x.dtype))
 
 
 class WeightGradient:
-    """Gradients of the weights, summed over calls of :func:`input_gradient`.
+    """Gradients of the weights, summed over works of :func:`backward_work`.
 
     Args:
         order: The synapses.
-        rows: Rows of the longest call.
+        rows: Rows of the longest of them.
         dtype: Of the product.
     """
 
@@ -130,10 +146,8 @@ class WeightGradient:
         return torch.from_numpy(total)
 
 
-def input_gradient(
-    x: Floats, upstream: Floats, values: Floats, weights: WeightGradient, dx: Floats | None, threads: int
-) -> None:
-    """Write the gradient of ``x`` and add to that of the weights.
+def backward_work(x: Floats, upstream: Floats, values: Floats, weights: WeightGradient, dx: Floats | None) -> Work:
+    """Return the work of writing the gradient of ``x`` and of adding to that of the weights.
 
     Args:
         x: Input, contiguous, shape (..., n_in).
@@ -141,23 +155,14 @@ def input_gradient(
         values: Weights in the order of the sources.
         weights: Receives the gradients of the weights.
         dx: Receives the gradient of ``x``, or None.
-        threads: Threads; the bits do not depend on them.
     """
     order = weights.order
     rows, chunks = x.size // order.n_in, weights.sums.shape[0]
     numbers = (rows, order.n_in, order.n_out, chunks, weights.sums)
+    ends = (x.reshape(-1), upstream.reshape(-1), order.by_source, order.target)
     if dx is None:
-        arguments = (x.reshape(-1), upstream.reshape(-1), order.by_source, order.target, *numbers)
-        run_ranges(kernels.sparse_weights, arguments, chunks, threads, 1)
-        return
-    ends = (order.by_source, order.target, values)
-    run_ranges(
-        kernels.sparse_backward,
-        (x.reshape(-1), upstream.reshape(-1), *ends, *numbers, dx.reshape(-1)),
-        chunks,
-        threads,
-        1,
-    )
+        return Work(kernels.sparse_weights, (*ends, *numbers), chunks)
+    return Work(kernels.sparse_backward, (*ends, values, *numbers, dx.reshape(-1)), chunks)
 
 
 class _SparseRowProduct(torch.autograd.Function):
@@ -170,7 +175,7 @@ class _SparseRowProduct(torch.autograd.Function):
         x = x.contiguous()
         out = buffers.take((x.shape[0], order.n_out), x.dtype)
         flat = weight.detach().contiguous().numpy().reshape(-1)
-        write_product(x.detach().numpy(), flat[order.target_place], order, out.numpy(), threads)
+        forward_work(x.detach().numpy(), flat[order.target_place], order, out.numpy()).run(threads)
         ctx.save_for_backward(x if bits is None else bits, weight)
         return out
 
@@ -188,7 +193,7 @@ class _SparseRowProduct(torch.autograd.Function):
         dx = buffers.take(ctx.shape, weight.dtype) if ctx.needs_input_grad[0] else None
         values = weight.detach().contiguous().numpy().reshape(-1)[ctx.order.source_place]
         to = None if dx is None else dx.numpy()
-        input_gradient(x.numpy(), upstream.numpy(), values, sums, to, threads)
+        backward_work(x.numpy(), upstream.numpy(), values, sums, to).run(threads)
         return dx, (sums.dense() if ctx.needs_input_grad[1] else None), None
 
 
