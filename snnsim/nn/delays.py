@@ -23,6 +23,10 @@ from snnsim.kernels.delay_profile import kernel_backward, kernel_forward
 from snnsim.kernels.delays import delayed_sum, pack_taps
 from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda_delays import device_delayed_sum
+from snnsim.nn.cuda_profile import device_delay_kernel
+from snnsim.nn.cuda_spikes import spike_value
 from snnsim.nn.frequency import frequency_delay
 from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.products import event_row_product, row_product
@@ -89,6 +93,8 @@ def delay_kernel(weight: Tensor, position: Tensor, sigma: Tensor, version: Versi
     Returns:
         Shape (n_delays, n_out, n_in); slot d is the delay of d steps.
     """
+    if on_cuda(weight):
+        return device_delay_kernel(weight, position, sigma, version, n_delays)
     kernel: Tensor = _DelayKernel.apply(weight, position, sigma, version, n_delays)  # type: ignore[no-untyped-call]
     return kernel
 
@@ -124,7 +130,7 @@ class Linear(MaskedWeights):
 
     def computes_sparse(self, x: Tensor) -> bool:
         """Return whether training goes along the synapses of the mask."""
-        return self.formulation == "sparse" and x.device.type == "cpu" and not self._revealed
+        return self.formulation == "sparse" and not on_cuda(x) and not self._revealed
 
     def forward(self, x: Tensor, state: None = None, context: Context | None = None) -> tuple[Tensor, None]:
         """Map (time, batch, n_in) to (time, batch, n_out); there is no state."""
@@ -135,21 +141,23 @@ class Linear(MaskedWeights):
             rows, weight = x.flatten(0, 1), self.weight
             if self.computes_sparse(x):
                 y = sparse_row_product(rows, weight, self.order)
-            elif self.formulation == "events" and x.device.type == "cpu":
+            elif self.formulation == "events" and not on_cuda(x):
                 y = event_row_product(rows, self.existing_weight())
             else:
-                y = row_product(rows, self.existing_weight())
+                y = row_product(rows, self.existing_weight(), spike_value(x))
             y = y.view(x.shape[0], x.shape[1], self.n_out)
         return (y if self.bias is None else add_bias(y, self.bias)), None
 
     def _exact(self, x: Tensor) -> Tensor:
         """Sum in the canonical order of sources, so that bits do not depend on the batch."""
         weight = self.existing_weight().detach().to(x.dtype).unsqueeze(2)
+        if on_cuda(x):
+            return device_delayed_sum(x, weight)
         return _delayed_sum(x, weight, torch.zeros(weight.shape, dtype=torch.int64))
 
     def delay_steps(self) -> Tensor:
         """Return zeros, int64, shape (n_out, n_in, 1)."""
-        return torch.zeros(self.n_out, self.n_in, 1, dtype=torch.int64)
+        return torch.zeros(self.n_out, self.n_in, 1, dtype=torch.int64, device=self.weight.device)
 
     def extra_repr(self) -> str:
         """Return the sizes."""
@@ -271,7 +279,7 @@ class DelayedLinear(MaskedWeights):
 
     def computes_sparse(self, x: Tensor) -> bool:
         """Return whether training goes along the synapses of the mask."""
-        if self.formulation != "sparse" or x.device.type != "cpu" or self._revealed or not x.shape[0]:
+        if self.formulation != "sparse" or on_cuda(x) or self._revealed or not x.shape[0]:
             return False
         return self.order.n_synapses > 0
 
@@ -310,6 +318,9 @@ class DelayedLinear(MaskedWeights):
             y = frequency_delay(padded, self.dense_kernel())
         elif torch.is_grad_enabled() and (self.weight.requires_grad or padded.requires_grad):
             y = _delta_convolution(padded, self._delta_kernel())
+        elif on_cuda(x):
+            weight = self.existing_weight().detach().to(x.dtype)
+            y = device_delayed_sum(padded, weight, self.delay_steps(), self.n_delays - 1)
         else:
             y = _delayed_sum(padded, self.existing_weight().detach().to(x.dtype), self.delay_steps())
         y = y[padded.shape[0] - x.shape[0] :]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.kernels.philox import Stream, uniform
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import as_cuda, current_stream, on_cuda
 
 __all__ = ["SequenceDropout"]
 
@@ -43,14 +44,8 @@ class SequenceDropout(nn.Module):
         Raises:
             InputError: The context names no samples.
         """
-        if context is None or context.sample_id is None:
-            raise InputError(
-                "SequenceDropout: expected Context(sample_id=...) in training, got none; pass the data-set index "
-                "of every sample, or call model.eval()"
-            )
-        sample = context.sample_id.cpu().numpy().astype(np.int64)
-        if sample.shape != (batch,):
-            raise InputError(f"SequenceDropout: expected sample ids of shape ({batch},), got {tuple(sample.shape)}")
+        context, sample_id = _samples(context, batch)
+        sample = sample_id.cpu().numpy().astype(np.int64)
         units = np.arange(size, dtype=np.int64)
         numbers = uniform(context.seed, int(Stream.DROPOUT), sample[:, None], context.epoch, units[None, :], self.layer)
         return torch.from_numpy(np.where(numbers >= self.p, 1.0 / (1.0 - self.p), 0.0))
@@ -70,4 +65,34 @@ class SequenceDropout(nn.Module):
         """Return what a batch is multiplied by, shape (batch, unit), dtype and device of ``x``; None for nothing."""
         if not self.training or self.p == 0:
             return None
+        if on_cuda(x):
+            return self._mask_on_device(context, x)
         return self.mask(context, x.shape[1], x.shape[2]).to(dtype=x.dtype, device=x.device)
+
+    def _mask_on_device(self, context: Context | None, x: Tensor) -> Tensor:
+        """Return the numbers of :meth:`mask` without a word from the host."""
+        from snnsim.kernels.cuda_philox import dropout_factors
+        from snnsim.kernels.cuda_support import launch
+
+        batch, size = x.shape[1:]
+        context, sample_id = _samples(context, batch)
+        sample = sample_id.to(device=x.device, dtype=torch.int64, non_blocking=True).contiguous()
+        out = torch.empty(batch, size, dtype=x.dtype, device=x.device)
+        key = (context.seed & 0xFFFFFFFF, int(Stream.DROPOUT), context.epoch, self.layer)
+        arguments = (as_cuda(sample), *key, self.p, 1.0 / (1.0 - self.p), as_cuda(out))
+        launch(dropout_factors, batch * size, arguments, current_stream(x))
+        return out
+
+
+def _samples(context: Context | None, batch: int) -> tuple[Context, Tensor]:
+    """Return the context and its sample ids, shape (batch,)."""
+    if context is None or context.sample_id is None:
+        raise InputError(
+            "SequenceDropout: expected Context(sample_id=...) in training, got none; pass the data-set index "
+            "of every sample, or call model.eval()"
+        )
+    if context.sample_id.shape != (batch,):
+        raise InputError(
+            f"SequenceDropout: expected sample ids of shape ({batch},), got {tuple(context.sample_id.shape)}"
+        )
+    return context, context.sample_id

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
 from snnsim.errors import InputError
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, DelayFormulation, Formulation, Linear
 from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.model import SpikingModel
@@ -74,6 +75,8 @@ def choose_formulations(
     (``sparse``), unless its input is so empty that events take less: they spare two of the three dense products, all
     of them in the first layer.
 
+    A model on a CUDA device has ``dense`` products and the ``frequency`` domain only, whatever its masks have left.
+
     Args:
         model: Model.
         density: Share of (step, channel) pairs of the training data that hold an event.
@@ -81,7 +84,8 @@ def choose_formulations(
         wish: ``dense`` or ``events`` for all connections without delays instead of the choice.
 
     Raises:
-        InputError: The density is not a share, or there is a number of rates that is not that of hidden layers.
+        InputError: The density is not a share, there is a number of rates that is not that of hidden layers, or events
+            are wished for on a CUDA device.
     """
     if not 0 <= density <= 1:
         raise InputError(f"density: expected a share between 0 and 1, got {density!r}")
@@ -92,8 +96,13 @@ def choose_formulations(
 
     if not isinstance(model, SpikingModel):
         return {}
+    on_device = on_cuda(model.readout.connection.weight)
+    if on_device and wish == "events":
+        raise InputError("formulation: 'events' has no kernels on a CUDA device; use 'auto' or 'dense', or the CPU")
 
     def choice(share: float, module: Linear | Recurrent, first: bool) -> Formulation:
+        if on_device:
+            return "dense"
         if wish != "auto":
             return wish
         if isinstance(module, Recurrent):
@@ -116,7 +125,7 @@ def choose_formulations(
     for name, module, index in _connections(model):
         share = fired[index] if isinstance(module, Recurrent) else shares[index]
         if isinstance(module, DelayedLinear):
-            few = wish == "auto" and module.pair_density < DELAY_SPARSE_DENSITY
+            few = wish == "auto" and not on_device and module.pair_density < DELAY_SPARSE_DENSITY
             chosen[name] = "sparse" if few else "frequency"
         else:
             chosen[name] = choice(share, module, index == 0)
@@ -126,6 +135,9 @@ def choose_formulations(
 
 def set_formulations(model: TrainedModel, chosen: Mapping[str, str]) -> None:
     """Set what :func:`choose_formulations` returned for this model or an equal one.
+
+    What was chosen on the CPU may be set on a CUDA device: there ``sparse`` and ``events`` compute as ``dense`` and
+    ``frequency`` do, until it is chosen again.
 
     Raises:
         InputError: The layers are others, or one of them cannot compute so.

@@ -25,6 +25,8 @@ from torch.autograd.function import once_differentiable
 from snnsim.kernels import fourier
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.spectral import complex_products
+from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda_frequency import device_frequency_delay
 from snnsim.nn.memory import buffers
 
 __all__ = ["Spectrum", "Transform", "frequency_delay"]
@@ -202,5 +204,7 @@ def frequency_delay(x: Tensor, kernel: Tensor) -> Tensor:
     """
     if x.shape[0] == 0:
         return x @ kernel[0].to(x.dtype).t()
+    if on_cuda(x):
+        return device_frequency_delay(x, kernel.to(x.dtype))
     y: Tensor = _FrequencyDelay.apply(x, kernel.to(x.dtype))  # type: ignore[no-untyped-call]
     return y

@@ -19,6 +19,7 @@ from snnsim.kernels import dynamics, interleaved
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import vector_lanes
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.memory import buffers
 from snnsim.nn.model import Block, Output, SpikingModel
@@ -51,6 +52,8 @@ class _Layer:
 
 def infers(model: SpikingModel) -> bool:
     """Return whether :func:`infer` knows the model: feed-forward, float32 on the CPU, no refractory periods."""
+    if on_cuda(model.readout.connection.weight):
+        return False
     blocks = cast(list[Block], list(model.blocks))
     known = all(
         type(block.neuron) in (LIF, IF, CubaLIF, AdaptiveLIF)
@@ -61,7 +64,7 @@ def infers(model: SpikingModel) -> bool:
     )
     weight = model.readout.connection.weight
     readout = type(model.readout.neuron) in (LI, CubaLI) and model.readout.connection.bias is None
-    return known and readout and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    return known and readout and weight.dtype == torch.float32
 
 
 def _synapses(connection: Linear | DelayedLinear) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -113,7 +113,7 @@ class MaskedWeights(nn.Module):
         if stored is None:
             self.mask = None
         elif self.mask is None or self.mask.shape != stored.shape:
-            self.mask = torch.ones_like(stored, dtype=torch.bool)
+            self.mask = torch.ones_like(stored, dtype=torch.bool, device=getattr(self, self.mask_of).device)
         self._order = None
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 

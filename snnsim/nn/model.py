@@ -17,6 +17,7 @@ from snnsim.errors import InputError
 from snnsim.nn import surrogates
 from snnsim.nn.context import Context
 from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda_spikes import mark_output
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.fused_norm import norm_neurons
@@ -287,6 +288,7 @@ class SpikingModel(TrainedModel):
                 counts.append(_count(spikes, mask))
                 if record:
                     recorded.append(spikes)
+            mark_output(block, x)
             new.append(after)
         trace, after = self.readout.integrate(x, states[-1], context)
         new.append(after)

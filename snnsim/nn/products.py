@@ -19,6 +19,8 @@ from snnsim.kernels import event_product as events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.matrix import matrix_product
 from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
+from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda_spikes import keep_spikes, restore_spikes
 from snnsim.nn.memory import buffers
 
 __all__ = ["event_row_product", "event_weight_gradient", "product", "row_product", "spike_bits"]
@@ -59,7 +61,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
             f"product: expected matrices (m, k) and (k, n) of one dtype, got {tuple(a.shape)} {a.dtype} and "
             f"{tuple(b.shape)} {b.dtype}"
         )
-    if a.device.type != "cpu":
+    if on_cuda(a):
         with torch.no_grad():
             return torch.mm(a, b)
     (m, depth), n = a.shape, b.shape[1]
@@ -75,11 +77,30 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 def spike_bits(x: Tensor) -> tuple[Tensor | None, float]:
     """Return spikes as bits with the value of a spike; None if ``x`` holds other numbers or lies elsewhere."""
-    if x.device.type != "cpu" or not x.is_contiguous() or not x.numel():
+    if on_cuda(x) or not x.is_contiguous() or not x.numel():
         return None, 0.0
     one = float(x.max()) or float(x.min()) or 1.0
     words = pack_spikes(x.numpy().reshape(-1), one, torch.get_num_threads())
     return None if words is None else torch.from_numpy(words.view(np.int64)), one
+
+
+class _DeviceRowProduct(torch.autograd.Function):
+    """Keeps spikes as bits where their value is known, see :mod:`snnsim.nn.cuda_spikes`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, one: float | None) -> Tensor:
+        x = x.contiguous()
+        kept, ctx.form = keep_spikes(x, one if ctx.needs_input_grad[0] else None)
+        ctx.save_for_backward(kept if ctx.needs_input_grad[1] else None, weight)
+        return product(x, weight.T)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        kept, weight = ctx.saved_tensors
+        (upstream,) = gradients
+        dweight = None if kept is None else product(upstream.T, restore_spikes(kept, ctx.form))
+        return (product(upstream, weight) if ctx.needs_input_grad[0] else None), dweight, None
 
 
 class _RowProduct(torch.autograd.Function):
@@ -112,16 +133,21 @@ class _RowProduct(torch.autograd.Function):
         return dx, dweight
 
 
-def row_product(x: Tensor, weight: Tensor) -> Tensor:
+def row_product(x: Tensor, weight: Tensor, one: float | None = None) -> Tensor:
     """Return ``x weight^T``; it and its gradients are the same bits for any number of threads.
 
     Args:
         x: Shape (rows, n_in).
         weight: Shape (n_out, n_in).
+        one: What every entry of ``x`` is unless it is 0, if that is known: a device keeps bits only then; the CPU
+            looks for itself.
 
     Returns:
         Shape (rows, n_out).
     """
+    if on_cuda(x):
+        there: Tensor = _DeviceRowProduct.apply(x, weight.to(x.dtype), one)  # type: ignore[no-untyped-call]
+        return there
     y: Tensor = _RowProduct.apply(x, weight.to(x.dtype))  # type: ignore[no-untyped-call]
     return y
 
