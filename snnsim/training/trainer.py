@@ -16,13 +16,13 @@ from torch import Tensor
 from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
 from snnsim.learning import EventProp, Loss, Ridge, Stream, TensorStream, gradient_cosine, make_rule
-from snnsim.learning.protocol import valid_pairs
 from snnsim.limits import load_profile
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
 from snnsim.nn.masks import densities, mask_gradients, revealed
 from snnsim.nn.model import SpikingModel, build_model
+from snnsim.nn.precision import products
 from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import (
@@ -38,6 +38,7 @@ from snnsim.training.prepare import Prepared, input_density, stream
 from snnsim.training.pruning import Pruner
 from snnsim.training.quantised import TrainingGrid, check_model, check_quantize
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
+from snnsim.training.upload import CPU, upload
 
 __all__ = ["Totals", "Trainer", "load_start"]
 
@@ -68,11 +69,13 @@ class EventStream:
         counts: All samples of the batch.
         part: Which of them.
         context: Mask of valid steps, sample ids, seed and epoch.
+        device: Where the counts are wanted.
     """
 
     counts: StreamedCounts
     part: slice
     context: Context
+    device: torch.device = CPU
 
     @property
     def n_steps(self) -> int:
@@ -86,7 +89,7 @@ class EventStream:
 
     def chunk(self, start: int, stop: int) -> Tensor:
         """Return the counts of steps ``start .. stop - 1``, shape (stop - start, batch, unit)."""
-        return torch.from_numpy(np.ascontiguousarray(self.counts.chunk(start, stop)[:, self.part]))
+        return upload(self.counts.chunk(start, stop)[:, self.part], self.device)
 
 
 class Trainer:
@@ -98,9 +101,12 @@ class Trainer:
         seed: Seed of weights, order, augmentation and dropout.
         world: This process among those that train together.
         start: Weights to start from, a state dict of the same model; None draws them.
+        device: Where the model is trained, from :func:`snnsim.nn.cuda.use_device`; weights are drawn on the CPU, the
+            same for every device.
 
     Raises:
-        InputError: The weights to start from are those of another model, or the recipe does not fit the data.
+        InputError: The weights to start from are those of another model, the recipe does not fit the data, or what it
+            asks for runs on the CPU only.
     """
 
     def __init__(
@@ -110,8 +116,10 @@ class Trainer:
         seed: int,
         world: World | None = None,
         start: Mapping[str, Tensor] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.recipe = recipe
+        self.device = device
         self.data = data
         self.seed = seed
         self.world = world or World()
@@ -121,9 +129,11 @@ class Trainer:
             load_start(self.model, start)
         if recipe.quantize is not None:
             check_quantize(recipe, self.starts_from_run)
+        self.model.to(device)
         self.grid: TrainingGrid | None = None
+        self.rates: list[float] = []
         self.density = input_density(data, recipe, self.model.tail_steps)
-        self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
+        self.formulations = self.choose_formulations()
         streamed = recipe.train.learning in STREAMED
         self.batches = stream(
             data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True, streamed=streamed
@@ -134,7 +144,6 @@ class Trainer:
         self.pruner: Pruner | None = None
         if recipe.prune is not None:
             self.pruner = Pruner(recipe.prune, self.model, recipe.train.epochs * len(self.batches))
-        self.rates: list[float] = []
         self.update_within: Callable[[], None] | None = None
         if recipe.train.rule.update == "step":
             if self.world.size > 1:
@@ -163,6 +172,12 @@ class Trainer:
         self.metrics_length = 0
         self.initial_rates: list[LayerRate] = []
         self.stdp: StdpFacts | None = None
+
+    def choose_formulations(self) -> dict[str, str]:
+        """Set and return how the connections compute, by the data and the rates of the epoch before."""
+        spec = self.recipe.train  # bfloat16 factors are those of dense products
+        wish = "dense" if spec.precision == "bf16" else spec.formulation
+        return choose_formulations(self.model, self.density, self.rates, wish)
 
     def longest(self) -> int:
         """Return the steps of the longest batch."""
@@ -214,7 +229,7 @@ class Trainer:
         if quantize is not None and self.grid is None and self.epoch >= quantize.first_epoch(epochs):
             self.grid = TrainingGrid.begin(self)
             self.best = self.best_test = None  # an epoch from before the grid is not the result
-            self.formulations = choose_formulations(self.model, self.density, self.rates, self.recipe.train.formulation)
+            self.formulations = self.choose_formulations()
         self.model.train()
         if self.grid is not None:
             self.grid.hold()
@@ -230,26 +245,23 @@ class Trainer:
         if self.pruner is None or self.batch or not self.pruner.begin_epoch(self):
             return False
         self.best = self.best_test = None  # an epoch from before the last round is not the result
-        self.formulations = choose_formulations(self.model, self.density, self.rates, self.recipe.train.formulation)
+        self.formulations = self.choose_formulations()
         return True
 
     def task(self, batch: Any) -> tuple[Stream, Loss]:
         """Return this process's part of a batch as a rule wants it."""
-        spec = self.recipe.train
+        spec, device = self.recipe.train, self.device
         part = self.world.part(len(batch))
-        target = torch.from_numpy(batch.labels[part])
-        if batch.other_labels is not None:
-            target = torch.from_numpy(batch.targets(self.data.n_classes)[part])
-        seen = None
-        if spec.padding == "masked":
-            seen = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-        context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch, self.batch)
+        mixed = batch.other_labels is not None
+        target = upload((batch.targets(self.data.n_classes) if mixed else batch.labels)[part], device)
+        seen = upload(batch.mask[:, part], device) if spec.padding == "masked" else None
+        context = Context(seen, upload(batch.sample_id[part], device), self.seed, self.epoch, self.batch)
         counts = batch.counts
         stream: Stream
         if isinstance(counts, np.ndarray):
-            stream = TensorStream(torch.from_numpy(np.ascontiguousarray(counts[:, part])), context)
+            stream = TensorStream(upload(counts[:, part], device), context)
         else:
-            stream = EventStream(counts, part, context)
+            stream = EventStream(counts, part, context, device)
         loss = Loss(
             *(target, spec.loss, spec.label_smoothing, spec.mse_share, spec.mse_target),
             rate=spec.rate,
@@ -264,25 +276,25 @@ class Trainer:
             Sums over the whole batch: loss, correct, samples, neuron_steps, inputs, and rates times steps.
         """
         part = self.world.part(len(batch))
-        labels = torch.from_numpy(batch.labels[part])
+        labels = upload(batch.labels[part], self.device)
         stream, loss = self.task(batch)
-        if self.recipe.train.gradient_cosine and self.batch == 0:
-            self.totals.gradient_cosine = gradient_cosine(self.rule, self.model, stream, loss)
-        self.clear_gradients()
-        outcome = self.rule.gradients(self.model, stream, loss, self.update_within)
+        with products(self.recipe.train.precision):
+            if self.recipe.train.gradient_cosine and self.batch == 0:
+                self.totals.gradient_cosine = gradient_cosine(self.rule, self.model, stream, loss)
+            self.clear_gradients()
+            outcome = self.rule.gradients(self.model, stream, loss, self.update_within)
         self.world.sum_gradients(self.model)
-        steps = float(valid_pairs(stream))
-        correct = int((outcome.logits.argmax(dim=1) == labels).sum())
-        sums = self.world.sum(
+        masked = self.recipe.train.padding == "masked"
+        steps = float(np.count_nonzero(batch.mask[:, part]) if masked else stream.n_steps * stream.batch)
+        # the only time that a step waits for the device: a loss that is not finite must stop the run before the update
+        found = torch.cat(
             [
-                float(outcome.losses.double().sum()),
-                float(correct),
-                float(labels.numel()),
-                steps,
-                float(batch.active(part)),
-                *(outcome.rates * steps).tolist(),
+                outcome.losses.double().sum().view(1),
+                (outcome.logits.argmax(dim=1) == labels).sum().double().view(1),
+                outcome.rates * steps,
             ]
-        )
+        ).tolist()
+        sums = self.world.sum([*found[:2], float(labels.numel()), steps, float(batch.active(part)), *found[2:]])
         keys = ("loss", "correct", "samples", "neuron_steps", "inputs")
         return {**dict(zip(keys, sums[:5], strict=True)), "rates": sums[5:]}
 
@@ -395,7 +407,7 @@ class Trainer:
             self.rule.end_epoch(self.model)
         for group in self.optimisers:
             group.advance("epoch")
-        self.formulations = choose_formulations(self.model, self.density, rates, self.recipe.train.formulation)
+        self.formulations = self.choose_formulations()
         self.epoch += 1
         self.batch = 0
         self.totals = Totals()
