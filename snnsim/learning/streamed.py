@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import event_product as events
 from snnsim.kernels.lanes import run_ranges
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.frequency import frequency_delay
 from snnsim.nn.precision import product_dtype
@@ -73,17 +74,19 @@ class StreamedConnection:
 
     Attributes:
         history: Steps of input before a stretch that it depends on.
+        device: Where its weights are.
     """
 
     def __init__(self, connection: Linear | DelayedLinear, dtype: torch.dtype, leaves: Leaves) -> None:
         self.bias = None if connection.bias is None else leaves.take(connection.bias.to(dtype))
         self.history = 0
+        self.device = connection.weight.device
         self.kernel: Tensor | None = None
         if isinstance(connection, DelayedLinear):
             self.history = connection.n_delays - 1
             self.kernel = leaves.take(connection.dense_kernel().to(dtype))
             return
-        self.sparse = connection.formulation == "events"
+        self.sparse = connection.formulation == "events" and not on_cuda(connection.weight)
         self.factors = product_dtype()
         leaf = connection.weight.to(dtype)
         self.weight = leaf.detach()
