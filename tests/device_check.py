@@ -25,11 +25,13 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch._dynamo  # now: on its first use it looks at what torch.cuda holds
 from numba import cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 import snnsim
+from snnsim.kernels import cuda_support
 
 __all__ = ["DeviceMismatchError", "DeviceTensor", "Watch", "pretended_device"]
 
@@ -248,28 +250,33 @@ def _as_cuda_array(x: Any, sync: bool = True) -> Any:
     return FakeCUDAArray(x.detach().inner.numpy())
 
 
-def _external_stream(pointer: int) -> int:
-    return pointer
+def _nothing(*_: Any) -> None:
+    return
 
 
 @contextmanager
 def pretended_device() -> Iterator[Watch]:
     """Let torch believe in one CUDA device inside the block; kernels run in Numba's simulator."""
     watch = Watch()
+    there: dict[Any, dict[str, Any]] = {
+        torch.cuda: {
+            "_lazy_init": _nothing,
+            "is_available": lambda: True,
+            "device_count": lambda: 1,
+            "current_device": lambda: 0,
+            "set_device": _nothing,
+            "synchronize": _nothing,
+            "current_stream": lambda *_: _Stream(),
+            "mem_get_info": lambda *_: (1 << 33, 1 << 34),
+            "get_device_name": lambda *_: "pretended",
+        },
+        torch.Tensor: {"pin_memory": lambda self: self},
+        torch.version: {"cuda": "13.0"},
+        cuda: {"as_cuda_array": _as_cuda_array, "external_stream": lambda pointer: pointer},
+        cuda_support: {"SIMULATED": False, "why_not": lambda: None, "_WIDE": 4},
+    }
     patches = [
-        mock.patch.object(torch.cuda, "_lazy_init", lambda: None),
-        mock.patch.object(torch.cuda, "is_available", lambda: True),
-        mock.patch.object(torch.cuda, "device_count", lambda: 1),
-        mock.patch.object(torch.cuda, "current_device", lambda: 0),
-        mock.patch.object(torch.cuda, "set_device", lambda device: None),
-        mock.patch.object(torch.cuda, "synchronize", lambda device=None: None),
-        mock.patch.object(torch.cuda, "current_stream", lambda device=None: _Stream()),
-        mock.patch.object(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34)),
-        mock.patch.object(torch.Tensor, "pin_memory", lambda self, device=None: self),
-        mock.patch.object(torch.version, "cuda", "13.0"),
-        mock.patch.object(cuda, "as_cuda_array", _as_cuda_array, create=True),
-        mock.patch.object(cuda, "external_stream", _external_stream, create=True),
-        mock.patch("snnsim.nn.cuda.simulates", lambda: False, create=True),
+        mock.patch.object(owner, name, value, create=True) for owner, new in there.items() for name, value in new.items()
     ]
     for patch in patches:
         patch.start()

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from snnsim.errors import InputError
 from snnsim.recipes import Recipe
 
-__all__ = ["check_evaluation", "check_training"]
+__all__ = ["Place", "check_evaluation", "check_training"]
 
 ON_DEVICE = ("bptt", "sltt", "sltt-k")
 """Rules that learn on a device."""
 
 WIDE_SUMS = (2, 8)
 """First version of torch that multiplies bfloat16 matrices into a float32 one."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is trained.
+
+    Attributes:
+        name: ``cpu`` or ``cuda``, as the user said.
+        device: As torch knows it; the CPU where Numba's simulator stands for a device.
+    """
+
+    name: str
+    device: torch.device
+
+    def facts(self) -> dict[str, str | None]:
+        """Return what the manifest keeps: ``device``, and ``gpu``, the device's own name."""
+        gpu = None
+        if self.name != "cpu":
+            gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "simulator"
+        return {"device": self.name, "gpu": gpu}
 
 
 def check_training(recipe: Recipe) -> None:

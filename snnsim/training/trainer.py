@@ -15,7 +15,7 @@ from torch import Tensor
 
 from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
-from snnsim.learning import EventProp, Loss, Ridge, Stream, TensorStream, gradient_cosine, make_rule
+from snnsim.learning import EventProp, Loss, Outcome, Ridge, Stream, TensorStream, gradient_cosine, make_rule
 from snnsim.limits import load_profile
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
@@ -29,6 +29,7 @@ from snnsim.training.checkpoint import (
     restore_state,
     training_state,
 )
+from snnsim.training.cuda_graph import StepGraph
 from snnsim.training.distributed import World
 from snnsim.training.evaluation import evaluate_model, operations_a_sample
 from snnsim.training.health import FIRST_STEPS, diagnose
@@ -172,6 +173,7 @@ class Trainer:
         self.metrics_length = 0
         self.initial_rates: list[LayerRate] = []
         self.stdp: StdpFacts | None = None
+        self.graph: StepGraph | None = None
 
     def choose_formulations(self) -> dict[str, str]:
         """Set and return how the connections compute, by the data and the rates of the epoch before."""
@@ -200,10 +202,14 @@ class Trainer:
             first = self.batches.batch(self.batches.order(0)[: self.recipe.train.batch_size])
             check_activity(self.model, first, self.recipe, self.world)
 
-    def check_rule(self) -> None:
+    def check_rule(self, on_device: bool = False) -> None:
         """Let the rule learn from two samples on a copy of the model, so that what it refuses is refused at once.
 
         So is a model that the target of a table ``quantize`` cannot hold.
+
+        Args:
+            on_device: Whether a device has to do it, which may refuse what the CPU can: then every rule is tried, and
+                an evaluation.
 
         Raises:
             InputError: The rule does not fit the model or the loss, or the model not the target.
@@ -211,12 +217,17 @@ class Trainer:
         if self.recipe.quantize is not None:
             assert isinstance(self.model, SpikingModel)
             check_model(self.model, self.recipe.quantize)
-        if self.recipe.train.learning == "bptt" or self.world.size > 1:
+        if self.world.size > 1 or (self.recipe.train.learning == "bptt" and not on_device):
             return
         few = self.batches.batch(self.batches.order(0)[:2])
         twin = copy.deepcopy(self.model).train()
         update = None if self.update_within is None else twin.zero_grad
-        make_rule(self.recipe.train).gradients(twin, *self.task(few), update)
+        stream, loss = self.task(few)
+        with products(self.recipe.train.precision):
+            make_rule(self.recipe.train).gradients(twin, stream, loss, update)
+        if on_device:
+            with torch.no_grad():
+                twin.eval()(stream.chunk(0, stream.n_steps), None, stream.context)
 
     def begin_epoch(self) -> None:
         """Set the spread of the delay taps for this epoch, and fix the delays from the recipe's epoch on."""
@@ -233,6 +244,8 @@ class Trainer:
         self.model.train()
         if self.grid is not None:
             self.grid.hold()
+        if self.graph is not None:
+            self.graph.forget()
 
     def on_grid(self) -> AbstractContextManager[None]:
         """Compute with the target's numbers if training has come to them."""
@@ -282,7 +295,7 @@ class Trainer:
             if self.recipe.train.gradient_cosine and self.batch == 0:
                 self.totals.gradient_cosine = gradient_cosine(self.rule, self.model, stream, loss)
             self.clear_gradients()
-            outcome = self.rule.gradients(self.model, stream, loss, self.update_within)
+            outcome = self._gradients(stream, loss)
         self.world.sum_gradients(self.model)
         masked = self.recipe.train.padding == "masked"
         steps = float(np.count_nonzero(batch.mask[:, part]) if masked else stream.n_steps * stream.batch)
@@ -297,6 +310,13 @@ class Trainer:
         sums = self.world.sum([*found[:2], float(labels.numel()), steps, float(batch.active(part)), *found[2:]])
         keys = ("loss", "correct", "samples", "neuron_steps", "inputs")
         return {**dict(zip(keys, sums[:5], strict=True)), "rates": sums[5:]}
+
+    def _gradients(self, stream: Stream, loss: Loss) -> Outcome:
+        """Let the rule find the gradients, or replay what it did for the last full batch."""
+        whole = stream.batch == self.recipe.train.batch_size and not (self.pruner and self.pruner.grows_at(self.step))
+        if self.graph is not None and whole and isinstance(stream, TensorStream):
+            return self.graph.gradients(stream, loss)
+        return self.rule.gradients(self.model, stream, loss, self.update_within)
 
     def clear_gradients(self) -> None:
         """Forget the gradients of what came before."""
