@@ -139,6 +139,9 @@ class DeviceTensor(torch.Tensor):
     def __array__(self, *arguments: Any, **options: Any) -> Any:
         raise DeviceMismatchError("a tensor on cuda:0 cannot become a NumPy array; use cpu() first")
 
+    def new_tensor(self, data: Any, dtype: torch.dtype | None = None, **options: Any) -> torch.Tensor:
+        return _tensor(data, dtype=dtype or self.dtype, device=options.pop("device", DEVICE), **options)
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
@@ -210,7 +213,10 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     known = {id(item.inner): item for item in sources if isinstance(item, DeviceTensor)}
     plain = {id(item): item for item in sources}
     kwargs = {name: value for name, value in kwargs.items() if name != "pin_memory" or value is not None}
-    result = func(*tree_map(_open, args), **tree_map(_open, kwargs))
+    if func is aten.mm.dtype:  # factors of bfloat16, sums of float32: products of the factors are exact in float32
+        result = torch.mm(_open(args[0]).float(), _open(args[1]).float())
+    else:
+        result = func(*tree_map(_open, args), **tree_map(_open, kwargs))
 
     def close(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or id(value) in plain:
@@ -250,6 +256,22 @@ def _as_cuda_array(x: Any, sync: bool = True) -> Any:
     return FakeCUDAArray(x.detach().inner.numpy())
 
 
+_make, _see = torch.tensor, torch.as_tensor
+
+
+def _tensor(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
+    """Do what torch.tensor does: it makes the tensor on the CPU and sends it, past every mode."""
+    made = _make(data, **options)
+    return made if device is None else made.to(device)
+
+
+def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
+    if isinstance(data, torch.Tensor):
+        return data.to(device=data.device if device is None else device, dtype=dtype or data.dtype)
+    made = _see(data, dtype=dtype)
+    return made if device is None else made.to(device)
+
+
 def _nothing(*_: Any) -> None:
     return
 
@@ -270,6 +292,7 @@ def pretended_device() -> Iterator[Watch]:
             "mem_get_info": lambda *_: (1 << 33, 1 << 34),
             "get_device_name": lambda *_: "pretended",
         },
+        torch: {"tensor": _tensor, "as_tensor": _as_tensor},
         torch.Tensor: {"pin_memory": lambda self: self},
         torch.version: {"cuda": "13.0"},
         cuda: {"as_cuda_array": _as_cuda_array, "external_stream": lambda pointer: pointer},
