@@ -299,7 +299,9 @@ def pretended_device() -> Iterator[Watch]:
         cuda_support: {"SIMULATED": False, "why_not": lambda: None, "_WIDE": 4},
     }
     patches = [
-        mock.patch.object(owner, name, value, create=True) for owner, new in there.items() for name, value in new.items()
+        mock.patch.object(owner, name, value, create=True)
+        for owner, new in there.items()
+        for name, value in new.items()
     ]
     for patch in patches:
         patch.start()

@@ -198,7 +198,10 @@ WAYS: dict[str, tuple[str, list[str]]] = {
     "magnitude": ("shd-lif", [*PLAIN, "train.epochs=2", "prune.method=magnitude", "prune.keep=0.5", "prune.start=1"]),
     "snip": ("shd-lif", [*PLAIN, "prune.method=snip", "prune.keep=0.5"]),
     "deep-r": ("shd-lif", [*PLAIN, "prune.method=deep-r", "prune.keep=0.5"]),
-    "quantised": ("shd-lif", [*PLAIN, "train.epochs=2", "quantize.profile=loihi2", "quantize.start=0.5", "model.neuron.reset=zero"]),
+    "quantised": (
+        "shd-lif",
+        [*PLAIN, "train.epochs=2", "quantize.profile=loihi2", "quantize.start=0.5", "model.neuron.reset=zero"],
+    ),
     "recurrent": ("shd-lif", [*PLAIN, "model.recurrent=true"]),
     "adlif": ("shd-lif", [*PLAIN, "model.neuron.kind=adlif"]),
     "norm": ("shd-lif", [*SMALL, "model.hidden=[6]", "model.dropout=0.3", "model.initial_rate=none"]),

@@ -1,9 +1,9 @@
 """Data-parallel training: every process takes a part of each batch, gradients are summed.
 
 Started by ``torchrun``; on CPU the processes talk through gloo. On devices every process has one of its own, and
-gradients go from device to device through nccl; numbers and scores that the host knows go through gloo. Losses are divided by the size of the whole
-batch and batch norm sums its statistics over all processes, so that N processes compute what one process
-with the same batch does, within rounding.
+gradients go from device to device through nccl; numbers and scores that the host knows go through gloo. Losses are
+divided by the size of the whole batch and batch norm sums its statistics over all processes, so that N processes
+compute what one process with the same batch does, within rounding.
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ def take_own_gpu() -> None:
     place = os.environ.get("LOCAL_RANK")
     if place is None or int(os.environ.get("WORLD_SIZE", "1")) <= 1 or not torch.cuda.is_available():
         return
-    if int(place) >= torch.cuda.device_count():
+    here = torch.cuda.device_count()
+    if int(place) >= here:
         raise InputError(
-            f"device 'cuda': process {place} of this machine has no GPU of its own, it has {torch.cuda.device_count()}; "
+            f"device 'cuda': process {place} of this machine has no GPU of its own, it has {here}; "
             "start torchrun with --nproc-per-node set to their number"
         )
     torch.cuda.set_device(int(place))
