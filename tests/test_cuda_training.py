@@ -158,11 +158,12 @@ def test_every_process_takes_the_gpu_of_its_place(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr("numba.cuda.select_device", taken.append)
     take_own_gpu()
     for name, value in (("WORLD_SIZE", "3"), ("RANK", "1"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     take_own_gpu()
-    assert taken == [1]
+    assert taken == [1, 1]
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(InputError, match="process 2 of this machine has no GPU of its own, it has 2"):
         take_own_gpu()

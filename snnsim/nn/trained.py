@@ -116,7 +116,8 @@ class TrainedModel(nn.Module):
     def _rates(self, counts: Tensor, x: Tensor, context: Context | None) -> Tensor:
         mask = None if context is None else context.mask
         if x.is_cuda:  # without a number that the host knows: nobody waits, and a graph of the device can hold it
-            pairs = (torch.ones_like(x[:, :, 0], dtype=torch.bool) if mask is None else mask).sum()
+            whole = x.new_full((), x.shape[0] * x.shape[1], dtype=torch.int64)
+            pairs = whole if mask is None else mask.sum()
             parts = zip(counts, self.hidden_sizes(), strict=True)
             shares = [count / (pairs * size).clamp(min=1) for count, size in parts]
             return torch.stack(shares) if shares else counts.float()

@@ -111,6 +111,9 @@ def take_own_gpu() -> None:
             f"device 'cuda': process {place} of this machine has no GPU of its own, it has {here}; "
             "start torchrun with --nproc-per-node set to their number"
         )
+    from numba import cuda
+
+    cuda.select_device(int(place))  # kernels and torch must mean the same device
     torch.cuda.set_device(int(place))
 
 

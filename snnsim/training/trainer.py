@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
 from snnsim.learning import EventProp, Loss, Outcome, Ridge, Stream, TensorStream, gradient_cosine, make_rule
 from snnsim.limits import load_profile
@@ -32,6 +31,7 @@ from snnsim.training.checkpoint import (
 from snnsim.training.cuda_graph import StepGraph
 from snnsim.training.distributed import World
 from snnsim.training.evaluation import evaluate_model, operations_a_sample
+from snnsim.training.event_stream import EventStream
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
 from snnsim.training.pool import StdpFacts, check_activity, learn_by_stdp
@@ -60,37 +60,6 @@ class Totals:
 
 STREAMED = ("sltt", "sltt-k", "ottt", "rtrl", "e-prop")
 """Rules that ask for one stretch after the other: their batches are never one tensor of all steps."""
-
-
-@dataclass(frozen=True)
-class EventStream:
-    """The part of a batch of events that belongs to this process, as a rule asks for it.
-
-    Attributes:
-        counts: All samples of the batch.
-        part: Which of them.
-        context: Mask of valid steps, sample ids, seed and epoch.
-        device: Where the counts are wanted.
-    """
-
-    counts: StreamedCounts
-    part: slice
-    context: Context
-    device: torch.device = CPU
-
-    @property
-    def n_steps(self) -> int:
-        """Steps of the batch."""
-        return self.counts.shape[0]
-
-    @property
-    def batch(self) -> int:
-        """Samples of the part."""
-        return len(range(*self.part.indices(self.counts.shape[1])))
-
-    def chunk(self, start: int, stop: int) -> Tensor:
-        """Return the counts of steps ``start .. stop - 1``, shape (stop - start, batch, unit)."""
-        return upload(self.counts.chunk(start, stop)[:, self.part], self.device)
 
 
 class Trainer:
