@@ -6,9 +6,12 @@ from typing import Literal, cast, get_args
 
 from snnsim.errors import InputError
 
-__all__ = ["Device", "check_device", "cuda_problem"]
+__all__ = ["NO_DRIVER", "Device", "check_device", "cuda_problem"]
 
 Device = Literal["cpu", "cuda"]
+
+NO_DRIVER = "no NVIDIA driver was found (libcuda); install one, or use the CPU"
+"""What :func:`cuda_problem` says where there is no driver; here too, for those who cannot wait for Numba."""
 
 
 def cuda_problem() -> str | None:

@@ -15,8 +15,9 @@ from snnsim.datasets.streamed import StreamedCounts
 from snnsim.datasets.toy import make_toy
 from snnsim.errors import InputError
 from snnsim.recipes import load_recipe
+from snnsim.training.event_stream import EventStream
 from snnsim.training.prepare import prepare
-from snnsim.training.trainer import EventStream, Trainer
+from snnsim.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("augment", [None, Augment(time_jitter=0.004, blend=0.5, drop=0.2)], ids=["plain", "augmented"])

@@ -310,7 +310,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match=r"hidden1 has CubaLIF neurons.*gradient of a single step is zero; use LIF"):
         SLTT().gradients(cuba, data, PER_STEP)
     elsewhere = TensorStream(data.x.to("meta"), data.context)
-    with pytest.raises(InputError, match="expected inputs on the CPU, got meta"):
+    with pytest.raises(InputError, match="expected inputs on cpu, where the model is, got meta"):
         SLTT().gradients(make([]), elsewhere, PER_STEP)
     with pytest.raises(InputError, match="it updates once a batch"):
         SLTT().gradients(make([]), data, PER_STEP, lambda: None)

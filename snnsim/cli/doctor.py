@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from snnsim.cli.doctor_gpu import Gpu, find_gpu
 from snnsim.cli.output import emit
 from snnsim.files import cache_folder
 from snnsim.machine import usable_cores
@@ -109,7 +110,7 @@ def _existing(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
-def _problems(libraries: list[Library], cache: Path, free_gib: float) -> list[dict[str, str]]:
+def _problems(libraries: list[Library], cache: Path, free_gib: float, gpu: Gpu) -> list[dict[str, str]]:
     problems = []
 
     def add(level: str, what: str, fix: str) -> None:
@@ -132,6 +133,9 @@ def _problems(libraries: list[Library], cache: Path, free_gib: float) -> list[di
         add("error", f"the cache folder {cache} is not writable", "set SNNSIM_CACHE to a folder that is")
     if free_gib < DISK_WARNING_GIB:
         add("warning", f"only {free_gib:.1f} GiB free at {cache}", "free some space or set SNNSIM_CACHE")
+    if gpu.problem is not None:
+        what, _, fix = gpu.problem.partition("; ")
+        add("note" if gpu.name is None else "warning", f"--device cuda: {what}", fix or "use the CPU")
     for name in THREAD_VARIABLES:
         value = os.environ.get(name, "")
         if value and (not value.isdigit() or int(value) < 1):
@@ -144,12 +148,14 @@ def diagnose() -> dict[str, Any]:
 
     Returns:
         ``python``, ``cpu``, ``cores``, ``memory_gib``, ``threads`` (variables that are set), ``cache``,
-        ``free_gib``, ``versions`` (name to version or None), ``extras`` (extra to whether it is complete),
-        ``torch_installed`` and ``problems`` (``level``, ``what``, ``fix``).
+        ``free_gib``, ``gpu`` (name, memory, versions of CUDA, or why not), ``versions`` (name to version or None),
+        ``extras`` (extra to whether it is complete), ``torch_installed`` and ``problems`` (``level``, ``what``,
+        ``fix``).
     """
     libraries = _libraries()
     cache = cache_folder()
     free_gib = round(shutil.disk_usage(_existing(cache)).free / 2**30, 1)
+    gpu = find_gpu()
     extras: dict[str, bool] = {}
     for library in libraries:
         if library.extra:
@@ -165,10 +171,11 @@ def diagnose() -> dict[str, Any]:
         "threads": {name: os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)},
         "cache": str(cache),
         "free_gib": free_gib,
+        "gpu": gpu.to_dict(),
         "versions": {library.name: library.version for library in libraries},
         "extras": extras,
         "torch_installed": util.find_spec("torch") is not None,
-        "problems": _problems(libraries, cache, free_gib),
+        "problems": _problems(libraries, cache, free_gib, gpu),
     }
 
 
@@ -179,6 +186,7 @@ def _text(found: dict[str, Any]) -> str:
     lines = [
         f"snnsim {found['snnsim']} on Python {found['python']} ({found['executable']})",
         f"  machine   {found['cpu']}, {found['cores']} cores{memory}, {found['system']}",
+        f"  gpu       {Gpu(**found['gpu']).line()}",
         f"  threads   {threads}",
         f"  cache     {found['cache']} ({found['free_gib']} GiB free)",
         "",

@@ -11,6 +11,7 @@ import typer
 from snnsim.cli.given import refuse_given
 from snnsim.cli.output import emit
 from snnsim.cli.quantize import Decays, Delays
+from snnsim.device import check_device
 from snnsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,9 +63,15 @@ def evaluate(
         bool,
         typer.Option("--energy", help="Count operations, with energy by published tables (needs --engine clock)."),
     ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="Where engine torch computes: cpu or cuda (an NVIDIA GPU).")
+    ] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
+    check_device(device, "--device")
+    if device != "cpu" and (arithmetic is not None or engine != "torch"):
+        raise InputError("--device: says where engine torch computes; leave it, or --as and --engine, out")
     if arithmetic is not None and engine not in ("torch", "integer"):
         raise InputError(f"--engine: --as runs the integer engine; leave --engine {engine} out")
     if arithmetic is None:
@@ -93,7 +100,7 @@ def evaluate(
         choices = {"delays": delays.value, "decays": decays.value}
         _evaluate_as(opened, data, arithmetic, split.value, chosen, choices, calibrate, json)
         return
-    result = run_evaluation(opened, open_dataset(data), split=split.value, engine=engine, which=chosen)
+    result = run_evaluation(opened, open_dataset(data), split=split.value, engine=engine, which=chosen, device=device)
     correct = round(result.accuracy * result.n_samples)
     text = (
         f"{chosen} weights, {split.value} split, engine {result.engine}: {100 * result.accuracy:.2f} % "

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from snnsim.cli.output import columns, emit, note
+from snnsim.device import check_device
 from snnsim.errors import InputError
 
 __all__ = ["train"]
@@ -38,6 +39,10 @@ def train(
     best_test: Annotated[
         bool, typer.Option("--best-test", help="Also test every epoch and report the best, labelled so.")
     ] = False,
+    device: Annotated[str, typer.Option("--device", help="Where to train: cpu or cuda (an NVIDIA GPU).")] = "cpu",
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="With --device cuda: capture a step once an epoch and replay it.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings only while training.")] = False,
 ) -> None:
@@ -55,6 +60,7 @@ def train(
     loaded = load_recipe(source, [*(changes or []), *extra])
     grid = [] if quantize is None else [Path(quantize).stem]
     folder = out or Path("runs") / "-".join((loaded.name, *grid, str(seed)))
+    check_device(device, "--device")
 
     from snnsim.datasets import open_dataset
 
@@ -76,6 +82,8 @@ def train(
             best_test=best_test,
             callback=callback,
             start=None if start is None else load_run(start),
+            device=device,
+            cuda_graph=cuda_graph,
         )
     except TrainingInterrupted as stop:
         display.close()

@@ -38,7 +38,7 @@ def gradient_cosine(rule: Rule, model: Any, stream: Stream, loss: Loss) -> dict[
         each.gradients(twin, stream, loss)
         found.append({name: p.grad for name, p in twin.named_parameters() if p.requires_grad})
     ours, exact = found
-    cosines, products = {}, torch.zeros(3, dtype=torch.float64)
+    cosines, products = {}, torch.zeros(3, dtype=torch.float64, device=loss.target.device)
     for name in exact:
         a, b = _flat(ours[name]), _flat(exact[name])
         if a is None and b is None:

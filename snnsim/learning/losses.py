@@ -24,9 +24,9 @@ __all__ = ["Loss", "step_losses", "valid_steps"]
 Kind = Literal["cross_entropy", "per_step"]
 
 
-def valid_steps(steps: int, batch: int, mask: Tensor | None, skip_steps: int, dtype: torch.dtype) -> Tensor:
-    """Return 1 where a step counts and 0 elsewhere, shape (time, batch)."""
-    valid = torch.ones(steps, batch, dtype=dtype) if mask is None else mask.to(dtype)
+def valid_steps(steps: int, batch: int, mask: Tensor | None, skip_steps: int, like: Tensor) -> Tensor:
+    """Return 1 where a step counts and 0 elsewhere, shape (time, batch), of the kind of ``like``."""
+    valid = like.new_ones(steps, batch) if mask is None else mask.to(like.dtype)
     if skip_steps:
         valid = valid.clone()
         valid[:skip_steps] = 0
@@ -116,7 +116,7 @@ class Loss:
                 output.logits, self.target, reduction="none", label_smoothing=self.label_smoothing
             )
         losses = step_losses(output.trace, self.target, self)
-        valid = valid_steps(losses.shape[0], losses.shape[1], mask, skip_steps, losses.dtype)
+        valid = valid_steps(losses.shape[0], losses.shape[1], mask, skip_steps, losses)
         return sum_first(losses * valid) / valid.sum(dim=0).clamp(min=1.0)  # valid: whole numbers, in any order
 
     def rate_penalty(self, spikes: list[Tensor], mask: Tensor | None) -> Tensor:

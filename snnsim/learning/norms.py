@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed
@@ -54,9 +54,9 @@ class StreamedNorm:
         self.learning = learning
         self._mean = module.running_mean.double().clone()
         self._variance = module.running_var.double().clone()
-        self._count = 0.0
-        self._total = torch.zeros(module.size, dtype=torch.float64)
-        self._square = torch.zeros(module.size, dtype=torch.float64)
+        self._count: Any = 0.0  # of a device a tensor: nobody waits for it
+        self._total = torch.zeros_like(self._mean)
+        self._square = torch.zeros_like(self._mean)
 
     def _valid(self, x: Tensor, start: int) -> Tensor | None:
         return None if self.mask is None else self.mask[start : start + x.shape[0]].to(x.dtype).unsqueeze(2)
@@ -70,7 +70,7 @@ class StreamedNorm:
             scale = ((self._variance + self.module.eps) ** -0.5).to(self.dtype)
             return (x - mean) * scale * self.weight + self.bias
         if valid is None:
-            count = torch.full((x.shape[0], 1), float(x.shape[1]), dtype=x.dtype)
+            count = x.new_full((x.shape[0], 1), float(x.shape[1]))
             mean = x.mean(dim=1)
             variance = (x - mean.unsqueeze(1)).square().mean(dim=1)
         else:
@@ -82,7 +82,9 @@ class StreamedNorm:
             kept = []
             for t in range(x.shape[0]):
                 kept.append((self._mean, self._variance))
-                if bool(enough[t]) and self.learning:
+                if self.learning and x.is_cuda:
+                    self._move_on_device(mean[t].double(), variance[t].double(), count[t].double())
+                elif self.learning and bool(enough[t]):
                     self._move(mean[t].double(), variance[t].double(), float(count[t]))
             before_mean = torch.stack([item[0] for item in kept]).to(x.dtype)
             before_variance = torch.stack([item[1] for item in kept]).to(x.dtype)
@@ -97,7 +99,7 @@ class StreamedNorm:
             self._count += float(x.shape[0] * x.shape[1])
         else:
             apart = apart * valid
-            self._count += float(valid.sum())
+            self._count += valid.sum().double() if x.is_cuda else float(valid.sum())
         self._total += apart.sum(dim=(0, 1))
         self._square += apart.square().sum(dim=(0, 1))
 
@@ -109,9 +111,24 @@ class StreamedNorm:
         self._variance = (1 - share) * self._variance + share * variance * (count / (count - 1.0))
         seen += 1
 
+    def _move_on_device(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Do what :meth:`_move` does if ``count`` is 2 or more, without asking the device whether it is."""
+        seen = self.module.num_batches_tracked
+        enough = count.view(()) >= 2
+        share = (1.0 / (seen.double() + 1.0)).clamp(min=self.module.momentum)
+        self._mean = torch.where(enough, (1 - share) * self._mean + share * mean, self._mean)
+        unbiased = variance * (count / (count - 1.0).clamp(min=1.0))
+        self._variance = torch.where(enough, (1 - share) * self._variance + share * unbiased, self._variance)
+        seen += enough.to(seen.dtype)
+
     def finish(self) -> None:
         """Write the running averages into the module."""
-        if self.mode == "running" and self._count >= 2:
+        if self.mode == "running" and self._mean.is_cuda:
+            count = torch.as_tensor(self._count, dtype=torch.float64) if isinstance(self._count, float) else self._count
+            apart = self._total / count
+            variance = (self._square / count - apart.square()).clamp(min=0)
+            self._move_on_device(self._mean + apart, variance, count)
+        elif self.mode == "running" and self._count >= 2:
             apart = self._total / self._count
             variance = (self._square / self._count - apart.square()).clamp(min=0)
             self._move(self._mean + apart, variance, self._count)

@@ -80,13 +80,13 @@ class StageRun(Run):
         norm: How batch norm finds its statistics.
 
     Raises:
-        InputError: A layer that cannot learn so, or inputs elsewhere than on the CPU.
+        InputError: A layer that cannot learn so, or inputs elsewhere than the model.
     """
 
     def __init__(self, model: SpikingModel, stream: Stream, rule: str, chunk_steps: int | None, norm: NormMode) -> None:
         check_stages(model, rule)
         self.model, self.stream, self.norm = model, stream, norm
-        self.dtype = _cpu_dtype(stream, rule)
+        self.dtype = _input_dtype(model, stream, rule)
         self.history = max((layer.n_delays - 1 for layer in model.delay_layers()), default=0)
         self.chunk_steps = chunk_steps or max(-(-ROWS // stream.batch), self.history // 2)
         self.begin()
@@ -156,7 +156,7 @@ class FusedRun(Run):
 
     def __init__(self, model: SpikingModel, stream: Stream, rule: str, chunk_steps: int | None) -> None:
         self.model, self.stream = model, stream
-        self.dtype = _cpu_dtype(stream, rule)
+        self.dtype = _input_dtype(model, stream, rule)
         self.chunk_steps = min(stream.n_steps, chunk_steps or -(-FUSED_ROWS // stream.batch))
         self._stages: FusedStages | None = None
 
@@ -225,7 +225,8 @@ class ModelRun(Run):
         """See the base class."""
         self.state: Any = None
         self.trace: Tensor | None = None
-        self.fired = torch.zeros(len(self.model.hidden_sizes()), dtype=torch.float64)
+        device = self.model.readout.connection.weight.device
+        self.fired = torch.zeros(len(self.model.hidden_sizes()), dtype=torch.float64, device=device)
 
     def learn(self, by_spike: Sequence[Tensor]) -> None:
         """See the base class."""
@@ -256,16 +257,19 @@ class ModelRun(Run):
 
 
 def _rates(fired: Sequence[Tensor], sizes: list[int], stream: Stream) -> Tensor:
+    if fired and fired[0].is_cuda:  # without a number that the host knows
+        mask = stream.context.mask
+        valid = fired[0].new_full((), stream.n_steps * stream.batch) if mask is None else mask.sum()
+        parts = zip(fired, sizes, strict=True)
+        return torch.stack([count.double() / (valid * size).clamp(min=1) for count, size in parts])
     pairs = max(1, valid_pairs(stream))
     each = [float(count) / (pairs * size) for count, size in zip(fired, sizes, strict=True)]
     return torch.tensor(each, dtype=torch.float64)
 
 
-def _cpu_dtype(stream: Stream, rule: str) -> torch.dtype:
-    """Return the type of the inputs; refuse those that are not on the CPU."""
-    first = stream.chunk(0, 1)
-    if first.device.type != "cpu":
-        raise InputError(
-            f"{rule}: expected inputs on the CPU, got {first.device}; move model and data there, or use 'bptt'"
-        )
+def _input_dtype(model: TrainedModel, stream: Stream, rule: str) -> torch.dtype:
+    """Return the type of the inputs; refuse those that are elsewhere than the model."""
+    first, where = stream.chunk(0, 1), model.readout.connection.weight.device
+    if first.device != where:
+        raise InputError(f"{rule}: expected inputs on {where}, where the model is, got {first.device}; move them there")
     return first.dtype

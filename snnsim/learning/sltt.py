@@ -28,6 +28,7 @@ from snnsim.learning.norms import NormMode
 from snnsim.learning.protocol import Outcome, Stream, valid_pairs
 from snnsim.learning.runs import FusedRun, ModelRun, Run, StageRun
 from snnsim.learning.trace_loss import TraceLoss
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.model import SpikingModel
 
 __all__ = ["SLTT", "SLTTK"]
@@ -131,7 +132,7 @@ def _learn(
                 f"{type(model).__name__}; set train.rate.strength to 0"
             )
         run = ModelRun(model, stream, rule.name, rule.chunk_steps, rule.norm)
-    elif fits(model) and not loss.penalises_rates:
+    elif fits(model) and not loss.penalises_rates and not on_cuda(loss.target):
         run = FusedRun(model, stream, rule.name, rule.chunk_steps)
     else:
         run = StageRun(model, stream, rule.name, rule.chunk_steps, rule.norm)

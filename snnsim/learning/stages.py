@@ -20,6 +20,7 @@ from snnsim.errors import InputError
 from snnsim.learning.norms import NormMode, StreamedNorm
 from snnsim.learning.streamed import Leaves, StreamedConnection
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.fused import lif
 from snnsim.nn.model import Block, ReadoutBlock
@@ -69,7 +70,7 @@ class Stage(ABC):
     ) -> None:
         self.connection = connection
         self.needs_input = needs_input
-        self.past = torch.zeros(connection.history, batch, n_in, dtype=dtype)
+        self.past = torch.zeros(connection.history, batch, n_in, dtype=dtype, device=connection.device)
         self.waiting: deque[_Stretch] = deque()
 
     @property
@@ -191,7 +192,7 @@ class HiddenStage(Stage):
         )
         neuron: Any = block.neuron
         self.neuron = neuron
-        self.quick = type(neuron) in (LIF, IF)
+        self.quick = type(neuron) in (LIF, IF) and not on_cuda(block.connection.weight)
         self.state = neuron.initial_state(batch, dtype)
         if self.quick:
             prepared = neuron.prepare(dtype)
@@ -199,9 +200,9 @@ class HiddenStage(Stage):
             self.vectors = tuple(leaves.take(vector) for vector in prepared.vectors)
         self.factors = None
         if block.dropout is not None:
-            like = torch.empty(1, batch, neuron.size, dtype=dtype)
+            like = torch.empty(1, batch, neuron.size, dtype=dtype, device=connection.device)
             self.factors = block.dropout.factors(context, like)
-        self.counts = torch.zeros(batch, neuron.size, dtype=torch.float64)
+        self.counts = torch.zeros(batch, neuron.size, dtype=torch.float64, device=connection.device)
 
     def _compute(self, window: Tensor, start: int) -> tuple[Tensor, Tensor]:
         current = self.connection.forward(window)

@@ -10,8 +10,10 @@ from torch.autograd.function import once_differentiable
 
 from snnsim.kernels import event_product as events
 from snnsim.kernels.lanes import run_ranges
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.frequency import frequency_delay
+from snnsim.nn.precision import product_dtype
 from snnsim.nn.products import EVENT_COLUMNS, product
 from snnsim.nn.reductions import add_bias
 
@@ -57,7 +59,8 @@ class _StreamedProduct(torch.autograd.Function):
         upstream = gradients[0].flatten(0, 1).contiguous()
         if ctx.rows is not None:
             ctx.link.accumulate(ctx.rows, upstream)
-        dx = product(upstream, ctx.link.weight).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        link = ctx.link
+        dx = product(upstream, link.weight, link.factors).view(ctx.shape) if ctx.needs_input_grad[0] else None
         return dx, None, None
 
 
@@ -71,17 +74,20 @@ class StreamedConnection:
 
     Attributes:
         history: Steps of input before a stretch that it depends on.
+        device: Where its weights are.
     """
 
     def __init__(self, connection: Linear | DelayedLinear, dtype: torch.dtype, leaves: Leaves) -> None:
         self.bias = None if connection.bias is None else leaves.take(connection.bias.to(dtype))
         self.history = 0
+        self.device = connection.weight.device
         self.kernel: Tensor | None = None
         if isinstance(connection, DelayedLinear):
             self.history = connection.n_delays - 1
             self.kernel = leaves.take(connection.dense_kernel().to(dtype))
             return
-        self.sparse = connection.formulation == "events"
+        self.sparse = connection.formulation == "events" and not on_cuda(connection.weight)
+        self.factors = product_dtype()
         leaf = connection.weight.to(dtype)
         self.weight = leaf.detach()
         self.place = leaf.new_zeros((), requires_grad=leaf.requires_grad)
@@ -92,7 +98,7 @@ class StreamedConnection:
     def multiply(self, rows: Tensor) -> Tensor:
         """Return the product of rows (rows, n_in) with the weights."""
         if not self.sparse:
-            return product(rows, self.weight.T)
+            return product(rows, self.weight.T, self.factors)
         threads = torch.get_num_threads()
         self._listed = events.list_events(rows.numpy(), threads)
         out = torch.empty(rows.shape[0], self.weight.shape[0], dtype=rows.dtype)
@@ -107,7 +113,7 @@ class StreamedConnection:
     def accumulate(self, rows: Any, upstream: Tensor) -> None:
         """Add the gradient of the weights that a stretch gives."""
         if not self.sparse:
-            found = product(upstream.T, rows)
+            found = product(upstream.T, rows, self.factors)
             self._sums = found if self._sums is None else self._sums.add_(found)
             return
         if self._sums is None:

@@ -46,7 +46,7 @@ class TraceLoss:
         self.n_steps, self.mask = n_steps, mask
         batch = int(loss.target.shape[0])
         if mask is None:
-            self.count = torch.full((batch,), float(n_steps - skip_steps))
+            self.count = torch.full((batch,), float(n_steps - skip_steps), device=loss.target.device)
         else:
             self.count = mask[skip_steps:].sum(dim=0).clamp(min=1).float()
         self.couples = loss.kind == "cross_entropy"
@@ -59,7 +59,7 @@ class TraceLoss:
     def _valid(self, trace: Tensor, start: int) -> Tensor:
         steps, batch = trace.shape[0], trace.shape[1]
         part = None if self.mask is None else self.mask[start : start + steps]
-        return valid_steps(steps, batch, part, min(max(0, self.skip_steps - start), steps), trace.dtype)
+        return valid_steps(steps, batch, part, min(max(0, self.skip_steps - start), steps), trace)
 
     @torch.no_grad()
     def watch(self, trace: Tensor, start: int) -> None:
@@ -85,9 +85,9 @@ class TraceLoss:
                 here = torch.maximum(here, total)
             self._total, self._step = here, many
             return
-        steps = torch.arange(start, start + trace.shape[0])
+        steps = torch.arange(start, start + trace.shape[0], device=trace.device)
         last = torch.where(valid > 0, steps.unsqueeze(1), -1).amax(dim=0)
-        here = trace[(last - start).clamp(min=0), torch.arange(trace.shape[1])]
+        here = trace[(last - start).clamp(min=0), torch.arange(trace.shape[1], device=trace.device)]
         if total is not None and self._step is not None:
             here = torch.where((last >= 0).unsqueeze(1), here, total)
             last = torch.where(last >= 0, last, self._step)
@@ -159,5 +159,6 @@ class TraceLoss:
             shown = trace.masked_fill(valid.unsqueeze(2) == 0, -torch.inf)
             assert self._total is not None
             return by_score / self._step * (shown == self._total).to(trace.dtype)
-        at = self._step.unsqueeze(0) == torch.arange(start, start + trace.shape[0]).unsqueeze(1)
+        steps = torch.arange(start, start + trace.shape[0], device=trace.device)
+        at = self._step.unsqueeze(0) == steps.unsqueeze(1)
         return by_score * at.unsqueeze(2).to(trace.dtype)

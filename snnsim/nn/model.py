@@ -292,7 +292,8 @@ class SpikingModel(TrainedModel):
             new.append(after)
         trace, after = self.readout.integrate(x, states[-1], context)
         new.append(after)
-        return trace, torch.stack(counts) if counts else torch.zeros(0, dtype=torch.float64), recorded, tuple(new)
+        fired = torch.stack(counts) if counts else torch.zeros(0, dtype=torch.float64, device=trace.device)
+        return trace, fired, recorded, tuple(new)
 
     def hidden_sizes(self) -> list[int]:
         """Return the neurons of every hidden block."""

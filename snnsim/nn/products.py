@@ -22,6 +22,7 @@ from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
 from snnsim.nn.cuda import on_cuda
 from snnsim.nn.cuda_spikes import keep_spikes, restore_spikes
 from snnsim.nn.memory import buffers
+from snnsim.nn.precision import multiply_on_device, product_dtype, rounded
 
 __all__ = ["event_row_product", "event_weight_gradient", "product", "row_product", "spike_bits"]
 
@@ -46,12 +47,13 @@ def _strided(x: Tensor) -> tuple[Any, int, int]:
     return x.contiguous().numpy().reshape(-1), x.shape[1], 1
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor, factors: torch.dtype | None = None) -> Tensor:
     """Return ``a b``, the same bits for any number of threads; no gradient is recorded.
 
     Args:
         a: Shape (m, k).
         b: Shape (k, n).
+        factors: Type that float32 factors are rounded to, or None; see :mod:`snnsim.nn.precision`.
 
     Returns:
         Shape (m, n).
@@ -63,7 +65,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         )
     if on_cuda(a):
         with torch.no_grad():
-            return torch.mm(a, b)
+            return multiply_on_device(a, b, factors)
+    a, b = rounded(a, factors), rounded(b, factors)
     (m, depth), n = a.shape, b.shape[1]
     out = buffers.take((m, n), a.dtype)
     left, a_across, a_along = _strided(a)
@@ -108,12 +111,12 @@ class _RowProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.shape = tuple(x.shape)
+        ctx.shape, ctx.factors = tuple(x.shape), product_dtype()
         bits, ctx.one = spike_bits(x.detach()) if all(ctx.needs_input_grad) else (None, 0.0)
         ctx.packed = bits is not None
         kept = (x if ctx.needs_input_grad[1] else None) if bits is None else bits
         ctx.save_for_backward(kept, weight)
-        return product(x, weight.T)
+        return product(x, weight.T, ctx.factors)
 
     @staticmethod
     @once_differentiable
@@ -127,9 +130,9 @@ class _RowProduct(torch.autograd.Function):
                 x = buffers.take(ctx.shape, weight.dtype)
                 words = kept.numpy().view(np.uint64)
                 unpack_spikes(words, ctx.one, x.numpy().reshape(-1), torch.get_num_threads())
-            dweight = product(upstream.T, x)
+            dweight = product(upstream.T, x, ctx.factors)
             del x
-        dx = product(upstream, weight) if ctx.needs_input_grad[0] else None
+        dx = product(upstream, weight, ctx.factors) if ctx.needs_input_grad[0] else None
         return dx, dweight
 
 

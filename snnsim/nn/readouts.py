@@ -46,9 +46,9 @@ def reduce_trace(trace: Tensor, reduce: Reduce, *, mask: Tensor | None = None, s
     if reduce == "last":
         if valid is None:
             return trace[-1]
-        steps = torch.arange(trace.shape[0]).unsqueeze(1)
+        steps = torch.arange(trace.shape[0], device=trace.device).unsqueeze(1)
         last = torch.where(valid, steps, -1).amax(dim=0).clamp(min=0)
-        return trace[last, torch.arange(trace.shape[1])]
+        return trace[last, torch.arange(trace.shape[1], device=trace.device)]
     if reduce == "max":
         if valid is not None:
             trace = trace.masked_fill(~valid.unsqueeze(2), -torch.inf)

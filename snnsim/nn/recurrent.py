@@ -26,6 +26,7 @@ from snnsim.nn.fused_recurrent import recurrent_spikes
 from snnsim.nn.masks import MaskedWeights
 from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
+from snnsim.nn.precision import product_dtype
 from snnsim.nn.products import row_product
 
 __all__ = ["Recurrent", "RecurrentState"]
@@ -208,13 +209,8 @@ class Recurrent(MaskedWeights):
         self, current: Tensor, state: RecurrentState | None, *, fused: bool, smooth: bool
     ) -> tuple[Tensor, RecurrentState]:
         self.neuron._check_input(current)
-        if (
-            fused
-            and state is None
-            and not on_cuda(current)
-            and (self.training or current.dtype == torch.float32)
-            and self.has_kernel
-        ):
+        whole = (self.training or current.dtype == torch.float32) and product_dtype() is None
+        if fused and state is None and whole and self.has_kernel and not on_cuda(current):
             return self._run_in_one_kernel(current)
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state

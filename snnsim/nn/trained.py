@@ -115,6 +115,12 @@ class TrainedModel(nn.Module):
 
     def _rates(self, counts: Tensor, x: Tensor, context: Context | None) -> Tensor:
         mask = None if context is None else context.mask
+        if x.is_cuda:  # without a number that the host knows: nobody waits, and a graph of the device can hold it
+            whole = x.new_full((), x.shape[0] * x.shape[1], dtype=torch.int64)
+            pairs = whole if mask is None else mask.sum()
+            parts = zip(counts, self.hidden_sizes(), strict=True)
+            shares = [count / (pairs * size).clamp(min=1) for count, size in parts]
+            return torch.stack(shares) if shares else counts.float()
         steps = x.shape[0] * x.shape[1] if mask is None else int(mask.sum())
         sizes = torch.tensor([max(1, steps * size) for size in self.hidden_sizes()])
         return counts / sizes if counts.numel() else counts.float()
@@ -132,7 +138,7 @@ class TrainedModel(nn.Module):
                 "checkpoint_steps: expected layers without delays and without batch norm, whose stretches are "
                 "independent but for the state; train this model without it"
             )
-        traces, total = [], torch.zeros(len(self.hidden_sizes()), dtype=torch.float64)
+        traces, total = [], torch.zeros(len(self.hidden_sizes()), dtype=torch.float64, device=x.device)
         for start in range(0, max(1, x.shape[0]), steps):
             part = context
             if context is not None and context.mask is not None:

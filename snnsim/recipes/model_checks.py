@@ -64,6 +64,8 @@ def check_training(model: ModelSpec, train: TrainSpec, prune: PruneSpec | None) 
             raise ValueError(
                 "train.stdp: runs the pool as it is, without statistics of a batch; set batch_norm = false"
             )
+    if train.precision == "bf16":
+        _check_precision(model, train)
     if train.learning != "ridge":
         return
     if train.epochs != 1:
@@ -95,4 +97,36 @@ def check_training(model: ModelSpec, train: TrainSpec, prune: PruneSpec | None) 
     if prune is not None and prune.method in NEEDS_GRADIENTS:
         raise ValueError(
             f"prune: method {prune.method!r} needs gradients, which learning 'ridge' has not; use 'magnitude'"
+        )
+
+
+PRODUCTS_OF_THEIR_OWN = ("meta", "levy-baxter")
+"""Kinds of neurons whose synapses are drawn, not multiplied."""
+
+
+def _check_precision(model: ModelSpec, train: TrainSpec) -> None:
+    """Refuse bfloat16 factors where nothing is multiplied by them.
+
+    Raises:
+        ValueError: With the key and what to do.
+    """
+    if train.learning not in ("bptt", "sltt", "sltt-k"):
+        raise ValueError(
+            f"precision: 'bf16' is known for learning 'bptt', 'sltt' and 'sltt-k', not for {train.learning!r}; use "
+            "'float32'"
+        )
+    if train.formulation == "events":
+        raise ValueError("precision: 'bf16' multiplies dense matrices; set formulation to 'auto' or 'dense'")
+    if model.conv is not None:
+        raise ValueError("precision: 'bf16' is for layers of neurons, convolutions train in float32; use 'float32'")
+    if model.neuron.kind in PRODUCTS_OF_THEIR_OWN:
+        raise ValueError(
+            f"precision: neurons of kind {model.neuron.kind!r} draw their synapses, which are not multiplied; use "
+            "'float32'"
+        )
+    feeds = [*([model.connection] * bool(model.pool is None)), model.readout_connection()]
+    if all(item.kind == "delayed" for item in feeds) and not model.recurrent and model.pool is None:
+        raise ValueError(
+            "precision: 'bf16' has no effect here: it is about products without delays, and every connection has "
+            "delays; use 'float32'"
         )

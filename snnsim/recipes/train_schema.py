@@ -185,6 +185,8 @@ class TrainSpec(Spec):
         selection: What the best epoch is chosen by, on the validation set.
         eval_batch_size: Samples a batch in evaluation; none means ``batch_size``.
         stdp: Unsupervised STDP of a pool before the first update, or none.
+        precision: ``float32``, or ``bf16``: factors of matrix products without delays are rounded to bfloat16, see
+            :mod:`snnsim.nn.precision`.
         gradient_cosine: Log, for the first batch of every epoch, the cosine between the rule's gradient and that of
             backpropagation through time; it takes the time and memory of both.
     """
@@ -210,6 +212,7 @@ class TrainSpec(Spec):
     selection: Literal["accuracy", "loss"] = "accuracy"
     eval_batch_size: int | None = Field(default=None, ge=1)
     stdp: StdpSpec | None = None
+    precision: Literal["float32", "bf16"] = "float32"
     gradient_cosine: bool = False
 
     @model_validator(mode="after")

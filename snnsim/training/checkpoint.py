@@ -52,8 +52,11 @@ class Checkpoint:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write tensors as safetensors, atomically; return the file's SHA-256 and that of every array."""
-    contiguous = {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
+    """Write tensors as safetensors, atomically; return the file's SHA-256 and that of every array.
+
+    They are stored as tensors of the CPU, wherever they are.
+    """
+    contiguous = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     data = save(contiguous)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)

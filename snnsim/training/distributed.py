@@ -1,8 +1,9 @@
 """Data-parallel training: every process takes a part of each batch, gradients are summed.
 
-Started by ``torchrun``; on CPU the processes talk through gloo. Losses are divided by the size of the whole
-batch and batch norm sums its statistics over all processes, so that N processes compute what one process
-with the same batch does, within rounding.
+Started by ``torchrun``; on CPU the processes talk through gloo. On devices every process has one of its own, and
+gradients go from device to device through nccl; numbers and scores that the host knows go through gloo. Losses are
+divided by the size of the whole batch and batch norm sums its statistics over all processes, so that N processes
+compute what one process with the same batch does, within rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from snnsim.errors import InputError
 
-__all__ = ["World", "process_group"]
+__all__ = ["World", "process_group", "take_own_gpu"]
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,38 @@ class World:
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        if self.size > 1:
-            dist.barrier()
+        self.sum([0.0])
+
+
+def take_own_gpu() -> None:
+    """Give a process that ``torchrun`` started the GPU of its place on the machine (``LOCAL_RANK``); else do nothing.
+
+    Raises:
+        InputError: The machine has fewer GPUs than processes.
+    """
+    place = os.environ.get("LOCAL_RANK")
+    if place is None or int(os.environ.get("WORLD_SIZE", "1")) <= 1 or not torch.cuda.is_available():
+        return
+    here = torch.cuda.device_count()
+    if int(place) >= here:
+        raise InputError(
+            f"device 'cuda': process {place} of this machine has no GPU of its own, it has {here}; "
+            "start torchrun with --nproc-per-node set to their number"
+        )
+    from numba import cuda
+
+    cuda.select_device(int(place))  # kernels and torch must mean the same device
+    torch.cuda.set_device(int(place))
 
 
 @contextmanager
-def process_group() -> Iterator[World]:
+def process_group(device: str = "cpu") -> Iterator[World]:
     """Join the processes that ``torchrun`` started, for the length of the block; alone without it.
 
-    A process group that the caller has made already is used and left open.
+    A process group that the caller has made already is used and left open; it must take tensors of the CPU.
+
+    Args:
+        device: ``cpu`` or ``cuda``: where gradients are.
     """
     if dist.is_available() and dist.is_initialized():
         yield World(dist.get_rank(), dist.get_world_size())
@@ -109,7 +133,7 @@ def process_group() -> Iterator[World]:
     if size <= 1 or "RANK" not in os.environ:
         yield World()
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl")
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:

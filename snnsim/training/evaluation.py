@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from snnsim.device import check_device
 from snnsim.errors import InputError
 from snnsim.events import Events
 from snnsim.learning.eventprop import continuous_output
@@ -19,12 +20,15 @@ from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import TensorStream
 from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
+from snnsim.nn.cuda import on_cuda, use_device
 from snnsim.nn.inference import infer, infers
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.trained import Output, TrainedModel
 from snnsim.recipes import Recipe
+from snnsim.training.device_checks import check_evaluation
 from snnsim.training.distributed import World
 from snnsim.training.prepare import pool_units, prepare_split, stream
+from snnsim.training.upload import device_of, upload
 
 if TYPE_CHECKING:
     from snnsim.datasets.dataset import Dataset
@@ -103,7 +107,7 @@ def operations_a_sample(model: TrainedModel, input_events: float, spikes: list[f
 
 
 def _output(model: TrainedModel, x: Tensor, context: Context) -> Output:
-    if isinstance(model, SpikingModel) and x.dtype == torch.float32 and infers(model):
+    if isinstance(model, SpikingModel) and x.dtype == torch.float32 and not on_cuda(x) and infers(model):
         return infer(model, x, context)
     output: Output = model(x, None, context)
     return output
@@ -119,7 +123,7 @@ def evaluate_model(
     The model's mode (training or evaluation) is the same afterwards.
 
     Args:
-        model: Model.
+        model: Model; it is evaluated on the device that it is on.
         events: Aligned samples, channels not yet pooled.
         recipe: Recipe of the model.
         pool: Neighbouring channels summed into one.
@@ -132,30 +136,31 @@ def evaluate_model(
     part = events.subset(np.arange(len(events))[world.part(len(events))]) if world.size > 1 else events
     batches = stream(part, recipe, pool, model.tail_steps, seed=0, training=False)
     logits, losses = [], []
-    weighted = np.zeros(len(model.hidden_sizes()))
+    device = device_of(model)
+    weighted = torch.zeros(len(model.hidden_sizes()), dtype=torch.float64, device=device)
     neuron_steps = 0.0
     inputs = 0.0
     sizes = np.array(model.hidden_sizes(), dtype=np.float64)
     for batch in batches.epoch(0):
-        mask = torch.from_numpy(batch.mask)
-        context = Context(mask=mask, sample_id=torch.from_numpy(batch.sample_id))
-        x = torch.from_numpy(batch.x)
+        mask = upload(batch.mask, device)
+        context = Context(mask=mask, sample_id=upload(batch.sample_id, device))
+        x = upload(batch.x, device)
         spec = recipe.train
         if spec.learning == "eventprop":
             assert isinstance(model, SpikingModel)
             output = continuous_output(model, TensorStream(x, context), shaping=spec.rule.shaping)
         else:
             output = _output(model, x, context)
-        loss = Loss(torch.from_numpy(batch.labels), spec.loss, 0.0, spec.mse_share, spec.mse_target)
+        loss = Loss(upload(batch.labels, device), spec.loss, 0.0, spec.mse_share, spec.mse_target)
         logits.append(output.logits.double())
         losses.append(loss.of_samples(output, mask, model.readout.skip_steps).double())
         valid = float(batch.mask.sum())
-        weighted += output.rates.double().numpy() * valid
+        weighted += output.rates.double() * valid
         neuron_steps += valid
         inputs += float(np.count_nonzero(batch.x))
     model.train(training)
-    scores = world.gather(torch.cat(logits) if logits else torch.zeros(0, model.n_classes, dtype=torch.float64))
-    loss_values = world.gather(torch.cat(losses) if losses else torch.zeros(0, dtype=torch.float64))
+    scores = world.gather(torch.cat(logits).cpu() if logits else torch.zeros(0, model.n_classes, dtype=torch.float64))
+    loss_values = world.gather(torch.cat(losses).cpu() if losses else torch.zeros(0, dtype=torch.float64))
     sums = world.sum([*weighted.tolist(), neuron_steps, inputs])
     spikes = [rate * size for rate, size in zip(sums[: len(sizes)], sizes, strict=True)]
     predictions = scores.argmax(dim=1).numpy()
@@ -220,6 +225,7 @@ def evaluate(
     split: Literal["train", "valid", "test"] = "test",
     engine: str = "torch",
     which: Literal["best", "last"] | None = None,
+    device: str = "cpu",
 ) -> EvalResult:
     """Evaluate a training run on a split of a data set; a look at the test set is noted in the run's manifest.
 
@@ -229,17 +235,25 @@ def evaluate(
         split: Which samples.
         engine: ``torch`` (the training model itself) or an engine for its frozen network.
         which: ``best`` validation epoch or ``last``; none takes the best if there is one.
+        device: ``cpu`` or ``cuda``, for engine ``torch``; the engines for frozen networks know where they run.
 
     Raises:
-        InputError: Unknown engine or split, or data that do not fit.
+        InputError: Unknown engine or split, data that do not fit, or a device that is not to be had.
     """
     from snnsim.engines import ENGINES
     from snnsim.training.runs import load_run
 
     if engine != "torch" and engine not in ENGINES:
         raise InputError(f"engine {engine!r} is not known; known: torch, {', '.join(ENGINES)}")
+    check_device(device)
+    if device != "cpu" and engine != "torch":
+        raise InputError(
+            f"device {device!r}: says where engine 'torch' runs, got engine {engine!r}; leave one of them out"
+        )
     if isinstance(run, (str, Path)):
         run = load_run(run)
+    if device != "cpu":
+        check_evaluation(run.recipe)
     chosen = which or run.default
     events = prepare_split(run.recipe, dataset, split, run.manifest)
     if events.n_classes > run.n_classes:
@@ -249,6 +263,7 @@ def evaluate(
     if split == "test":
         run.folder.record_test_run(f"eval, engine {engine}", [f"{chosen}"])
     if engine == "torch":
-        return evaluate_model(run.model(chosen), events, run.recipe, run.pool)
+        with use_device(device) as there:
+            return evaluate_model(run.model(chosen).to(there), events, run.recipe, run.pool)
     network = run.network(chosen)
     return evaluate_network(network, events, run.pool, int(network.notes["tail_steps"]), engine=engine)

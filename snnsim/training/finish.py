@@ -16,6 +16,7 @@ from snnsim.training.distributed import World
 from snnsim.training.evaluation import evaluate_model
 from snnsim.training.prepare import Prepared
 from snnsim.training.run_folder import RunFolder
+from snnsim.training.upload import device_of
 
 __all__ = ["LABELS", "TrainResult", "finish"]
 
@@ -95,6 +96,7 @@ def finish(
     if best is not None:
         chosen = build_model(folder.model_spec(recipe), data.n_inputs, data.n_classes, recipe.data.dt)
         chosen.load_state_dict(load_tensors(folder.path / "best.safetensors"))
+        chosen.to(device_of(model))
         candidates["best-validation"] = chosen
     if world.leads:
         _freeze(folder, candidates, recipe.train.learning != "eventprop", notes or {})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from snnsim.datasets.batches import Batch
 from snnsim.nn.context import Context
 from snnsim.nn.initialise import LayerRate, initialise_rates
 from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.distributed import World
+from snnsim.training.upload import device_of, upload
 
 __all__ = ["scale_to_rate"]
 
@@ -35,8 +33,8 @@ def scale_to_rate(model: TrainedModel, batch: Batch, recipe: Recipe, seed: int, 
     if target is None:
         return []
     part = world.part(len(batch))
-    mask = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-    seen = mask if recipe.train.padding == "masked" else None
-    context = Context(seen, torch.from_numpy(batch.sample_id[part]), seed, 0)
-    x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
+    device = device_of(model)
+    seen = upload(batch.mask[:, part], device) if recipe.train.padding == "masked" else None
+    context = Context(seen, upload(batch.sample_id[part], device), seed, 0)
+    x = upload(batch.x[:, part], device)
     return initialise_rates(model, x, context, target=target, nearest=True, total=world.sum)

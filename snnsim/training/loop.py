@@ -18,8 +18,10 @@ from typing import Any
 import torch
 
 from snnsim.datasets.dataset import Dataset
+from snnsim.device import check_device
 from snnsim.errors import InputError
 from snnsim.files import sha256_file
+from snnsim.nn.cuda import use_device
 from snnsim.nn.memory import keep_freed_memory
 from snnsim.recipes import Recipe, load_recipe
 from snnsim.training.checkpoint import (
@@ -29,7 +31,9 @@ from snnsim.training.checkpoint import (
     save_tensors,
     write_checkpoint,
 )
-from snnsim.training.distributed import World, process_group
+from snnsim.training.cuda_graph import StepGraph, check_graph
+from snnsim.training.device_checks import Place, check_training
+from snnsim.training.distributed import World, process_group, take_own_gpu
 from snnsim.training.evaluation import evaluate_model
 from snnsim.training.finish import TrainResult, finish
 from snnsim.training.interrupt import TrainingInterrupted, stop_on_signal
@@ -57,6 +61,8 @@ def train(
     checkpoint_seconds: float = 600.0,
     callback: Callback | None = None,
     start: Run | None = None,
+    device: str = "cpu",
+    cuda_graph: bool = False,
 ) -> TrainResult:
     """Train a recipe on a data set and leave a run folder.
 
@@ -74,6 +80,10 @@ def train(
             end. The result does not depend on it.
         callback: Told about the start, every batch, epoch, warning and the result.
         start: Run whose weights this one starts from (its best ones, if it had a validation set).
+        device: ``cpu`` or ``cuda``. The run folder is the same, with tensors of the CPU; a run that is resumed on the
+            other device goes on within rounding, not in the same bits.
+        cuda_graph: Capture forward and backward pass of a full batch once an epoch and replay them, see
+            :mod:`snnsim.training.cuda_graph`; only with ``cuda``.
 
     Returns:
         Labelled accuracies and the folder.
@@ -85,13 +95,21 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     tell = callback or _silent
-    with process_group() as world, stop_on_signal() as stopped:
+    if device == "cuda":
+        take_own_gpu()
+    check_device(device)
+    if device != "cpu":
+        check_training(recipe)
+    if cuda_graph:
+        check_graph(recipe, device, int(os.environ.get("WORLD_SIZE", "1")))
+    with process_group(device) as world, use_device(device) as there, stop_on_signal() as stopped:
         folder = RunFolder(out)
         if world.leads:
             folder.lock()
         try:
             return _train(
-                recipe, dataset, folder, seed, resume, best_test, checkpoint_seconds, tell, world, stopped, start
+                *(recipe, dataset, folder, seed, resume, best_test, checkpoint_seconds, tell, world, stopped, start),
+                *(Place(device, there), cuda_graph),
             )
         finally:
             folder.release()
@@ -113,6 +131,8 @@ def _train(
     world: World,
     stopped: Callable[[], bool],
     start: Run | None,
+    place: Place,
+    cuda_graph: bool,
 ) -> TrainResult:
     keep_freed_memory()
     data = prepare(recipe, dataset, seed)
@@ -128,13 +148,17 @@ def _train(
     weights = None
     if origin is not None:
         weights = load_tensors(folder.path / "initial.safetensors") if start is None else start.model().state_dict()
-    trainer = Trainer(recipe, data, seed, world, weights)
+    trainer = Trainer(recipe, data, seed, world, weights, place.device)
+    moved = None
     if resumed:
-        _resume(trainer, folder, best_test)
+        moved = _resume(trainer, folder, best_test, place)
     trainer.initialise()
     if world.leads and not resumed:
-        trainer.check_rule()
-        folder.create(recipe, {**_manifest(trainer, best_test), "from": origin}, dict(trainer.model.state_dict()))
+        trainer.check_rule(place.name != "cpu")
+        manifest = {**_manifest(trainer, best_test), "from": origin, "devices": [place.facts()]}
+        folder.create(recipe, manifest, dict(trainer.model.state_dict()))
+    if cuda_graph:
+        trainer.graph = StepGraph(trainer.model)
     world.wait()
     if resumed and trainer.pruner is not None and trainer.pruner.needs_initial:
         trainer.pruner.initial = load_tensors(folder.path / "initial.safetensors")
@@ -142,14 +166,17 @@ def _train(
         tell = _silent
     epochs = recipe.train.epochs
     facts = {"recipe": recipe, "data": data, "model": trainer.model, "epoch": trainer.epoch, "out": folder.path}
-    memory = expected_memory(trainer.model, recipe, trainer.longest(), -(-recipe.train.batch_size // world.size))
+    memory = {}
+    if place.name == "cpu":  # what a device needs has not been measured
+        memory = expected_memory(trainer.model, recipe, trainer.longest(), -(-recipe.train.batch_size // world.size))
     tell(
         "start",
         {**facts, "initial_rates": trainer.initial_rates, "formulations": trainer.formulations, "memory": memory},
     )
     too_large = memory_warning(memory)
-    if too_large is not None:
-        tell("warning", {"text": too_large})
+    for text in (too_large, moved):
+        if text is not None:
+            tell("warning", {"text": text})
     last_checkpoint = time.monotonic()
 
     def checkpoint() -> None:
@@ -280,15 +307,22 @@ def _pool_digest(recipe: Recipe) -> str | None:
     return None if pool is None or pool.file is None else sha256_file(pool.file)
 
 
-def _resume(trainer: Trainer, folder: RunFolder, best_test: bool) -> None:
-    """Check that the folder holds this very run and go back to its newest checkpoint."""
+def _resume(trainer: Trainer, folder: RunFolder, best_test: bool, place: Place) -> str | None:
+    """Check that the folder holds this very run and go back to its newest checkpoint.
+
+    Returns:
+        A warning if it has been trained on another device so far, or None.
+    """
     stored, manifest = folder.recipe(), folder.manifest()
     if stored != trainer.recipe:
         raise InputError(
             f"{folder.path}: cannot resume, the recipe differs: {_first_difference(stored, trainer.recipe)}"
         )
     facts: dict[str, Any] = {"seed": trainer.seed, "data_digest": trainer.data.digest, "best_test": best_test}
-    facts["formulations"] = trainer.formulations
+    devices = list(manifest.get("devices", [{"device": "cpu", "gpu": None}]))
+    same = devices[-1] == place.facts()
+    if same:
+        facts["formulations"] = trainer.formulations
     if trainer.recipe.model.pool is not None:
         facts["pool_file"] = _pool_digest(trainer.recipe)
     for name, value in facts.items():
@@ -300,6 +334,12 @@ def _resume(trainer: Trainer, folder: RunFolder, best_test: bool) -> None:
     if trainer.world.leads:
         folder.cut_metrics(trainer.metrics_length)
         remove_others(folder.checkpoints, checkpoint.step if checkpoint is not None else None)
+        if not same:
+            folder.update_manifest(devices=[*devices, place.facts()])
+    if same:
+        return None
+    before, now = (item["gpu"] or item["device"] for item in (devices[-1], place.facts()))
+    return f"this run was trained on {before} so far; on {now} it goes on within rounding, not in the same bits"
 
 
 def _first_difference(a: Recipe, b: Recipe) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from snnsim.recipes import Recipe
     from snnsim.recipes.schema import StdpSpec
     from snnsim.training.distributed import World
+from snnsim.training.upload import device_of, upload
 
 __all__ = ["StdpFacts", "check_activity", "learn_by_stdp", "stdp_network"]
 
@@ -88,8 +89,8 @@ def stdp_network(model: SpikingModel) -> Network:
     """
     block: Any = model.blocks[0]
     recurrent: Recurrent = block.neuron
-    feed = block.connection.existing_weight().detach().double().numpy()
-    loop = recurrent.existing_weight().detach().double().numpy()
+    feed = block.connection.existing_weight().detach().double().cpu().numpy()
+    loop = recurrent.existing_weight().detach().double().cpu().numpy()
     delay = int(recurrent.delay_steps) * STEP
     parts = [Projection("in", "pool", _sparse(feed, feed != 0))]
     parts += [
@@ -191,10 +192,10 @@ def learn_by_stdp(model: SpikingModel, events: Events, recipe: Recipe, pool: int
     with torch.no_grad():
         for place in rules:
             block: Any = model.blocks[0]
-            value = torch.from_numpy(weights[place])
+            value = upload(weights[place], device_of(model))
             parameter = block.connection.weight if place == 0 else block.neuron.recurrent_weight
             source = np.repeat(np.arange(_of(network, place).shape[1]), np.diff(_of(network, place).indptr))
-            at = (torch.from_numpy(targets[place]), torch.from_numpy(source))
+            at = (upload(targets[place], value.device), upload(source, value.device))
             parameter[at] = value.to(parameter.dtype)
     moved = sum(float(np.abs(weights[place] - first[place]).sum()) for place in rules)
     whole = sum(float(value.sum()) for value in first.values())
@@ -227,9 +228,9 @@ def check_activity(model: TrainedModel, batch: Batch, recipe: Recipe, world: Wor
         InputError: The pool is silent, or drives itself.
     """
     part = world.part(len(batch))
-    x = torch.from_numpy(np.ascontiguousarray(batch.x[:, part]))
-    mask = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-    output = model(x, None, Context(mask, torch.from_numpy(batch.sample_id[part])))
+    device = device_of(model)
+    x, mask = upload(batch.x[:, part], device), upload(batch.mask[:, part], device)
+    output = model(x, None, Context(mask, upload(batch.sample_id[part], device)))
     steps = float(mask.sum())
     spikes, total = world.sum([float(output.rates[0]) * steps, steps])
     rate = spikes / max(1.0, total)

@@ -236,7 +236,7 @@ class Pruner:
         fraction = rigl_fraction(trainer.step, self.end, self.spec.fraction)
         for module in self.layers.values():
             weight: Tensor = getattr(module, module.mask_of)
-            gradient = np.zeros(weight.shape) if weight.grad is None else weight.grad.numpy()
+            gradient = np.zeros(weight.shape) if weight.grad is None else weight.grad.cpu().numpy()
             module.set_mask(rigl_update(_weight(module), gradient, _exists(module), fraction))
         clear_masked_state(self.model, [group.optimiser for group in trainer.optimisers])
 
@@ -247,7 +247,7 @@ class Pruner:
             return
         lr = next(group.lr for group in trainer.optimisers if group.name == "weights")
         for name, module in self.layers.items():
-            sign = np.where(self.initial[self.parameters[name]].numpy() < 0, -1.0, 1.0)
+            sign = np.where(self.initial[self.parameters[name]].cpu().numpy() < 0, -1.0, 1.0)
             before = _exists(module)
             weight, mask = deep_r_update(
                 *(_weight(module), sign.astype(_weight(module).dtype), before),
@@ -266,14 +266,14 @@ class Pruner:
 
 
 def _weight(module: MaskedWeights) -> Floats:
-    weight: Floats = getattr(module, module.mask_of).detach().numpy()
+    weight: Floats = getattr(module, module.mask_of).detach().cpu().numpy()
     return weight
 
 
 def _exists(module: MaskedWeights) -> Mask:
     if module.mask is None:
         return np.ones(tuple(getattr(module, module.mask_of).shape), bool)
-    mask: Mask = module.mask.numpy().copy()
+    mask: Mask = module.mask.cpu().numpy().copy()
     return mask
 
 

@@ -10,6 +10,7 @@ import torch
 
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import maskable_layers
+from snnsim.training.upload import upload
 
 if TYPE_CHECKING:
     from snnsim.training.trainer import Trainer
@@ -34,7 +35,7 @@ def snip_scores(trainer: Trainer) -> dict[str, Floats]:
     for name, module in maskable_layers(model).items():
         weight = getattr(module, module.mask_of)
         gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        scores[name] = (gradient * weight.detach()).abs().numpy().copy()
+        scores[name] = (gradient * weight.detach()).abs().cpu().numpy().copy()
     trainer.clear_gradients()
     with torch.no_grad():
         for name, value in model.named_buffers():
@@ -57,10 +58,10 @@ def neuron_rates(trainer: Trainer) -> list[Floats]:
             break
         part = trainer.world.part(len(batch))
         counts = np.asarray(batch.x if hasattr(batch, "x") else batch.counts)
-        mask = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-        context = Context(mask, torch.from_numpy(batch.sample_id[part]), trainer.seed, 0)
-        output = model(torch.from_numpy(np.ascontiguousarray(counts[:, part])), context=context, record=True)
+        mask = upload(batch.mask[:, part], trainer.device)
+        context = Context(mask, upload(batch.sample_id[part], trainer.device), trainer.seed, 0)
+        output = model(upload(counts[:, part], trainer.device), context=context, record=True)
         for total, spikes in zip(totals, output.spikes, strict=True):
-            total += (spikes * mask.unsqueeze(2)).sum(dim=(0, 1), dtype=torch.float64).numpy()
+            total += (spikes * mask.unsqueeze(2)).sum(dim=(0, 1), dtype=torch.float64).cpu().numpy()
     model.train(training)
     return [np.asarray(trainer.world.sum(total.tolist())) for total in totals]

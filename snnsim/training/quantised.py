@@ -206,7 +206,8 @@ class TrainingGrid:
         most = 2 ** ((self.profile.bias_bits or 32) - 1)
         for name, layer in zip([*block_names(self.model), READOUT], self.model.layers(), strict=True):
             by_arrival, by_drive = _gains(network, name)
-            unit, own = torch.from_numpy(self.units[name] / by_arrival), torch.from_numpy(self.units[name] / by_drive)
+            device = layer.connection.weight.device
+            unit, own = (torch.from_numpy(self.units[name] / gain).to(device) for gain in (by_arrival, by_drive))
             connection, norm = layer.connection, getattr(layer, "norm", None)
             scale = torch.ones_like(unit) if norm is None else norm.affine(torch.float64)[0].detach()
             if bool((scale == 0).any()):
@@ -216,7 +217,7 @@ class TrainingGrid:
             yield Grid(weight, row, torch.zeros_like(row), *weights)
             neuron = getattr(layer, "neuron", None)
             if isinstance(neuron, Recurrent):
-                yield Grid(neuron.recurrent_weight, unit.view(-1, 1), torch.zeros(1, 1, dtype=torch.float64), *weights)
+                yield Grid(neuron.recurrent_weight, unit.view(-1, 1), unit.new_zeros(1, 1), *weights)
             if connection.bias is not None:
                 shift = torch.zeros_like(own)
                 yield Grid(connection.bias, own / scale.abs(), shift, 1, -most, most - 1)

@@ -171,19 +171,30 @@ def _constant(step: int) -> float:
 def gradient_norm(model: nn.Module) -> float:
     """Return the Euclidean norm of all gradients, summed in float64 in a fixed order."""
     total = 0.0
+    squares = []
     for parameter in model.parameters():
-        if parameter.grad is not None:
+        if parameter.grad is not None and parameter.is_cuda:
+            squares.append(parameter.grad.detach().double().square().sum())
+        elif parameter.grad is not None:
             values = parameter.grad.detach().numpy().astype(np.float64).reshape(-1)
             total += float(np.sum(values * values))
+    if squares:
+        return float(torch.stack(squares).sum().sqrt())
     return float(np.sqrt(total))
 
 
 @torch.no_grad()
-def clip_gradients(model: nn.Module, limit: float) -> float:
-    """Scale gradients so that their norm is at most ``limit``; return the norm before."""
+def clip_gradients(model: nn.Module, limit: float) -> None:
+    """Scale gradients so that their norm is at most ``limit``; on a device without waiting for the norm."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    if gradients and gradients[0].is_cuda:
+        whole = torch.stack([gradient.double().square().sum() for gradient in gradients]).sum().sqrt()
+        factor = (limit / whole).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+        return
     norm = gradient_norm(model)
     if norm > limit:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(limit / norm)
-    return norm

@@ -13,24 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnsim.datasets.streamed import StreamedCounts
 from snnsim.errors import InputError
-from snnsim.learning import EventProp, Loss, Ridge, Stream, TensorStream, gradient_cosine, make_rule
-from snnsim.learning.protocol import valid_pairs
+from snnsim.learning import EventProp, Loss, Outcome, Ridge, Stream, TensorStream, gradient_cosine, make_rule
 from snnsim.limits import load_profile
 from snnsim.nn.context import Context
 from snnsim.nn.formulation import choose_formulations, set_formulations
 from snnsim.nn.initialise import LayerRate
 from snnsim.nn.masks import densities, mask_gradients, revealed
 from snnsim.nn.model import SpikingModel, build_model
+from snnsim.nn.precision import products
 from snnsim.nn.trained import TrainedModel
 from snnsim.recipes import Recipe
 from snnsim.training.checkpoint import (
     restore_state,
     training_state,
 )
+from snnsim.training.cuda_graph import StepGraph
 from snnsim.training.distributed import World
 from snnsim.training.evaluation import evaluate_model, operations_a_sample
+from snnsim.training.event_stream import EventStream
 from snnsim.training.health import FIRST_STEPS, diagnose
 from snnsim.training.initial import scale_to_rate
 from snnsim.training.pool import StdpFacts, check_activity, learn_by_stdp
@@ -38,6 +39,7 @@ from snnsim.training.prepare import Prepared, input_density, stream
 from snnsim.training.pruning import Pruner
 from snnsim.training.quantised import TrainingGrid, check_model, check_quantize
 from snnsim.training.schedules import build_optimisers, clip_gradients, first_fixed_epoch, sigma_at
+from snnsim.training.upload import CPU, upload
 
 __all__ = ["Totals", "Trainer", "load_start"]
 
@@ -60,35 +62,6 @@ STREAMED = ("sltt", "sltt-k", "ottt", "rtrl", "e-prop")
 """Rules that ask for one stretch after the other: their batches are never one tensor of all steps."""
 
 
-@dataclass(frozen=True)
-class EventStream:
-    """The part of a batch of events that belongs to this process, as a rule asks for it.
-
-    Attributes:
-        counts: All samples of the batch.
-        part: Which of them.
-        context: Mask of valid steps, sample ids, seed and epoch.
-    """
-
-    counts: StreamedCounts
-    part: slice
-    context: Context
-
-    @property
-    def n_steps(self) -> int:
-        """Steps of the batch."""
-        return self.counts.shape[0]
-
-    @property
-    def batch(self) -> int:
-        """Samples of the part."""
-        return len(range(*self.part.indices(self.counts.shape[1])))
-
-    def chunk(self, start: int, stop: int) -> Tensor:
-        """Return the counts of steps ``start .. stop - 1``, shape (stop - start, batch, unit)."""
-        return torch.from_numpy(np.ascontiguousarray(self.counts.chunk(start, stop)[:, self.part]))
-
-
 class Trainer:
     """Model, optimisers and data of one run, and one step of it.
 
@@ -98,9 +71,12 @@ class Trainer:
         seed: Seed of weights, order, augmentation and dropout.
         world: This process among those that train together.
         start: Weights to start from, a state dict of the same model; None draws them.
+        device: Where the model is trained, from :func:`snnsim.nn.cuda.use_device`; weights are drawn on the CPU, the
+            same for every device.
 
     Raises:
-        InputError: The weights to start from are those of another model, or the recipe does not fit the data.
+        InputError: The weights to start from are those of another model, the recipe does not fit the data, or what it
+            asks for runs on the CPU only.
     """
 
     def __init__(
@@ -110,8 +86,10 @@ class Trainer:
         seed: int,
         world: World | None = None,
         start: Mapping[str, Tensor] | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.recipe = recipe
+        self.device = device
         self.data = data
         self.seed = seed
         self.world = world or World()
@@ -121,9 +99,11 @@ class Trainer:
             load_start(self.model, start)
         if recipe.quantize is not None:
             check_quantize(recipe, self.starts_from_run)
+        self.model.to(device)
         self.grid: TrainingGrid | None = None
+        self.rates: list[float] = []
         self.density = input_density(data, recipe, self.model.tail_steps)
-        self.formulations = choose_formulations(self.model, self.density, wish=recipe.train.formulation)
+        self.formulations = self.choose_formulations()
         streamed = recipe.train.learning in STREAMED
         self.batches = stream(
             data.train, recipe, data.pool, self.model.tail_steps, seed=seed, training=True, streamed=streamed
@@ -134,7 +114,6 @@ class Trainer:
         self.pruner: Pruner | None = None
         if recipe.prune is not None:
             self.pruner = Pruner(recipe.prune, self.model, recipe.train.epochs * len(self.batches))
-        self.rates: list[float] = []
         self.update_within: Callable[[], None] | None = None
         if recipe.train.rule.update == "step":
             if self.world.size > 1:
@@ -163,6 +142,13 @@ class Trainer:
         self.metrics_length = 0
         self.initial_rates: list[LayerRate] = []
         self.stdp: StdpFacts | None = None
+        self.graph: StepGraph | None = None
+
+    def choose_formulations(self) -> dict[str, str]:
+        """Set and return how the connections compute, by the data and the rates of the epoch before."""
+        spec = self.recipe.train  # bfloat16 factors are those of dense products
+        wish = "dense" if spec.precision == "bf16" else spec.formulation
+        return choose_formulations(self.model, self.density, self.rates, wish)
 
     def longest(self) -> int:
         """Return the steps of the longest batch."""
@@ -185,10 +171,14 @@ class Trainer:
             first = self.batches.batch(self.batches.order(0)[: self.recipe.train.batch_size])
             check_activity(self.model, first, self.recipe, self.world)
 
-    def check_rule(self) -> None:
+    def check_rule(self, on_device: bool = False) -> None:
         """Let the rule learn from two samples on a copy of the model, so that what it refuses is refused at once.
 
         So is a model that the target of a table ``quantize`` cannot hold.
+
+        Args:
+            on_device: Whether a device has to do it, which may refuse what the CPU can: then every rule is tried, and
+                an evaluation.
 
         Raises:
             InputError: The rule does not fit the model or the loss, or the model not the target.
@@ -196,12 +186,17 @@ class Trainer:
         if self.recipe.quantize is not None:
             assert isinstance(self.model, SpikingModel)
             check_model(self.model, self.recipe.quantize)
-        if self.recipe.train.learning == "bptt" or self.world.size > 1:
+        if self.world.size > 1 or (self.recipe.train.learning == "bptt" and not on_device):
             return
         few = self.batches.batch(self.batches.order(0)[:2])
         twin = copy.deepcopy(self.model).train()
         update = None if self.update_within is None else twin.zero_grad
-        make_rule(self.recipe.train).gradients(twin, *self.task(few), update)
+        stream, loss = self.task(few)
+        with products(self.recipe.train.precision):
+            make_rule(self.recipe.train).gradients(twin, stream, loss, update)
+        if on_device:
+            with torch.no_grad():
+                twin.eval()(stream.chunk(0, stream.n_steps), None, stream.context)
 
     def begin_epoch(self) -> None:
         """Set the spread of the delay taps for this epoch, and fix the delays from the recipe's epoch on."""
@@ -214,10 +209,12 @@ class Trainer:
         if quantize is not None and self.grid is None and self.epoch >= quantize.first_epoch(epochs):
             self.grid = TrainingGrid.begin(self)
             self.best = self.best_test = None  # an epoch from before the grid is not the result
-            self.formulations = choose_formulations(self.model, self.density, self.rates, self.recipe.train.formulation)
+            self.formulations = self.choose_formulations()
         self.model.train()
         if self.grid is not None:
             self.grid.hold()
+        if self.graph is not None:
+            self.graph.forget()
 
     def on_grid(self) -> AbstractContextManager[None]:
         """Compute with the target's numbers if training has come to them."""
@@ -230,26 +227,23 @@ class Trainer:
         if self.pruner is None or self.batch or not self.pruner.begin_epoch(self):
             return False
         self.best = self.best_test = None  # an epoch from before the last round is not the result
-        self.formulations = choose_formulations(self.model, self.density, self.rates, self.recipe.train.formulation)
+        self.formulations = self.choose_formulations()
         return True
 
     def task(self, batch: Any) -> tuple[Stream, Loss]:
         """Return this process's part of a batch as a rule wants it."""
-        spec = self.recipe.train
+        spec, device = self.recipe.train, self.device
         part = self.world.part(len(batch))
-        target = torch.from_numpy(batch.labels[part])
-        if batch.other_labels is not None:
-            target = torch.from_numpy(batch.targets(self.data.n_classes)[part])
-        seen = None
-        if spec.padding == "masked":
-            seen = torch.from_numpy(np.ascontiguousarray(batch.mask[:, part]))
-        context = Context(seen, torch.from_numpy(batch.sample_id[part]), self.seed, self.epoch, self.batch)
+        mixed = batch.other_labels is not None
+        target = upload((batch.targets(self.data.n_classes) if mixed else batch.labels)[part], device)
+        seen = upload(batch.mask[:, part], device) if spec.padding == "masked" else None
+        context = Context(seen, upload(batch.sample_id[part], device), self.seed, self.epoch, self.batch)
         counts = batch.counts
         stream: Stream
         if isinstance(counts, np.ndarray):
-            stream = TensorStream(torch.from_numpy(np.ascontiguousarray(counts[:, part])), context)
+            stream = TensorStream(upload(counts[:, part], device), context)
         else:
-            stream = EventStream(counts, part, context)
+            stream = EventStream(counts, part, context, device)
         loss = Loss(
             *(target, spec.loss, spec.label_smoothing, spec.mse_share, spec.mse_target),
             rate=spec.rate,
@@ -264,27 +258,34 @@ class Trainer:
             Sums over the whole batch: loss, correct, samples, neuron_steps, inputs, and rates times steps.
         """
         part = self.world.part(len(batch))
-        labels = torch.from_numpy(batch.labels[part])
+        labels = upload(batch.labels[part], self.device)
         stream, loss = self.task(batch)
-        if self.recipe.train.gradient_cosine and self.batch == 0:
-            self.totals.gradient_cosine = gradient_cosine(self.rule, self.model, stream, loss)
-        self.clear_gradients()
-        outcome = self.rule.gradients(self.model, stream, loss, self.update_within)
+        with products(self.recipe.train.precision):
+            if self.recipe.train.gradient_cosine and self.batch == 0:
+                self.totals.gradient_cosine = gradient_cosine(self.rule, self.model, stream, loss)
+            self.clear_gradients()
+            outcome = self._gradients(stream, loss)
         self.world.sum_gradients(self.model)
-        steps = float(valid_pairs(stream))
-        correct = int((outcome.logits.argmax(dim=1) == labels).sum())
-        sums = self.world.sum(
+        masked = self.recipe.train.padding == "masked"
+        steps = float(np.count_nonzero(batch.mask[:, part]) if masked else stream.n_steps * stream.batch)
+        # the only time that a step waits for the device: a loss that is not finite must stop the run before the update
+        found = torch.cat(
             [
-                float(outcome.losses.double().sum()),
-                float(correct),
-                float(labels.numel()),
-                steps,
-                float(batch.active(part)),
-                *(outcome.rates * steps).tolist(),
+                outcome.losses.double().sum().view(1),
+                (outcome.logits.argmax(dim=1) == labels).sum().double().view(1),
+                outcome.rates * steps,
             ]
-        )
+        ).tolist()
+        sums = self.world.sum([*found[:2], float(labels.numel()), steps, float(batch.active(part)), *found[2:]])
         keys = ("loss", "correct", "samples", "neuron_steps", "inputs")
         return {**dict(zip(keys, sums[:5], strict=True)), "rates": sums[5:]}
+
+    def _gradients(self, stream: Stream, loss: Loss) -> Outcome:
+        """Let the rule find the gradients, or replay what it did for the last full batch."""
+        whole = stream.batch == self.recipe.train.batch_size and not (self.pruner and self.pruner.grows_at(self.step))
+        if self.graph is not None and whole and isinstance(stream, TensorStream):
+            return self.graph.gradients(stream, loss)
+        return self.rule.gradients(self.model, stream, loss, self.update_within)
 
     def clear_gradients(self) -> None:
         """Forget the gradients of what came before."""
@@ -395,7 +396,7 @@ class Trainer:
             self.rule.end_epoch(self.model)
         for group in self.optimisers:
             group.advance("epoch")
-        self.formulations = choose_formulations(self.model, self.density, rates, self.recipe.train.formulation)
+        self.formulations = self.choose_formulations()
         self.epoch += 1
         self.batch = 0
         self.totals = Totals()
