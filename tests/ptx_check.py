@@ -31,8 +31,9 @@ from typing import Any
 FREE_ROUNDING = ("backward", "gradient")
 """Words in the names of kernels whose bits are not those of the CPU."""
 
-FUSED: dict[str, str] = {}
-"""Kernels of the forward direction that may hold fused multiply-adds, and why."""
+FUSED = {"dropout_factors": 1}
+"""Fused multiply-adds that a kernel of the forward direction may hold, because product and sum are exact anyway: a
+uniform number joins 27 and 26 random bits."""
 
 SPILLS: dict[str, int] = {}
 """Bytes that a kernel may spill."""
@@ -87,7 +88,7 @@ class Built:
         """Return what is wrong with it."""
         kernel = self.name.rpartition(".")[2]
         found = []
-        if self.fused and kernel not in FUSED and not any(word in kernel for word in FREE_ROUNDING):
+        if self.fused > FUSED.get(kernel, 0) and not any(word in kernel for word in FREE_ROUNDING):
             found.append(f"{self.fused} fused multiply-adds")
         if self.spilled > SPILLS.get(kernel, 0):
             found.append(f"{self.spilled} bytes spilled, allowed are {SPILLS.get(kernel, 0)}")

@@ -1,7 +1,7 @@
 """Measure tasks on a CUDA device: every side lives in a process of its own for all of them, one works at a time.
 
-A side loads its library and compiles its kernels once. For every task each side in turn builds it, does two steps to
-warm up (the second gives its memory) and stands still; then all take turns, ``A B A B``. What cannot be measured is
+A side loads its library and compiles its kernels once. For every task each side in turn builds it, does some steps to
+warm up (the last gives its memory) and stands still; then all take turns, ``A B A B``. What cannot be measured is
 named with how to install it; a side that takes too long, or runs out of memory, loses that task and no other.
 """
 
@@ -36,7 +36,7 @@ class Limits:
     Attributes:
         rounds: Turns of every side.
         turn: A turn; one step at least.
-        side: To build a task and do two steps, or one turn.
+        side: To build a task and warm up, or one turn.
         total: Everything; tasks that have not begun by then are left out and named.
     """
 

@@ -26,6 +26,9 @@ from typing import Any
 
 MOST_STEPS = 200
 WARM_SECONDS = 0.5
+WARM_STEPS = 4
+"""Steps before the first turn: libraries that compile do so in the first three; of a slow one two must do."""
+WARM_MOST = 10.0
 
 
 def load(path: str) -> Any:
@@ -110,7 +113,7 @@ class Worker:
         return torch if torch is not None and not hasattr(self.side, "wait") and torch.cuda.is_available() else None
 
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Build a task, do two steps, and say what they took."""
+        """Build a task, do steps until everything is compiled, and say what memory the last one took."""
         used = used_bytes()
         work = self.side.build({**task, "way": self.way})
         if callable(work):
@@ -122,12 +125,15 @@ class Worker:
         if torch is not None:
             torch.cuda.synchronize()
         self.step_seconds = 0.0
-        for again in range(2 if self.parts else 0):
-            if torch is not None and again:
+        start = time.perf_counter()
+        for done in range(WARM_STEPS if self.parts else 0):
+            if torch is not None and done:
                 torch.cuda.reset_peak_memory_stats()
             begin = time.perf_counter()
             self.times()
             self.step_seconds = time.perf_counter() - begin
+            if done and time.perf_counter() - start > WARM_MOST:
+                break
         if "facts" in work:
             answer["facts"] = work["facts"]()
         if torch is not None:
