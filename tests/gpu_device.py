@@ -36,7 +36,7 @@ class Size:
         return self.batch > 8
 
 
-TOY = Size((6, 5, 4, 3), 12, 3, 5, 1.5)
+TOY = Size((3, 4, 3, 2), 5, 2, 3, 1.0)
 SHD = Size((140, 256, 256, 20), 100, 256)
 SIZES = [pytest.param(TOY, id="toy"), pytest.param(SHD, id="shd", marks=pytest.mark.gpu)]
 """The same test at toy size in Numba's simulator and at the size of the delay paper on a device."""
