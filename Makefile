@@ -12,7 +12,7 @@ JOBS   ?= auto
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test lint slow nir-table reproduce-fsdd lava-env prove-lava clean
+.PHONY: setup demo test lint slow gpu gpu-report ptx nir-table reproduce-fsdd lava-env prove-lava clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,31 @@ lint: $(STAMP)
 
 slow: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist worksteal
+
+# What needs a CUDA device: the tests at real sizes, and every measurement of docs/gpu.md into one page (ten minutes).
+# GPU_PYTHON is an interpreter that has torch with CUDA, numba-cuda and pytest, where it is not the one of `make`.
+GPU_PYTHON ?= $(BIN)/python
+GPU_REPORT ?= runs/gpu/report.md
+
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+	@NUMBA_ENABLE_CUDASIM=0 PYTHONPATH=$(CURDIR):$$PYTHONPATH $(GPU_PYTHON) -m pytest -m gpu
+
+gpu-report: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+	@NUMBA_ENABLE_CUDASIM=0 PYTHONPATH=$(CURDIR):$$PYTHONPATH $(GPU_PYTHON) -m snnsim bench cuda --out $(GPU_REPORT)
+
+# CUDA kernels without a device: those that the simulator's tests start, compiled by an environment of its own.
+CUDA_ENV ?= .venv-cuda
+
+$(CUDA_ENV)/.installed:
+	@test -x $(CUDA_ENV)/bin/python || $(PYTHON) -m venv $(CUDA_ENV)
+	@$(CUDA_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  'numba-cuda[cu13]>=0.30' nvidia-cuda-nvcc
+	@touch $@
+
+ptx: $(STAMP) $(CUDA_ENV)/.installed
+	@SNNSIM_PTX_RECORD=$(CUDA_ENV)/kernels.json OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -p tests.ptx_record \
+	  $(wildcard tests/test_cuda_*.py)
+	@PYTHONPATH=. $(CUDA_ENV)/bin/python -m tests.ptx_check $(CUDA_ENV)/kernels.json
 
 # Recorded digits from sound to accuracy. FSDD=folder takes sound that is already here; TEST says what is tested on
 # (recordings 0-4, as the data set itself proposes).
@@ -78,5 +103,5 @@ prove-lava: $(STAMP) lava-env
 	  -m slow -k lava tests/test_chip_export.py
 
 clean:
-	rm -rf $(VENV) $(LAVA) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LAVA) $(CUDA_ENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

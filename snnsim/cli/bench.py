@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snnsim.cli.bench_complexity import complexity
+from snnsim.cli.bench_cuda import cuda
 from snnsim.cli.bench_density import density
 from snnsim.cli.bench_integer import integer
 from snnsim.cli.bench_options import Json, Names, Pythons, Rounds, Threads, interpreters
@@ -32,6 +33,7 @@ app.command("scaling", epilog="Example: snnsim bench scaling neurons")(scaling)
 app.command("complexity", epilog="Example: snnsim bench complexity")(complexity)
 
 
+app.command("cuda", epilog="Example: snnsim bench cuda lif --out report.md")(cuda)
 app.command("density", epilog="Example: snnsim bench density delays --engine clock")(density)
 app.command("integer", epilog="Example: snnsim bench integer --python lava=.venv-lava/bin/python")(integer)
 app.command("sparse", epilog="Example: snnsim bench sparse --steps 100")(sparse)

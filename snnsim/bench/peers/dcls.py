@@ -50,7 +50,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
             norm = layer.BatchNorm1d(n_out, step_mode="m")
             dropout = layer.Dropout(0.4, step_mode="m")
             nodes.append(nn.ModuleList([norm, neuron.LIFNode(v_threshold=1.0, **options), dropout]))
-    model = nn.ModuleList([*connections, *nodes])
+    device = torch.device(task.get("device", "cpu"))
+    model = nn.ModuleList([*connections, *nodes]).to(device)
     positions = [made.P for made in connections]
     weights = [p for p in model.parameters() if all(p is not q for q in positions) and p.requires_grad]
     optimisers = [
@@ -70,7 +71,7 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
         scores: torch.Tensor = torch.softmax(trace, dim=2).sum(dim=0)
         return scores
 
-    def train_on(x: torch.Tensor, labels: torch.Tensor) -> float:
+    def train_on(x: torch.Tensor, labels: torch.Tensor) -> Any:
         loss = nn.functional.cross_entropy(forward(x), labels)
         for optimiser in optimisers:
             optimiser.zero_grad()
@@ -79,7 +80,7 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
             optimiser.step()
         for made in connections:
             made.clamp_parameters()
-        return float(loss.item())
+        return loss.item() if device.type == "cpu" else loss.detach()  # a device is not waited for
 
     model.train()
     if frames is not None:
@@ -87,8 +88,8 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
         return lambda: sum(train_on(x.transpose(0, 1), labels) for x, labels in batches)
     generator = np.random.default_rng(0)
     counts = generator.poisson(task["rate"], (task["n_steps"], task["batch"], sizes[0])).astype(np.float32)
-    x = torch.from_numpy(counts)
-    labels = torch.from_numpy(generator.integers(0, sizes[-1], task["batch"]))
+    x = torch.from_numpy(counts).to(device)
+    labels = torch.from_numpy(generator.integers(0, sizes[-1], task["batch"])).to(device)
 
     def train() -> object:
         return train_on(x, labels)
