@@ -149,7 +149,9 @@ def run_circle(
     me, everybody = cuda.grid(1), cuda.gridsize(1)
     turn = 0
     for begin in range(0, n_rows, window):
-        end = min(begin + window, n_rows)
+        end = begin + window
+        if end > n_rows:
+            end = n_rows
         for stage in range(n_stages):
             low, high = stages[stage * STAGE_COLUMNS + LOW], stages[stage * STAGE_COLUMNS + HIGH]
             low_port = stages[stage * STAGE_COLUMNS + FIRST_PORT]
