@@ -32,10 +32,10 @@ TARGET_FIRST, WEIGHT_FIRST, DELAY_FIRST, LENGTH, ROW_DELAY, BASE, ROW_COLUMNS = 
 """Columns of the table of rows: where targets begin, -1 for all in turn; where weights begin, -1 if all have the row's;
 where delays begin, -1 if all have the row's; synapses; the row's delay; the first target's port."""
 
-CIRCLE_THREADS = 2 if SIMULATED else 384
+CIRCLE_THREADS = 2 if SIMULATED else 320
 """Threads of a block; a block's registers must fit on a multiprocessor."""
 
-_OPTIONS: dict[str, Any] = {} if SIMULATED else {"max_registers": 168}
+_OPTIONS: dict[str, Any] = {} if SIMULATED else {"max_registers": 200}
 
 LOW, HIGH, FIRST_PORT, LATE_PORT, LAST_PORT, STAGE_COLUMNS = range(6)
 """Columns of the table of stages: first neuron; one past the last; first port; first late port; one past the last."""
