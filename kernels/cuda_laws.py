@@ -80,11 +80,6 @@ def advance_item(
     record: Any,
     columns: Any,
     n_columns: Any,
-    unit_row: Any,
-    spike_unit: Any,
-    spike_when: Any,
-    counter: Any,
-    which: Any,
     first_step: Any,
     n_steps: Any,
     begun: Any,
@@ -130,7 +125,6 @@ def advance_item(
     elif law == ADAPTIVE:
         decay, from_v = numbers[ADAPT_DECAY * n_neurons + n], numbers[ADAPT_V * n_neurons + n]
         from_spike, raises = numbers[ADAPT_SPIKE * n_neurons + n], numbers[ADAPT_THRESHOLD * n_neurons + n]
-    listed = unit_row[n + 1] > unit_row[n]
     for row in range(begin, end):
         fired = False
         step = first_step[b] + begun + row
@@ -182,10 +176,6 @@ def advance_item(
         out = (reach + row) * n_units * samples + place(n, b, n_units, samples, fast)
         if fired:
             trains[out] = 1
-            if listed:
-                entry = cuda.atomic.add(counter, which, 1)
-                spike_unit[entry] = n
-                spike_when[entry] = row * samples + b
         else:
             trains[out] = 0
         if n_columns > 0:
@@ -221,11 +211,6 @@ def advance(
     record: Any,
     columns: Any,
     n_columns: Any,
-    unit_row: Any,
-    spike_unit: Any,
-    spike_when: Any,
-    counter: Any,
-    which: Any,
     first_step: Any,
     n_steps: Any,
     begun: Any,
@@ -256,11 +241,6 @@ def advance(
         record: Filled with recorded variables, rows of ``n_columns`` columns, in the dtype of the run.
         columns: Column of each variable and neuron or -1, int32 ``(3 * n_neurons,)``.
         n_columns: Columns; 0 records nothing.
-        unit_row: First row of each unit's synapses that are scattered, int64; without any a spike is not listed.
-        spike_unit: Filled with the units that fired, in any order, int32.
-        spike_when: Filled with ``row * samples + sample``, int32.
-        counter: ``counter[which]`` counts them, int64.
-        which: See above.
         first_step: Step of the run's first row, int64 ``(samples,)``.
         n_steps: Steps of each sample in this run, int64 ``(samples,)``.
         begun: Steps of this run done before row 0.
@@ -290,11 +270,6 @@ def advance(
         record,
         columns,
         n_columns,
-        unit_row,
-        spike_unit,
-        spike_when,
-        counter,
-        which,
         first_step,
         n_steps,
         begun,

@@ -14,6 +14,7 @@ from test_engine_clock import DT, assert_same, make_neuron, spike_trains
 
 from snnsim.cli.main import run
 from snnsim.datasets.heidelberg import write_heidelberg
+from snnsim.device import cuda_problem
 from snnsim.engines import cuda_batch as batches
 from snnsim.engines import grid_inputs, simulate
 from snnsim.engines.cuda import CudaEngine
@@ -22,6 +23,8 @@ from snnsim.events import Events
 from snnsim.network import Input, Network, Population, Projection, Readout, Sparse
 from snnsim.neurons import LI, LIF, AdEx, CubaLI, CubaLIF, ExpCurrentLIF
 from snnsim.stimuli import Current, Poisson
+
+pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason="needs a CUDA device or NUMBA_ENABLE_CUDASIM=1")
 
 SIZES = [pytest.param(1, id="small"), pytest.param(60, id="device", marks=pytest.mark.gpu)]
 

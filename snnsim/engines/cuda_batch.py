@@ -14,10 +14,9 @@ from snnsim.engines.cuda_device import DeviceNetwork
 from snnsim.engines.cuda_noise import Noise
 from snnsim.engines.cuda_plan import Component, CudaPlan, Stage
 from snnsim.kernels.clock_tables import DRIVE
-from snnsim.kernels.cuda_circle import CIRCLE_THREADS, run_circle
 from snnsim.kernels.cuda_gather import gather, gather_pending
 from snnsim.kernels.cuda_laws import advance, receive
-from snnsim.kernels.cuda_scatter import scatter
+from snnsim.kernels.cuda_scatter import CIRCLE_THREADS, list_spikes, run_circle, scatter
 from snnsim.kernels.cuda_support import SIMULATED, device_array, launch
 from snnsim.kernels.cuda_trains import collect_spikes, place_numbers, shift_rows
 
@@ -263,8 +262,9 @@ class Batch:
         """Run a window of one component; return the next counter."""
         for stage in component.stages:
             self._gather(stage.first_port, stage.late_port, begin, end)
-            self._advance(stage, begin, end, which)
+            self._advance(stage, begin, end)
             if self.network.scatters:
+                self._list(stage, begin, end, which)
                 self._scatter(self.spike_unit, self.spike_when, self.counter, which)
             which += 1
         if component.late:
@@ -286,7 +286,7 @@ class Batch:
                 ),
             )
 
-    def _advance(self, stage: Stage, begin: int, end: int, which: int) -> None:
+    def _advance(self, stage: Stage, begin: int, end: int) -> None:
         plan, network, noise = self.plan, self.network, self.noise
         launch(
             advance,
@@ -295,9 +295,18 @@ class Batch:
                 *(self.values, self.release, self.arrivals, self.trains, network.numbers, network.facts),
                 *(noise.table, noise.n, noise.counts, noise.weights),
                 *(self.record, self.columns, self.shape.n_columns),
-                *(network.unit_row, self.spike_unit, self.spike_when, self.counter, which),
                 *(self.first_step, self.steps, self.begun, stage.low, stage.high, begin, end),
                 *(self.reach, plan.n_neurons, plan.n_units, plan.n_ports, self.samples, self.fast),
+            ),
+        )
+
+    def _list(self, stage: Stage, begin: int, end: int, which: int) -> None:
+        launch(
+            list_spikes,
+            (stage.high - stage.low) * self.samples,
+            (
+                *(self.trains, self.network.unit_row, self.spike_unit, self.spike_when, self.counter, which),
+                *(stage.low, stage.high, begin, end, self.reach, self.plan.n_units, self.samples, self.fast),
             ),
         )
 
