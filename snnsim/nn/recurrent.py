@@ -235,7 +235,7 @@ class Recurrent(MaskedWeights):
         delays, slots = self._slots()
         weights = slots.to(dtype).reshape(len(delays) * self.size, self.size).t()
         longest, shortest = history.shape[0], delays[0]
-        prepared = neuron.prepare(dtype, cells)
+        prepared = neuron.prepare(dtype, None if state is None else cells)
         rows = list(history)
         # split, not slices: the gradient of a slice is as large as the whole input
         for stretch in torch.split(current, shortest) if current.shape[0] else ():

@@ -105,7 +105,7 @@ class SpikingModule(NeuronModule, Generic[State]):
             context: Not used by neurons.
         """
         self._check_input(current)
-        if current.device.type != "cpu" and not (self.cuda_kernel and on_cuda(current)):
+        if (on_cuda(current) and not self.cuda_kernel) or current.device.type not in ("cpu", "cuda"):
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
         return self.advance(current, start, self.prepare(current.dtype, state))
