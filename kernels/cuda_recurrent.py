@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from snnsim.kernels.cuda_made import kernel_by_name, named_kernel
 from snnsim.kernels.cuda_neurons import float_type, step_function
 from snnsim.kernels.cuda_support import times
 from snnsim.kernels.cuda_surrogates import surrogate_function
@@ -116,11 +117,7 @@ def recurrent_forward_kernel(dtype: str, kind: int, reset_zero: bool, deep: bool
         v[lane] = state
         w[lane] = more
 
-    recurrent_forward.made_by = (  # type: ignore[attr-defined]
-        "recurrent_forward_kernel",
-        (dtype, kind, reset_zero, deep),
-    )
-    return cuda.jit(recurrent_forward)
+    return named_kernel(recurrent_forward, dtype, kind, reset_zero, deep)
 
 
 @cache
@@ -250,8 +247,10 @@ def recurrent_backward_kernel(
             by_lane[7 * lanes + lane] = g_by_spike
             by_lane[8 * lanes + lane] = g_on_level
 
-    recurrent_backward.made_by = (  # type: ignore[attr-defined]
-        "recurrent_backward_kernel",
-        (dtype, kind, reset_zero, detach_reset, learns, code),
+    return named_kernel(recurrent_backward, dtype, kind, reset_zero, detach_reset, learns, code)
+
+
+def __getattr__(name: str) -> Any:
+    return kernel_by_name(
+        name, {"recurrent_forward": recurrent_forward_kernel, "recurrent_backward": recurrent_backward_kernel}
     )
-    return cuda.jit(recurrent_backward)

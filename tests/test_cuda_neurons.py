@@ -9,6 +9,7 @@ import torch
 
 from snnsim.device import cuda_problem
 from snnsim.errors import InputError
+from snnsim.kernels import cuda_neurons
 from snnsim.kernels.cuda_support import SIMULATED
 from snnsim.nn import fused
 from snnsim.nn.cuda import simulated_device, use_device
@@ -211,6 +212,14 @@ def test_other_neurons_go_step_by_step_or_refuse():
         assert torch.equal(other(current)[0], expected)
         with pytest.raises(InputError, match="expected tensors on the CPU, got cpu; random neurons have no kernel"):
             MetaNeuron(3, dt=0.01)(current)
+
+
+def test_a_module_knows_its_kernels_by_their_names():
+    made = cuda_neurons.forward_kernel("float32", 0, True, True, False, False, False, False, False, True)
+    assert cuda_neurons.neurons_forward__float32_0_1_1_0_0_0_0_0_1 is made
+    for name in ("neurons_forward", "neurons_sideways__float32_0", "neurons_forward__float32_0"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(cuda_neurons, name)
 
 
 @pytest.mark.gpu
