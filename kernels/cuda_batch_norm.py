@@ -55,10 +55,10 @@ def moments(x: Any, mask: Any, units: int, count: Any, total: Any, square: Any) 
             n += 1
             value -= origin
             sums += value
-            squares += value * value
+            squares += times(value, value)
     many = np.float64(n)
-    total[place] = origin * many + sums
-    square[place] = max(squares - sums * sums / many, np.float64(0.0)) if n > 0 else np.float64(0.0)
+    total[place] = times(origin, many) + sums
+    square[place] = max(squares - times(sums, sums) / many, np.float64(0.0)) if n > 0 else np.float64(0.0)
     if unit == 0:
         count[block] = many
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from snnsim.kernels.cuda_made import kernel_by_name, named_kernel
 from snnsim.kernels.cuda_support import SIMULATED, times
 from snnsim.kernels.dynamics import ADAPTIVE, CUBA
 
@@ -217,8 +218,8 @@ def forward_kernel(
         if counted:
             cuda.atomic.add(counts, sample, number_of_spikes)
 
-    neurons_forward.made_by = (  # type: ignore[attr-defined]
-        "forward_kernel",
-        (dtype, kind, reset_zero, fires, normed, masked, thinned, counted, waits, keeps),
-    )
-    return cuda.jit(neurons_forward)
+    return named_kernel(neurons_forward, dtype, kind, reset_zero, fires, normed, masked, thinned, counted, waits, keeps)
+
+
+def __getattr__(name: str) -> Any:
+    return kernel_by_name(name, {"neurons_forward": forward_kernel})

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from snnsim.kernels.cuda_made import kernel_by_name, named_kernel
 from snnsim.kernels.cuda_neurons import AHEAD, STRETCH, THREADS, float_type, step_function
 from snnsim.kernels.cuda_support import times
 from snnsim.kernels.cuda_surrogates import surrogate_function
@@ -264,8 +265,10 @@ def backward_kernel(
             by_lane[7 * lanes + lane] = g_by_spike
             by_lane[8 * lanes + lane] = g_on_level
 
-    neurons_backward.made_by = (  # type: ignore[attr-defined]
-        "backward_kernel",
-        (dtype, kind, reset_zero, fires, normed, thinned, waits, detach_reset, carry, learns, code),
+    return named_kernel(
+        neurons_backward, dtype, kind, reset_zero, fires, normed, thinned, waits, detach_reset, carry, learns, code
     )
-    return cuda.jit(neurons_backward)
+
+
+def __getattr__(name: str) -> Any:
+    return kernel_by_name(name, {"neurons_backward": backward_kernel})

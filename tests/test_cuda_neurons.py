@@ -1,15 +1,25 @@
-"""Neurons on a CUDA device, in Numba's simulator: spikes bit for bit those of the CPU's kernels, gradients within
+"""Neurons on a CUDA device or in Numba's simulator: spikes bit for bit those of the CPU's kernels, gradients within
 rounding."""
+
+import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from snnsim.device import cuda_problem
+from snnsim.errors import InputError
+from snnsim.kernels import cuda_neurons
 from snnsim.kernels.cuda_support import SIMULATED
-from snnsim.nn.cuda import simulated_device
+from snnsim.nn import fused
+from snnsim.nn.cuda import simulated_device, use_device
+from snnsim.nn.meta import MetaNeuron
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
+from snnsim.nn.neurons_meta_dynamic import MetaDynamicNeuron
 from snnsim.nn.surrogates import SURROGATES, ATan
 
-pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
+pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason="needs a device or NUMBA_ENABLE_CUDASIM=1")
+simulated = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
@@ -33,7 +43,6 @@ def run(neuron, current, state, weights):
     """Return everything that comes out and the gradients of everything that goes in."""
     inputs = [current, *(part for part in state or () if part.is_floating_point())]
     for x in inputs:
-        x.grad = None
         x.requires_grad_()
     neuron.zero_grad()
     out, end = neuron(current, state)
@@ -42,7 +51,20 @@ def run(neuron, current, state, weights):
     if out.numel():
         total.backward()
     gradients = [x.grad for x in inputs] + [p.grad for p in neuron.parameters()]
-    return [out.detach(), *(part.detach() for part in end)], gradients
+    return (
+        [part.detach().cpu() for part in (out, *end)],
+        [None if gradient is None else gradient.cpu() for gradient in gradients],
+    )
+
+
+def copied(x, device):
+    """Return a tensor, a state or a list of tensors anew on a device."""
+    if x is None:
+        return None
+    if isinstance(x, torch.Tensor):
+        return x.detach().clone().to(device)
+    parts = [copied(part, device) for part in x]
+    return parts if isinstance(x, list) else type(x)(*parts)
 
 
 def compare(neuron, n_steps, batch, dtype, *, gain=1.0, state=None):
@@ -54,9 +76,10 @@ def compare(neuron, n_steps, batch, dtype, *, gain=1.0, state=None):
     floats = 1 if isinstance(neuron, (LIF, LI)) else 2
     weights = weights[: 1 + floats]
     given = None if state is None else state(batch, size, dtype)
-    expected, slopes = run(neuron, current, given, weights)
-    with simulated_device():
-        found, gradients = run(neuron, current, given, weights)
+    expected, slopes = run(neuron, *(copied(x, "cpu") for x in (current, given, weights)))
+    with use_device("cuda") as device:
+        moved = copy.deepcopy(neuron).to(device)
+        found, gradients = run(moved, *(copied(x, device) for x in (current, given, weights)))
     for a, b in zip(expected, found, strict=True):
         assert a.dtype == b.dtype
         assert torch.equal(a, b)
@@ -111,6 +134,7 @@ def test_edges(n_steps, batch, size):
     compare(make("cubalif", size), n_steps, batch, torch.float32)
 
 
+@simulated
 def test_no_spikes_and_all_spikes():
     assert compare(make("lif", 2), 12, 2, torch.float64, gain=0.0).sum() == 0
     always = LIF(2, dt=0.01, v_threshold=1e-3, v_reset=0.0)
@@ -125,6 +149,7 @@ def test_readouts(learn, dtype):
     compare(CubaLI(3, dt=0.01, learn=(*learn, "tau_syn") if learn else ()), 35, 2, dtype)
 
 
+@simulated
 def test_without_gradient_nothing_is_kept():
     neuron = make("lif", 3)
     with simulated_device():
@@ -135,6 +160,7 @@ def test_without_gradient_nothing_is_kept():
         assert not out.requires_grad
 
 
+@simulated
 def test_kept_for_the_backward_pass_is_a_thirty_second():
     kept = []
 
@@ -149,11 +175,8 @@ def test_kept_for_the_backward_pass_is_a_thirty_second():
     assert sorted(kept) == [3, 2 * per_step, 9 * 3, 64 * per_step]  # refractory_steps, states, parameters, current
 
 
+@simulated
 def test_the_memory_free_rule_carries_nothing():
-    from dataclasses import replace
-
-    from snnsim.nn import fused
-
     rule = fused.SpikeRule(reset_zero=True, detach_reset=True, refractory=False, surrogate=ATan(5.0), carry=False)
     current = torch.rand(6, 2, 3, dtype=torch.float64)
     neuron = make("lif", 3)
@@ -178,3 +201,32 @@ def test_the_refractory_period_is_asked_for_once_and_again_when_it_changes():
     assert neuron.waits
     neuron.load_state_dict(make("lif", 2).state_dict())
     assert not neuron.waits
+
+
+@simulated
+def test_other_neurons_go_step_by_step_or_refuse():
+    current = torch.rand(4, 2, 3)
+    other = MetaDynamicNeuron(3, dt=0.001)
+    expected, _ = other(current)
+    with simulated_device():
+        assert torch.equal(other(current)[0], expected)
+        with pytest.raises(InputError, match="expected tensors on the CPU, got cpu; random neurons have no kernel"):
+            MetaNeuron(3, dt=0.01)(current)
+
+
+def test_a_module_knows_its_kernels_by_their_names():
+    made = cuda_neurons.forward_kernel("float32", 0, True, True, False, False, False, False, False, True)
+    assert cuda_neurons.neurons_forward__float32_0_1_1_0_0_0_0_0_1 is made
+    for name in ("neurons_forward", "neurons_sideways__float32_0", "neurons_forward__float32_0"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(cuda_neurons, name)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("kind", list(LEARNED))
+def test_a_layer_of_usual_size(kind, reset, dtype):
+    neuron = make(kind, 300, reset=reset, learn=LEARNED[kind] if dtype == torch.float64 else ())
+    spikes = compare(neuron, 250, 64, dtype)
+    assert 10_000 < spikes.sum() < spikes.numel()

@@ -211,8 +211,9 @@ def test_a_model_of_two_layers_trains_as_on_the_cpu(neuron, readout, recurrent, 
     dtype = torch.float64
     first = model(neuron, readout, dtype, recurrent, norm)
     second = copy.deepcopy(first)
-    x = (torch.rand(34, 2, 5, generator=torch.Generator().manual_seed(5)) < 0.4).to(dtype)
-    mask = torch.arange(34).unsqueeze(1) < torch.tensor([34, 25])
+    n_steps = 7 if recurrent else 34
+    x = (torch.rand(n_steps, 2, 5, generator=torch.Generator().manual_seed(5)) < 0.4).to(dtype)
+    mask = torch.arange(n_steps).unsqueeze(1) < torch.tensor([n_steps, n_steps - 2])
     context = Context(mask=mask, sample_id=torch.tensor([4, 9]), epoch=1, seed=3)
     outputs = []
     for made, simulate in ((first, False), (second, True)):

@@ -7,10 +7,10 @@ inside :func:`simulated_device` they go through the same functions and the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from torch import Tensor
 from snnsim.device import Device, check_device
 from snnsim.errors import InputError
 
-__all__ = ["as_cuda", "current_stream", "full_precision", "on_cuda", "simulated_device", "use_device"]
+__all__ = ["as_cuda", "asked_once", "current_stream", "full_precision", "on_cuda", "simulated_device", "use_device"]
+
+Answer = TypeVar("Answer")
 
 _simulates: ContextVar[bool] = ContextVar("snnsim_simulates_cuda", default=False)
 
@@ -124,3 +126,21 @@ def current_stream(x: Tensor) -> Any:
     from numba import cuda
 
     return cuda.external_stream(torch.cuda.current_stream(x.device).cuda_stream)
+
+
+def asked_once(owner: Any, name: str, x: Tensor, question: Callable[[Tensor], Answer]) -> Answer:
+    """Return ``question(x)``; asked again only when ``x`` is another tensor or was written to.
+
+    A question about a tensor on a device waits for the device.
+
+    Args:
+        owner: What remembers the answer.
+        name: Under which name.
+        x: Tensor that seldom changes.
+        question: Function of it.
+    """
+    known = owner.__dict__.get(name)
+    if known is None or known[0] is not x or known[1] != x._version:
+        known = owner.__dict__[name] = (x, x._version, question(x))
+    answer: Answer = known[2]
+    return answer

@@ -24,7 +24,7 @@ from snnsim.nn.fused import SpikeRule
 from snnsim.nn.spiking import vector_rows
 from snnsim.nn.surrogates import ATan
 
-__all__ = ["adaptive_lif", "cubali", "cubalif", "li", "lif", "norm_neurons"]
+__all__ = ["adaptive_lif", "coefficients", "cubali", "cubalif", "dtype_name", "li", "lif", "norm_neurons", "table_of"]
 
 _NO_RULE = SpikeRule(reset_zero=True, detach_reset=True, refractory=False, surrogate=ATan())
 _CONSTANTS = 9
@@ -59,7 +59,7 @@ class _Job:
         return self.fires and self.rule.refractory
 
 
-def _table(kind: int, vectors: tuple[Tensor, ...]) -> Tensor:
+def table_of(kind: int, vectors: tuple[Tensor, ...]) -> Tensor:
     """Return the parameters as kernels take them, shape (9, unit); see :func:`snnsim.nn.spiking.stack_rows`."""
     zero = torch.zeros_like(vectors[0])
     rows = [zero] * dynamics.PARAMETERS
@@ -70,7 +70,8 @@ def _table(kind: int, vectors: tuple[Tensor, ...]) -> Tensor:
     return torch.stack(rows)
 
 
-def _dtype(x: Tensor) -> str:
+def dtype_name(x: Tensor) -> str:
+    """Return the name of a tensor's dtype, as kernels are asked for."""
     return str(x.dtype).removeprefix("torch.")
 
 
@@ -92,7 +93,7 @@ class _Neurons(torch.autograd.Function):
         *vectors: Tensor,
     ) -> Any:
         n_steps, batch, units = current.shape
-        table = _table(job.kind, vectors)
+        table = table_of(job.kind, vectors)
         affine = None
         if job.statistics is not None and weight is not None and bias is not None:
             affine = job.statistics.affine(weight, bias)
@@ -108,7 +109,7 @@ class _Neurons(torch.autograd.Function):
         out = torch.empty_like(current)
         counts = torch.zeros(batch, dtype=torch.int64, device=v.device) if job.counted else None
         kernel = forward_kernel(
-            *(_dtype(current), job.kind, job.rule.reset_zero, job.fires, affine is not None, job.mask is not None),
+            *(dtype_name(current), job.kind, job.rule.reset_zero, job.fires, affine is not None, job.mask is not None),
             *(factors is not None, job.counted, job.waits, keeps),
         )
         arguments = (
@@ -150,9 +151,9 @@ class _Neurons(torch.autograd.Function):
         sums = torch.empty(2, batch, units, dtype=torch.float64, device=up.device) if normed else None
         by_lane = table.new_empty(dynamics.PARAMETERS, batch, units) if ctx.learns else None
         rule = job.rule
-        numbers = _coefficients(rule, table)
+        numbers = coefficients(rule, table)
         kernel = backward_kernel(
-            *(_dtype(up), job.kind, rule.reset_zero, job.fires, normed, factors is not None, job.waits),
+            *(dtype_name(up), job.kind, rule.reset_zero, job.fires, normed, factors is not None, job.waits),
             *(rule.detach_reset, rule.carry, ctx.learns, rule.surrogate.code),
         )
         arguments = (
@@ -180,12 +181,12 @@ class _Neurons(torch.autograd.Function):
 _coefficient_cache: dict[tuple[Any, ...], Tensor] = {}
 
 
-def _coefficients(rule: SpikeRule, like: Tensor) -> Tensor:
+def coefficients(rule: SpikeRule, like: Tensor) -> Tensor:
     """Return the surrogate's numbers on the device; they are sent once, for sending waits for the device."""
     surrogate = rule.surrogate
     key = (surrogate, like.dtype, like.device)
     if key not in _coefficient_cache:
-        numbers = surrogate_numbers(surrogate.code, surrogate.parameters, _dtype(like))
+        numbers = surrogate_numbers(surrogate.code, surrogate.parameters, dtype_name(like))
         _coefficient_cache[key] = torch.from_numpy(numbers).to(like.device)
     return _coefficient_cache[key]
 

@@ -50,10 +50,16 @@ def all_reduce_tensor(x: Tensor) -> Tensor:
     return x
 
 
+_nothing: dict[tuple[torch.dtype, torch.device], Any] = {}
+
+
 def flat(x: Tensor | None, like: Tensor, dtype: torch.dtype | None = None) -> Any:
     """Return a tensor as kernels take it, flat; None is an array of no numbers on the device of ``like``."""
     if x is None:
-        return as_cuda(torch.empty(0, dtype=dtype or like.dtype, device=like.device))
+        key = (dtype or like.dtype, like.device)
+        if key not in _nothing:
+            _nothing[key] = as_cuda(torch.empty(0, dtype=key[0], device=key[1]))
+        return _nothing[key]
     return as_cuda(x.reshape(-1))
 
 

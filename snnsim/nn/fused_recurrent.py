@@ -15,6 +15,7 @@ from snnsim.kernels.event_product import list_events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.simd import TILE_VECTORS, vector_lanes
 from snnsim.kernels.surrogates import surrogate_numbers
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.fused import SpikeRule
 from snnsim.nn.memory import buffers
 from snnsim.nn.products import event_weight_gradient, product
@@ -116,19 +117,24 @@ def recurrent_spikes(
     """Run recurrent neurons from the zero state; differentiable in ``current``, ``weight`` and ``vectors``.
 
     Args:
-        current: Input without recurrence, shape (time, batch, unit), on the CPU.
+        current: Input without recurrence, shape (time, batch, unit).
         weight: Recurrent weights, shape (target, source).
         vectors: The neurons' parameters as their ``prepare`` gives them, shape (unit,) each.
         delay: Steps from a spike to its arrival, at least 1.
         kind: Kind of neuron, see :mod:`snnsim.kernels.dynamics`.
         rule: Reset and surrogate; no refractory period.
         events: Sum the gradient of the weights over the spikes that occurred, instead of a dense product.
-        order: The synapses that exist, to go back along these alone; the others must have weight 0.
+        order: The synapses that exist, to go back along these alone; the others must have weight 0. Like ``events``
+            it changes nothing on a device, where products are dense.
 
     Returns:
         Spikes (time, batch, unit), and the last membrane and the last synaptic current or adaptation (batch, unit),
         the last zero for LIF.
     """
+    if on_cuda(current):
+        from snnsim.nn import cuda_recurrent
+
+        return cuda_recurrent.recurrent_spikes(current, weight, vectors, delay, kind, rule)
     out: tuple[Tensor, Tensor, Tensor] = _Recurrent.apply(  # type: ignore[no-untyped-call]
         current.contiguous(), weight.to(current.dtype), delay, kind, rule, events, order, *vectors
     )

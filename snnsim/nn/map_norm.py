@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from snnsim.errors import InputError
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.maps import check_maps, to_maps
 from snnsim.nn.norm import BatchNormTime, all_reduce
 
@@ -72,12 +73,22 @@ class BatchNormMaps(BatchNormTime):
     def _over_time(self, rows: Tensor, mask: Tensor | None) -> Tensor:
         return super().forward(rows, None, Context(mask=mask))[0]
 
+    def _total(self, here: float, rows: Tensor) -> float:
+        """Return the valid values of all processes; a device is asked only where there are several or a mask."""
+        if not on_cuda(rows):
+            return float(all_reduce(np.array([here]))[0])
+        if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+            return here
+        total = torch.tensor([here], dtype=torch.float64, device=rows.device)
+        distributed.all_reduce(total)
+        return float(total)
+
     def _by_step(self, rows: Tensor, mask: Tensor | None) -> Tensor:
         out = []
         for step in range(rows.shape[0]):
             valid = None if mask is None else mask[step : step + 1]
             here = float(rows.shape[1]) if valid is None else float(valid.sum())
-            if float(all_reduce(np.array([here]))[0]) < 2:
+            if self._total(here, rows) < 2:
                 scale, shift = self.affine(rows.dtype)
                 out.append(rows[step : step + 1] * scale + shift)
             else:

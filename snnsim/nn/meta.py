@@ -31,6 +31,7 @@ from snnsim.kernels.stochastic import FIRING, stream_of
 from snnsim.kernels.surrogates import surrogate_numbers
 from snnsim.neurons_stochastic import MODES, Mode
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.parameters import Heterogeneous, Values
 from snnsim.nn.spiking import Prepared, SpikingModule
@@ -221,8 +222,11 @@ class StochasticModule(SpikingModule[StochasticState]):
             context: Seed, epoch and sample ids; they are needed where firing is drawn.
         """
         self._check_input(current)
-        if current.device.type != "cpu":
-            raise InputError(f"{self.label}: expected tensors on the CPU, got {current.device}")
+        if current.device.type != "cpu" or on_cuda(current):
+            raise InputError(
+                f"{self.label}: expected tensors on the CPU, got {current.device}; random neurons have no kernel for "
+                "devices"
+            )
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
         rows = self._rows(current.dtype)
         run = self._run(current, start, context)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from snnsim.errors import InputError
 from snnsim.kernels import dynamics
 from snnsim.nn.context import Context
-from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda import asked_once, on_cuda
 from snnsim.nn.delays import Formulation, Version, delay_kernel
 from snnsim.nn.fused_recurrent import recurrent_spikes
 from snnsim.nn.masks import MaskedWeights
@@ -173,15 +173,29 @@ class Recurrent(MaskedWeights):
             kernel = delay_kernel(weight, self.position, self.sigma, self.version, self.n_delays)
             return list(range(1, self.n_delays + 1)), kernel.transpose(1, 2)
         steps, weight = self.delay_steps, self.existing_weight()
+        delays = self._delays_in_use()
         if steps.dim() == 0:
-            return [int(steps)], weight.t().unsqueeze(0)
-        delays = torch.unique(steps)
-        chosen = steps.t().unsqueeze(0) == delays.view(-1, 1, 1)
-        return delays.tolist(), weight.t().unsqueeze(0) * chosen.to(weight.dtype)
+            return delays, weight.t().unsqueeze(0)
+        chosen = torch.stack([steps.t() == delay for delay in delays])
+        return delays, weight.t().unsqueeze(0) * chosen.to(weight.dtype)
+
+    def _delays_in_use(self) -> list[int]:
+        """Return the delays of evaluation, ascending; fixed ones of a device are asked for once."""
+        if self.learn_delay:
+            return [int(delay) for delay in torch.unique(self.delay_steps)]
+        return asked_once(self, "_delays", self.fixed_delay, lambda steps: [int(d) for d in torch.unique(steps)])
+
+    def _fits(self, current: Tensor) -> bool:
+        """Return whether one kernel takes a layer of this size: on a device it holds one in a block of threads."""
+        if not on_cuda(current):
+            return True
+        from snnsim.kernels.cuda_recurrent import MOST
+
+        return self.size <= MOST[str(current.dtype).removeprefix("torch.")]
 
     def initial_state(self, batch: int, dtype: torch.dtype = torch.float32) -> RecurrentState:
         """Return the zero state for ``batch`` samples."""
-        longest = self.n_delays if self.learn_delay else int(self.delay_steps.max())
+        longest = self.n_delays if self.learn_delay else self._delays_in_use()[-1]
         device = self.recurrent_weight.device
         history = torch.zeros(longest, batch, self.size, dtype=dtype, device=device)
         return RecurrentState(self.neuron.initial_state(batch, dtype), history)
@@ -210,14 +224,14 @@ class Recurrent(MaskedWeights):
     ) -> tuple[Tensor, RecurrentState]:
         self.neuron._check_input(current)
         whole = (self.training or current.dtype == torch.float32) and product_dtype() is None
-        if fused and state is None and whole and self.has_kernel and not on_cuda(current):
+        if fused and state is None and whole and self.has_kernel and self._fits(current):
             return self._run_in_one_kernel(current)
         dtype, neuron = current.dtype, self.neuron
         cells, history = self.initial_state(current.shape[1], dtype) if state is None else state
         delays, slots = self._slots()
         weights = slots.to(dtype).reshape(len(delays) * self.size, self.size).t()
         longest, shortest = history.shape[0], delays[0]
-        prepared = neuron.prepare(dtype, cells)
+        prepared = neuron.prepare(dtype, None if state is None else cells)
         rows = list(history)
         # split, not slices: the gradient of a slice is as large as the whole input
         for stretch in torch.split(current, shortest) if current.shape[0] else ():
@@ -244,7 +258,7 @@ class Recurrent(MaskedWeights):
         )
 
     def _run_in_one_kernel(self, current: Tensor) -> tuple[Tensor, RecurrentState]:
-        delay, neuron = int(self.delay_steps), self.neuron
+        (delay,), neuron = self._delays_in_use(), self.neuron
         prepared, events = neuron.prepare(current.dtype), self.formulation == "events"
         order = self.order if self.formulation == "sparse" and not self._revealed else None
         weight = self.existing_weight()

@@ -13,7 +13,7 @@ from snnsim.errors import InputError
 from snnsim.kernels import dynamics
 from snnsim.nn import fused
 from snnsim.nn.context import Context
-from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda import asked_once, on_cuda
 from snnsim.nn.parameters import NeuronModule, Values
 from snnsim.nn.surrogates import Surrogate, spike
 
@@ -105,7 +105,7 @@ class SpikingModule(NeuronModule, Generic[State]):
             context: Not used by neurons.
         """
         self._check_input(current)
-        if current.device.type != "cpu" and not (self.cuda_kernel and on_cuda(current)):
+        if (on_cuda(current) and not self.cuda_kernel) or current.device.type not in ("cpu", "cuda"):
             return self.reference_forward(current, state)
         start = self.initial_state(current.shape[1], current.dtype) if state is None else state
         return self.advance(current, start, self.prepare(current.dtype, state))
@@ -183,11 +183,7 @@ class SpikingModule(NeuronModule, Generic[State]):
     @property
     def waits(self) -> bool:
         """Whether any neuron has a refractory period; a device is asked once."""
-        steps = self.refractory_steps
-        known = self.__dict__.get("_waits")
-        if known is None or known[0] is not steps or known[1] != steps._version:
-            known = self.__dict__["_waits"] = (steps, steps._version, bool(steps.any()))
-        return bool(known[2])
+        return asked_once(self, "_waits", self.refractory_steps, lambda steps: bool(steps.any()))
 
     def _rule(self, state_given: bool) -> fused.SpikeRule:
         return fused.SpikeRule(

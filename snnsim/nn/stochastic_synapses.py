@@ -20,6 +20,7 @@ from snnsim.kernels import stochastic_product as kernels
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.philox import Stream, philox4x32
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
 from snnsim.nn.delays import DelayedLinear, Linear
 from snnsim.nn.products import product
 from snnsim.nn.reductions import add_bias
@@ -202,7 +203,7 @@ def random_current(
         raise InputError(
             f"random synapses: expected input (time, batch, {connection.n_in}), got shape {tuple(x.shape)}"
         )
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or on_cuda(x):
         raise InputError(f"random synapses: expected tensors on the CPU, got {x.device}; use mode='mean' elsewhere")
     inner, step, before = (None, 0, None) if state is None else state
     weight = connection.existing_weight()
