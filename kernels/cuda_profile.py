@@ -37,7 +37,7 @@ def _share(u, width, half, version):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def profile_forward(weight, position, sigma, offset, version, kernel):  # type: ignore[no-untyped-def]
+def profile_forward(weight, position, sigma, offset, version, dense):  # type: ignore[no-untyped-def]
     """Write the dense kernel; one thread a synapse.
 
     Args:
@@ -46,12 +46,12 @@ def profile_forward(weight, position, sigma, offset, version, kernel):  # type: 
         sigma: Stored width, shape (1,), the same dtype.
         offset: What is added to its amount.
         version: Place in :data:`snnsim.kernels.reference_delays.VERSIONS`.
-        kernel: Written, shape (n_delays, n_out, n_in).
+        dense: Written, shape (n_delays, n_out, n_in).
     """
     item = cuda.grid(1)
-    n_delays, n_out, n_in = kernel.shape
+    n_delays, n_out, n_in = dense.shape
     if item < n_out * n_in:
-        kind = kernel.dtype.type
+        kind = dense.dtype.type
         j = item // n_in
         i = item - j * n_in
         row = j if position.shape[0] > 1 else 0
@@ -69,8 +69,8 @@ def profile_forward(weight, position, sigma, offset, version, kernel):  # type: 
             for slot in range(n_delays):
                 value = scale * kind(_share(delay - kind(slot), width, half, version))
                 if tap > 0:
-                    value += kernel[slot, j, i]
-                kernel[slot, j, i] = value
+                    value += dense[slot, j, i]
+                dense[slot, j, i] = value
 
 
 @cuda.jit
