@@ -75,7 +75,7 @@ def profile_forward(weight, position, sigma, offset, version, dense):  # type: i
 
 @cuda.jit
 def profile_backward(  # type: ignore[no-untyped-def]
-    weight, position, sigma, offset, version, dkernel, dweight, dposition, dsigma
+    weight, position, sigma, offset, version, dkernel, dweight, dposition, by_sigma, dsigma
 ):
     """Write the gradients of every tap; one thread a synapse.
 
@@ -88,7 +88,8 @@ def profile_backward(  # type: ignore[no-untyped-def]
         dkernel: Gradient of the kernel, shape (n_delays, n_out, n_in).
         dweight: Written, shape of the weights.
         dposition: Written, shape of the weights: of every tap's own position.
-        dsigma: Written, shape of the weights: each tap's part; shape (0, 0, 0): not wanted.
+        by_sigma: Whether the gradient of sigma is wanted.
+        dsigma: Written if so, shape of the weights: each tap's part.
     """
     item = cuda.grid(1)
     n_delays, n_out, n_in = dkernel.shape
@@ -135,5 +136,5 @@ def profile_backward(  # type: ignore[no-untyped-def]
             w = weight[j, i, tap]
             dweight[j, i, tap] = g_shares
             dposition[j, i, tap] = g_slopes * w
-            if dsigma.shape[0] > 0:
+            if by_sigma:
                 dsigma[j, i, tap] = g_widenings * w if sigma[0] >= zero else -(g_widenings * w)

@@ -52,6 +52,8 @@ def test_a_mark_names_one_tensor_as_it_was():
     assert spike_value(x.view(2, 2)) is None
     x[0] = 3.0
     assert spike_value(x) is None
+    with torch.inference_mode():
+        assert spike_value(mark_spikes(torch.zeros(4), 1.0)) is None
 
 
 @pytest.mark.parametrize("one", [None, 1.5])
