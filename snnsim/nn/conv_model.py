@@ -128,7 +128,7 @@ class ConvSpikingModel(TrainedModel):
         """Run all layers without reducing the trace; see the base class."""
         watch = Watch(record=record)
         _, trace, new = self.run_body(x, state, context, watch)
-        counts = torch.stack(watch.counts) if watch.counts else trace.new_zeros(0, dtype=torch.float64)
+        counts = torch.stack(watch.counts) if watch.counts else x.new_zeros(0, dtype=torch.float64)
         return trace, counts, watch.spikes, new
 
     def extra_repr(self) -> str:
