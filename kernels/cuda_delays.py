@@ -44,12 +44,13 @@ def pack_time(x, before, words, flag):  # type: ignore[no-untyped-def]
         word = np.uint32(0)
         if row >= before:
             first = (row - before) * 32
-            for k in range(min(32, x.shape[0] - first)):
-                entry = x[first + k, sample, source]
-                if entry != 0:
-                    word = np.uint32(word | (np.uint32(1) << np.uint32(k)))
-                    if entry != 1:
-                        flag[0] = 1  # any thread may say so, and all say the same
+            for k in range(32):
+                if first + k < x.shape[0]:
+                    entry = x[first + k, sample, source]
+                    if entry != 0:
+                        word = np.uint32(word | (np.uint32(1) << np.uint32(k)))
+                        if entry != 1:
+                            flag[0] = 1  # any thread may say so, and all say the same
         words[sample, row, source] = word
 
 

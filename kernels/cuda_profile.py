@@ -37,7 +37,7 @@ def _share(u, width, half, version):  # type: ignore[no-untyped-def]
 
 
 @cuda.jit
-def profile_forward(weight, position, sigma, offset, version, kernel):  # type: ignore[no-untyped-def]
+def profile_forward(weight, position, sigma, offset, version, dense):  # type: ignore[no-untyped-def]
     """Write the dense kernel; one thread a synapse.
 
     Args:
@@ -46,12 +46,12 @@ def profile_forward(weight, position, sigma, offset, version, kernel):  # type: 
         sigma: Stored width, shape (1,), the same dtype.
         offset: What is added to its amount.
         version: Place in :data:`snnsim.kernels.reference_delays.VERSIONS`.
-        kernel: Written, shape (n_delays, n_out, n_in).
+        dense: Written, shape (n_delays, n_out, n_in).
     """
     item = cuda.grid(1)
-    n_delays, n_out, n_in = kernel.shape
+    n_delays, n_out, n_in = dense.shape
     if item < n_out * n_in:
-        kind = kernel.dtype.type
+        kind = dense.dtype.type
         j = item // n_in
         i = item - j * n_in
         row = j if position.shape[0] > 1 else 0
@@ -69,13 +69,13 @@ def profile_forward(weight, position, sigma, offset, version, kernel):  # type: 
             for slot in range(n_delays):
                 value = scale * kind(_share(delay - kind(slot), width, half, version))
                 if tap > 0:
-                    value += kernel[slot, j, i]
-                kernel[slot, j, i] = value
+                    value += dense[slot, j, i]
+                dense[slot, j, i] = value
 
 
 @cuda.jit
 def profile_backward(  # type: ignore[no-untyped-def]
-    weight, position, sigma, offset, version, dkernel, dweight, dposition, dsigma
+    weight, position, sigma, offset, version, dkernel, dweight, dposition, by_sigma, dsigma
 ):
     """Write the gradients of every tap; one thread a synapse.
 
@@ -88,7 +88,8 @@ def profile_backward(  # type: ignore[no-untyped-def]
         dkernel: Gradient of the kernel, shape (n_delays, n_out, n_in).
         dweight: Written, shape of the weights.
         dposition: Written, shape of the weights: of every tap's own position.
-        dsigma: Written, shape of the weights: each tap's part; shape (0, 0, 0): not wanted.
+        by_sigma: Whether the gradient of sigma is wanted.
+        dsigma: Written if so, shape of the weights: each tap's part.
     """
     item = cuda.grid(1)
     n_delays, n_out, n_in = dkernel.shape
@@ -135,5 +136,5 @@ def profile_backward(  # type: ignore[no-untyped-def]
             w = weight[j, i, tap]
             dweight[j, i, tap] = g_shares
             dposition[j, i, tap] = g_slopes * w
-            if dsigma.shape[0] > 0:
+            if by_sigma:
                 dsigma[j, i, tap] = g_widenings * w if sigma[0] >= zero else -(g_widenings * w)

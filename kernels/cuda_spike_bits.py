@@ -6,7 +6,7 @@ Neither kernel says whether the array held anything but spikes: that would have 
 from __future__ import annotations
 
 import numpy as np
-from numba import cuda
+from numba import cuda, uint8
 
 __all__ = ["PIECE", "WORD", "pack_spikes", "unpack_spikes"]
 
@@ -29,7 +29,7 @@ def pack_spikes(x, halves):  # type: ignore[no-untyped-def]
         halves: Written: the words' halves, the low one first, uint32, shape (2 ceil(n / 64),); entry k is bit
             ``k % 32`` of half ``k // 32``, bits without an entry are 0.
     """
-    flags = cuda.shared.array(_FLAGS, np.uint8)
+    flags = cuda.shared.array(_FLAGS, uint8)
     first = cuda.blockIdx.x * PIECE
     n = x.shape[0]
     for k in range(cuda.threadIdx.x, PIECE, cuda.blockDim.x):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numba import cuda
 
-from snnsim.kernels import cuda_philox as device
+from snnsim.kernels.cuda_philox import dropout_factors, normal_scalar, philox_words, poisson_count, uniform_scalar
 from snnsim.kernels.cuda_support import SIMULATED, device_array, launch
 from snnsim.kernels.philox import Stream, normal, philox4x32, uniform
 from snnsim.kernels.poisson import poisson_counts, thresholds
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASI
 def _words(counter, key, out):
     i = cuda.grid(1)
     if i < out.shape[0]:
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = device.philox_words(
+        out[i, 0], out[i, 1], out[i, 2], out[i, 3] = philox_words(
             counter[i, 0], counter[i, 1], counter[i, 2], counter[i, 3], key[i, 0], key[i, 1]
         )
 
@@ -29,8 +29,8 @@ def _words(counter, key, out):
 def _numbers(seed, steps, units, flat, gauss):
     i = cuda.grid(1)
     if i < flat.shape[0]:
-        flat[i] = device.uniform_scalar(seed, 40, 7, steps[i], units[i], 3)
-        gauss[i] = device.normal_scalar(seed, 40, 7, steps[i], units[i], 3)
+        flat[i] = uniform_scalar(seed, 40, 7, steps[i], units[i], 3)
+        gauss[i] = normal_scalar(seed, 40, 7, steps[i], units[i], 3)
 
 
 @cuda.jit
@@ -38,7 +38,7 @@ def _counts(seed, table, row, out):
     i = cuda.grid(1)
     if i < out.size:
         step, unit = i // out.shape[1], i % out.shape[1]
-        out[step, unit] = device.poisson_count(seed, 43, 5, step, unit, 2, table, row[unit])
+        out[step, unit] = poisson_count(seed, 43, 5, step, unit, 2, table, row[unit])
 
 
 def test_known_answers():
@@ -105,5 +105,5 @@ def test_the_stream_of_dropout_separates_it_from_others():
     one, other = device_array(out), device_array(out)
     for stream, there in ((Stream.DROPOUT, one), (Stream.NOISE, other)):
         arguments = (sample.numpy(), 0, int(stream), 0, 0, 0.5, 2.0, there)
-        launch(device.dropout_factors, 32, arguments)
+        launch(dropout_factors, 32, arguments)
     assert not np.array_equal(one.copy_to_host(), other.copy_to_host())

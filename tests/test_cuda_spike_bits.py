@@ -7,10 +7,13 @@ import torch
 from snnsim.kernels.cuda_spike_bits import PIECE
 from snnsim.kernels.cuda_support import SIMULATED
 from snnsim.kernels.spike_bits import pack_spikes
+from snnsim.nn.context import Context
 from snnsim.nn.cuda import simulated_device
 from snnsim.nn.cuda_spikes import keep_spikes, mark_spikes, restore_spikes, spike_value
 from snnsim.nn.delays import Linear
+from snnsim.nn.model import SpikingModel, build_model
 from snnsim.nn.products import product, row_product
+from snnsim.recipes.schema import ModelSpec
 
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
 
@@ -49,6 +52,8 @@ def test_a_mark_names_one_tensor_as_it_was():
     assert spike_value(x.view(2, 2)) is None
     x[0] = 3.0
     assert spike_value(x) is None
+    with torch.inference_mode():
+        assert spike_value(mark_spikes(torch.zeros(4), 1.0)) is None
 
 
 @pytest.mark.parametrize("one", [None, 1.5])
@@ -93,3 +98,56 @@ def test_a_connection_hands_on_the_mark_of_its_input():
         saved.clear()
         layer(x * 1.0)
         assert torch.int64 not in saved
+
+
+def _model(**changes) -> SpikingModel:
+    table = {
+        "hidden": [12, 12, 12],
+        "neuron": {"tau_mem": 0.02},
+        "connection": {"max_delay": 0.05},
+        "readout": {"tau_mem": 0.02},
+        **changes,
+    }
+    return build_model(ModelSpec.model_validate(table), 8, 5, 0.01, 0).double()
+
+
+@pytest.mark.parametrize("kind", ["dcls", "linear"])
+def test_a_model_keeps_bits_between_its_layers_and_learns_as_on_the_cpu(kind):
+    changes = {"dropout": 0.3} if kind == "dcls" else {"dropout": 0.3, "connection": {"kind": "linear"}}
+    model = _model(**changes)
+    x = torch.poisson(torch.full((24, 3, 8), 0.5)).double()
+    context = Context(sample_id=torch.arange(3), seed=1)
+    results, words = [], []
+
+    def pack(tensor):
+        if tensor.dtype == torch.int64 and tensor.dim() == 1 and tensor.numel() == -(-24 * 3 * 12 // 64):
+            words.append(tensor)
+        return tensor
+
+    for on_device in (False, True):
+        model.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            if on_device:
+                words.clear()
+                with simulated_device():
+                    output = model(x, None, context)
+                    output.logits.square().sum().backward()
+            else:
+                output = model(x, None, context)
+                output.logits.square().sum().backward()
+        results.append([output.logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    assert len(words) == 3  # of the second and third layer and of the readout; the first has the data
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_the_sum_of_a_residual_layer_is_not_taken_for_spikes():
+    model = _model(residual=True, hidden=[8, 8])
+    x = torch.poisson(torch.full((6, 2, 8), 0.5)).double()
+    seen = []
+    with simulated_device():
+        for block in model.blocks:
+            block.connection.register_forward_pre_hook(lambda _, inputs: seen.append(spike_value(inputs[0])))
+        model.readout.connection.register_forward_pre_hook(lambda _, inputs: seen.append(spike_value(inputs[0])))
+        model(x, None, Context(sample_id=torch.arange(2)))
+    assert seen == [None, 1.0, None]  # data, spikes, spikes plus spikes

@@ -6,6 +6,7 @@ computed for groups of images that follow from the shape alone, one thread a gro
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels.lanes import run_ranges
+from snnsim.nn.cuda import on_cuda
 
 __all__ = ["convolve"]
 
@@ -23,10 +25,21 @@ LEAST = 32
 """Images of a group at least: smaller ones cost more than they share."""
 
 
-def _backward(up: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, wanted: list[bool]) -> list[Any]:
-    result: list[Any] = torch.ops.aten.convolution_backward(
-        up, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [*wanted, False]
+def _exact(x: Tensor) -> AbstractContextManager[None]:
+    """Have cuDNN compute float32 as float32, and the same bits in every run; the CPU knows nothing of it."""
+    if not on_cuda(x):
+        return nullcontext()
+    exact: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
     )
+    return exact
+
+
+def _backward(up: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, wanted: list[bool]) -> list[Any]:
+    with _exact(x):
+        result: list[Any] = torch.ops.aten.convolution_backward(
+            up, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [*wanted, False]
+        )
     return result
 
 
@@ -60,7 +73,8 @@ class _Convolve(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.sizes = stride, padding
-        y = torch.nn.functional.conv2d(x, weight, None, stride, padding)
+        with _exact(x):
+            y = torch.nn.functional.conv2d(x, weight, None, stride, padding)
         return y.contiguous(memory_format=torch.channels_last)  # with one input channel torch chooses the other order
 
     @staticmethod
@@ -73,7 +87,7 @@ class _Convolve(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = _backward(up, x, weight, stride, padding, [True, False])[0]
         if ctx.needs_input_grad[1]:
-            if x.device.type == "cpu":
+            if not on_cuda(x):
                 dweight = _weight_gradient(up, x, weight, stride, padding)
             else:
                 dweight = _backward(up, x, weight, stride, padding, [False, True])[1]

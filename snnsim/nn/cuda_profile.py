@@ -38,18 +38,17 @@ class _DeviceDelayKernel(torch.autograd.Function):
         n_out, n_in, _ = weight.shape
         dweight = torch.empty(weight.shape, dtype=weight.dtype, device=weight.device)
         dposition = torch.empty_like(dweight)
-        dsigma = torch.empty_like(dweight) if ctx.needs_input_grad[2] else dweight.new_empty(0, 0, 0)
-        results = dweight, dposition, dsigma
+        wanted = bool(ctx.needs_input_grad[2])
+        dsigma = torch.empty_like(dweight) if wanted else dweight.new_empty(1, 1, 1)
         arguments = (
             *_numbers(weight, position, sigma, ctx.version),
-            as_cuda(gradients[0].contiguous()),
-            *(as_cuda(result) for result in results),
+            *(as_cuda(gradients[0].contiguous()), as_cuda(dweight), as_cuda(dposition), wanted, as_cuda(dsigma)),
         )
         launch(profile_backward, n_out * n_in, arguments, current_stream(weight))
         for axis in (0, 1):
             if position.shape[axis] == 1 and weight.shape[axis] > 1:
                 dposition = dposition.sum(dim=axis, keepdim=True)
-        by_sigma = dsigma.sum(dtype=torch.float64).to(sigma.dtype) if ctx.needs_input_grad[2] else None
+        by_sigma = dsigma.sum(dtype=torch.float64).to(sigma.dtype) if wanted else None
         return dweight, dposition, by_sigma, None, None
 
 

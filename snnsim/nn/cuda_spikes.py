@@ -26,12 +26,15 @@ _MARK = "_snnsim_spike_value"
 
 def mark_spikes(x: Tensor, one: float) -> Tensor:
     """Say that every entry of a tensor is 0 or ``one``, and return the tensor; nothing may write into it afterwards."""
-    setattr(x, _MARK, (float(one), x._version))
+    if not x.is_inference():  # such a tensor has no version, and no gradient that would need it
+        setattr(x, _MARK, (float(one), x._version))
     return x
 
 
 def mark_output(block: Block, x: Tensor) -> None:
-    """Mark the output of a block of a model, unless its neurons or a residual connection give other numbers."""
+    """Mark the output of a block on a device, unless its neurons or a residual connection give other numbers."""
+    if not on_cuda(x):
+        return
     from snnsim.nn.neurons import IF, LIF, AdaptiveLIF, CubaLIF
 
     if type(block.neuron) not in (LIF, IF, CubaLIF, AdaptiveLIF) or block.residual:
@@ -43,7 +46,9 @@ def mark_output(block: Block, x: Tensor) -> None:
 def spike_value(x: Tensor) -> float | None:
     """Return the value of a spike where :func:`mark_spikes` has named it and the tensor is as it was, else None."""
     mark = getattr(x, _MARK, None)
-    return None if mark is None or mark[1] != x._version else float(mark[0])
+    if mark is None or x.is_inference() or mark[1] != x._version:
+        return None
+    return float(mark[0])
 
 
 @dataclass(frozen=True)

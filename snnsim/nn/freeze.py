@@ -312,7 +312,7 @@ class ModelJudge:
     """
 
     def __init__(self, model: TrainedModel) -> None:
-        self.model = copy.deepcopy(model).double().eval()
+        self.model = copy.deepcopy(model).cpu().double().eval()
         self.name = f"the torch model (torch {torch.__version__.split('+')[0]}, float64)"
         self.latency: Mapping[str, int] = {}
 

@@ -194,10 +194,10 @@ def _places(kernel: int, stride: int, padding: int, shape: MapShape, out: MapSha
 
 def _convolution(layer: Conv2d, flow: Flow, shape: MapShape) -> Flow:
     out = layer.out_shape(shape)
-    weight = layer.kernel_weight().detach().numpy()
+    weight = layer.kernel_weight().detach().cpu().numpy()
     places = _places(layer.kernel, layer.stride, layer.padding, shape, out)
     terms = [sparse.kron(place, weight[:, :, i, j], format="csr") for (i, j), place in places.items()]
     after = flow.through(sum(terms[1:], start=terms[0]))
     if layer.bias is None:
         return after
-    return Flow(after.parts, after.constant + np.tile(layer.bias.detach().numpy(), out[1] * out[2]))
+    return Flow(after.parts, after.constant + np.tile(layer.bias.detach().cpu().numpy(), out[1] * out[2]))

@@ -23,6 +23,7 @@ from snnsim.nn.dropout import SequenceDropout
 from snnsim.nn.fused_norm import norm_neurons
 from snnsim.nn.fused_sparse import sparse_lif
 from snnsim.nn.levy_baxter import LevyBaxter
+from snnsim.nn.maps import count_spikes
 from snnsim.nn.meta import MetaNeuron, StochasticModule
 from snnsim.nn.neurons import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF
 from snnsim.nn.neurons_conductance import ConductanceLIF, ReceptorLinear
@@ -285,7 +286,7 @@ class SpikingModel(TrainedModel):
                 counts.append(fired.sum().double())
             else:
                 x, spikes, after = block(x, old, context)
-                counts.append(_count(spikes, mask))
+                counts.append(count_spikes(spikes, mask))
                 if record:
                     recorded.append(spikes)
             mark_output(block, x)
@@ -323,12 +324,6 @@ def _number_random(blocks: list[Block]) -> None:
             block.neuron.population, block.neuron.projection = place, number
         number += sources * int(getattr(block.connection, "taps", 1)) + isinstance(block.neuron, Recurrent)
         sources = sources + 1 if block.residual else 1
-
-
-@torch.no_grad()
-def _count(spikes: Tensor, mask: Tensor | None) -> Tensor:
-    per_step = spikes.detach().sum(dim=2).double()  # whole numbers: the same sum in any order
-    return per_step.sum() if mask is None else (per_step * mask).sum()
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -20,6 +20,9 @@ from snnsim.grid import decay
 from snnsim.kernels.delays import delayed_sum, pack_taps
 from snnsim.kernels.reference_models import exponential
 from snnsim.nn.context import Context
+from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda_delays import device_delayed_sum
+from snnsim.nn.cuda_spikes import spike_value
 from snnsim.nn.delays import Linear
 from snnsim.nn.parameters import Values
 from snnsim.nn.products import row_product
@@ -297,8 +300,11 @@ class ReceptorLinear(nn.Module):
         if x.dtype not in (torch.float32, torch.float64):
             raise InputError(f"ReceptorLinear: expected input of float32 or float64, got {x.dtype}; convert it")
         weight = self.weight
-        if torch.is_grad_enabled() or self.training or x.device.type != "cpu":
-            return row_product(x.flatten(0, 1), weight).view(x.shape[0], x.shape[1], 2 * self.n_out), None
+        if torch.is_grad_enabled() or self.training:
+            rows = row_product(x.flatten(0, 1), weight, spike_value(x))
+            return rows.view(x.shape[0], x.shape[1], 2 * self.n_out), None
+        if on_cuda(x):
+            return device_delayed_sum(x, weight.to(x.dtype).unsqueeze(2)), None
         taps = weight.to(x.dtype).unsqueeze(2).numpy()
         packed, steps = pack_taps(taps, np.zeros(taps.shape, np.int64))
         return torch.from_numpy(delayed_sum(x.contiguous().numpy(), packed, steps, torch.get_num_threads())), None

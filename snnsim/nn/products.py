@@ -20,7 +20,7 @@ from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.matrix import matrix_product
 from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
 from snnsim.nn.cuda import on_cuda
-from snnsim.nn.cuda_spikes import keep_spikes, restore_spikes
+from snnsim.nn.cuda_spikes import SpikeForm, keep_spikes, restore_spikes
 from snnsim.nn.memory import buffers
 from snnsim.nn.precision import multiply_on_device, product_dtype, rounded
 
@@ -78,41 +78,36 @@ def product(a: Tensor, b: Tensor, factors: torch.dtype | None = None) -> Tensor:
     return out
 
 
-def spike_bits(x: Tensor) -> tuple[Tensor | None, float]:
-    """Return spikes as bits with the value of a spike; None if ``x`` holds other numbers or lies elsewhere."""
-    if on_cuda(x) or not x.is_contiguous() or not x.numel():
+def spike_bits(x: Tensor, one: float | None = None) -> tuple[Tensor | None, float]:
+    """Return spikes as bits, int64, with the value of a spike; None if ``x`` holds other numbers.
+
+    On a device nobody looks: ``one`` is what the caller knows of its entries that are not 0.
+    """
+    if not x.is_contiguous() or not x.numel():
         return None, 0.0
+    if on_cuda(x):
+        return (None, 0.0) if one is None else (keep_spikes(x, one)[0], one)
     one = float(x.max()) or float(x.min()) or 1.0
     words = pack_spikes(x.numpy().reshape(-1), one, torch.get_num_threads())
     return None if words is None else torch.from_numpy(words.view(np.int64)), one
 
 
-class _DeviceRowProduct(torch.autograd.Function):
-    """Keeps spikes as bits where their value is known, see :mod:`snnsim.nn.cuda_spikes`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, one: float | None) -> Tensor:
-        x = x.contiguous()
-        kept, ctx.form = keep_spikes(x, one if ctx.needs_input_grad[0] else None)
-        ctx.save_for_backward(kept if ctx.needs_input_grad[1] else None, weight)
-        return product(x, weight.T)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        kept, weight = ctx.saved_tensors
-        (upstream,) = gradients
-        dweight = None if kept is None else product(upstream.T, restore_spikes(kept, ctx.form))
-        return (product(upstream, weight) if ctx.needs_input_grad[0] else None), dweight, None
+def spikes_of_bits(bits: Tensor, one: float, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return what :func:`spike_bits` packed."""
+    if on_cuda(bits):
+        return restore_spikes(bits, SpikeForm(shape, dtype, one))
+    x = buffers.take(shape, dtype)
+    unpack_spikes(bits.numpy().view(np.uint64), one, x.numpy().reshape(-1), torch.get_num_threads())
+    return x
 
 
 class _RowProduct(torch.autograd.Function):
     """Keeps the spikes of a layer before it as bits; data, which the caller holds anyway, are kept as they are."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, one: float | None) -> Tensor:
         ctx.shape, ctx.factors = tuple(x.shape), product_dtype()
-        bits, ctx.one = spike_bits(x.detach()) if all(ctx.needs_input_grad) else (None, 0.0)
+        bits, ctx.one = spike_bits(x.detach(), one) if all(ctx.needs_input_grad[:2]) else (None, 0.0)
         ctx.packed = bits is not None
         kept = (x if ctx.needs_input_grad[1] else None) if bits is None else bits
         ctx.save_for_backward(kept, weight)
@@ -125,15 +120,11 @@ class _RowProduct(torch.autograd.Function):
         (upstream,) = gradients
         dweight = None
         if ctx.needs_input_grad[1]:
-            x = kept
-            if ctx.packed:
-                x = buffers.take(ctx.shape, weight.dtype)
-                words = kept.numpy().view(np.uint64)
-                unpack_spikes(words, ctx.one, x.numpy().reshape(-1), torch.get_num_threads())
+            x = spikes_of_bits(kept, ctx.one, ctx.shape, weight.dtype) if ctx.packed else kept
             dweight = product(upstream.T, x, ctx.factors)
             del x
         dx = product(upstream, weight, ctx.factors) if ctx.needs_input_grad[0] else None
-        return dx, dweight
+        return dx, dweight, None
 
 
 def row_product(x: Tensor, weight: Tensor, one: float | None = None) -> Tensor:
@@ -148,10 +139,7 @@ def row_product(x: Tensor, weight: Tensor, one: float | None = None) -> Tensor:
     Returns:
         Shape (rows, n_out).
     """
-    if on_cuda(x):
-        there: Tensor = _DeviceRowProduct.apply(x, weight.to(x.dtype), one)  # type: ignore[no-untyped-call]
-        return there
-    y: Tensor = _RowProduct.apply(x, weight.to(x.dtype))  # type: ignore[no-untyped-call]
+    y: Tensor = _RowProduct.apply(x, weight.to(x.dtype), one)  # type: ignore[no-untyped-call]
     return y
 
 
