@@ -6,7 +6,7 @@ from typing import Literal, cast, get_args
 
 from snnsim.errors import InputError
 
-__all__ = ["NO_DRIVER", "Device", "check_device", "cuda_problem"]
+__all__ = ["NO_DRIVER", "Device", "check_device", "cuda_problem", "simulated"]
 
 Device = Literal["cpu", "cuda"]
 
@@ -19,6 +19,13 @@ def cuda_problem() -> str | None:
     from snnsim.kernels.cuda_support import why_not
 
     return why_not()
+
+
+def simulated() -> bool:
+    """Return whether Numba's simulator stands for a CUDA device."""
+    from snnsim.kernels import cuda_support
+
+    return cuda_support.SIMULATED
 
 
 def check_device(device: str, what: str = "device") -> Device:

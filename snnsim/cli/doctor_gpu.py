@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from snnsim.device import NO_DRIVER
+from snnsim.device import NO_DRIVER, cuda_problem, simulated
 
 __all__ = ["Gpu", "find_gpu"]
 
@@ -79,10 +79,7 @@ def find_gpu() -> Gpu:
         return Gpu(NO_DRIVER, torch_cuda=built)
     from numba import cuda
 
-    from snnsim.device import cuda_problem
-    from snnsim.kernels.cuda_support import SIMULATED
-
-    if SIMULATED:
+    if simulated():
         return Gpu("NUMBA_ENABLE_CUDASIM is set, so kernels run in Numba's simulator; unset it", torch_cuda=built)
     problem = cuda_problem()
     name = memory = driver = None

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnsim.device import simulated
 from snnsim.errors import InputError
 from snnsim.learning import Loss, Outcome, TensorStream
 from snnsim.learning.bptt import BPTT
@@ -45,10 +46,8 @@ def check_graph(recipe: Recipe, device: str, processes: int = 1) -> None:
     Raises:
         InputError: With what to change.
     """
-    from snnsim.kernels.cuda_support import SIMULATED
-
     spec = recipe.train
-    if device != "cuda" or SIMULATED:
+    if device != "cuda" or simulated():
         where = "Numba's simulator" if device == "cuda" else "the CPU"
         raise InputError(f"cuda_graph: {where} has no graphs; use device 'cuda' on a GPU, or leave it out")
     if processes > 1:
