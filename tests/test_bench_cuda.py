@@ -4,8 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +20,10 @@ from snnsim.bench.cuda_floor import Ceilings, Phase, floors, least_seconds, neur
 from snnsim.bench.cuda_run import CudaResult, CudaSide, Limits, _parts, measure_cuda
 from snnsim.bench.cuda_table import SIMULATED, describe_device, format_cuda, report_cuda
 from snnsim.bench.cuda_tasks import CUDA_TASKS, SIDES, CudaTask, choose_cuda_tasks, groups
+from snnsim.bench.peers import ours_cuda
 from snnsim.cli.bench import app
 from snnsim.cli.main import run
+from snnsim.engines import ENGINES
 from snnsim.errors import InputError
 
 FACTS = {
@@ -75,7 +81,7 @@ def test_tasks_are_chosen_by_name_or_group_and_ceilings_come_first() -> None:
 def test_quick_sizes_are_small() -> None:
     for task in CUDA_TASKS.values():
         toy = task.quick(True)
-        assert max(toy.sizes, default=0) <= 6
+        assert max(toy.sizes, default=0) <= 4
         assert toy.n_steps <= 6
         small = task.quick(False)
         assert max(small.sizes, default=0) <= 512
@@ -126,13 +132,13 @@ def test_both_passes_without_the_forward_one_are_the_backward_one() -> None:
 
 def test_our_side_runs_in_the_simulator_and_partial_results_are_written(tmp_path: Path) -> None:
     page = tmp_path / "report.md"
-    names = ["shd-train", "lif-100", "linear-lif-512", "lif-kernel-4096"]
+    names = ["shd-train", "linear-lif-512", "lif-kernel-4096"]
     found = CliRunner().invoke(app, ["cuda", *names, "--quick", "--rounds", "1", "--json", "--out", str(page)])
     assert found.exit_code == 0, found.output
     made = json.loads(found.stdout.splitlines()[-1])
     assert made["simulated"] is True
     tasks = {row["task"]: row for row in made["results"]}
-    assert list(tasks) == ["ceilings", "shd-train", "lif-100", "lif-kernel-4096", "linear-lif-512"]
+    assert list(tasks) == ["ceilings", "shd-train", "lif-kernel-4096", "linear-lif-512"]
     for name, row in tasks.items():
         assert row["missing"] == "", row
         assert row["floor_seconds"] == {}
@@ -141,6 +147,54 @@ def test_our_side_runs_in_the_simulator_and_partial_results_are_written(tmp_path
     assert set(tasks["linear-lif-512"]["sides"][0]["parts"]) == {"forward", "backward"}
     assert SIMULATED in page.read_text()
     assert "## linear-lif-512" in page.read_text()
+
+
+@pytest.fixture
+def ours() -> Iterator[Any]:
+    """Yield our side, in this process, and let go of the device at the end."""
+    yield ours_cuda
+    ours_cuda._open.close()
+    ours_cuda._device.clear()
+
+
+def toy(name: str) -> dict[str, Any]:
+    return {**CUDA_TASKS[name].quick(True).to_json("cuda", 1), "side": "ours", "way": ""}
+
+
+def test_simulations_go_on_stretch_by_stretch_on_both_engines(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "cuda", ENGINES["clock"])  # the same spikes are expected of the real one
+    work = ours.build({**toy("brunel"), "n_steps": 200})
+    for _ in range(2):
+        results = [part() for part in work["parts"].values()]
+    assert [result.state.samples[0].step for result in results] == [400, 400]
+    facts = work["facts"]()
+    assert facts["spikes"]["cuda"] == facts["spikes"]["clock"]
+    assert facts["spikes"]["cuda"][1] > 0
+    assert facts["neurons"] == 25
+    assert facts["stretch_seconds"] == pytest.approx(0.02)
+    sides = (CudaSide('engine "cuda"', {"stretch": (0.5,)}), CudaSide('engine "clock"', {"stretch": (1.0,)}))
+    text = format_cuda(CudaResult(CUDA_TASKS["brunel"], sides, facts))
+    assert "25.000" in text  # seconds a biological second
+    assert "2.00 (2.00-2.00)" in text
+    assert "25 neurons" in text
+    only = format_cuda(CudaResult(CUDA_TASKS["brunel"], sides, facts, simulated=True))
+    assert "2.00 (" not in only
+    assert "biological" not in only
+
+
+def test_distances_from_float64_are_those_of_float32(ours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("snnsim.nn.precision") is None:
+        stand_in = SimpleNamespace(products=lambda precision: nullcontext())
+        monkeypatch.setitem(sys.modules, "snnsim.nn.precision", stand_in)
+    task = {**toy("precision"), "sizes": (3, 4, 2), "n_steps": 5, "n_delays": 3}
+    facts = ours.build(task)["facts"]()
+    assert len(facts["layers"]) == 2
+    for row in facts["layers"]:
+        assert 0 < max(row.values()) < 1e-6
+    assert set(facts) == {"layers", "float32", "plain float32", "plain bf16"}
+    assert facts["float32"]["differing"] == 0
+    assert facts["float32"]["spikes"] > 0
+    assert "delay layer 2 alone" in format_cuda(CudaResult(CUDA_TASKS["precision"], (), facts))
 
 
 def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

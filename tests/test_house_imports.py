@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "bench": {
         *("kernels", "network", "neurons", "events", "stimuli", "engines"),
-        *("datasets", "nn", "learning", "recipes", "training", "export", "integer_network", "device"),
+        *("datasets", "nn", "learning", "recipes", "training", "export", "integer_network", "device", "models"),
     },
     "cli": {
         *("bench", "studies"),

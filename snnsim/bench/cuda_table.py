@@ -43,10 +43,10 @@ def _rows(result: CudaResult) -> list[list[str]]:
     parts = list(ours.seconds)
     head = ["side"]
     for part in parts:
-        head += [f"{part} simulated ms" if result.simulated else f"{part} ms", "x ours (range)"]
+        head += [f"{part} simulated ms"] if result.simulated else [f"{part} ms", "x ours (range)"]
         if part in result.floor:
             head.append("x floor")
-    if result.task.kind == "sim":
+    if result.task.kind == "sim" and not result.simulated:
         head.append("s a biological s")
     if result.task.kind == "kernel" and result.floor:
         head.append("of the copy's bandwidth")
@@ -63,10 +63,11 @@ def _times(result: CudaResult, side: CudaSide, ours: CudaSide) -> list[str]:
         median = side.median(part)
         cells.append(f"{median * 1e3:.3f}")
         ratios = side.ratios(ours, part)
-        cells.append("" if side is ours else f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+        ratio = "" if side is ours else f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        cells += [] if result.simulated else [ratio]
         if part in result.floor:
             cells.append(f"{median / result.floor[part]:.2f}" if side is ours else "")
-    if result.task.kind == "sim":
+    if result.task.kind == "sim" and not result.simulated:
         cells.append(f"{side.median('stretch') / result.facts['stretch_seconds']:.3f}")
     if result.task.kind == "kernel" and result.floor:
         # the floor is bytes over the copy's bandwidth, so its share is the bandwidth that is reached

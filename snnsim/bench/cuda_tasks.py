@@ -95,7 +95,7 @@ class CudaTask:
 
     def quick(self, simulated: bool) -> CudaTask:
         """Return the same work at a small size, in the simulator at that of a toy."""
-        widest, steps, batch = (6, 6, 2) if simulated else (512, 100, 32)
+        widest, steps, batch = (4, 4, 2) if simulated else (512, 100, 32)
         scales = {"brunel": 0.002, "microcircuit": 0.0002} if simulated else {"brunel": 0.1, "microcircuit": 0.05}
         return replace(
             self,

@@ -30,24 +30,24 @@ def cuda(
     json: Json = False,
 ) -> None:
     """Time training and simulation on a CUDA device beside other libraries, in turn; what is missing is named."""
-    from snnsim.bench.cuda_run import CudaResult, Limits, measure_cuda
+    from snnsim.bench.cuda_run import CudaResult, Limits, measure_cuda, simulated
     from snnsim.bench.cuda_table import format_cuda, report_cuda
     from snnsim.bench.cuda_tasks import choose_cuda_tasks
     from snnsim.device import check_device
     from snnsim.errors import InputError
     from snnsim.files import write_text
-    from snnsim.kernels.cuda_support import SIMULATED
     from snnsim.machine import usable_cores
 
     begin = time.perf_counter()
     tasks = choose_cuda_tasks(names)
     elsewhere = interpreters(pythons, (peer for task in tasks for peer in task.peers))
     check_device("cuda", "bench")
-    if SIMULATED and not quick:
+    toy = simulated()
+    if toy and not quick:
         raise InputError("bench cuda: expected --quick in Numba's simulator, which takes hours for real sizes")
     if quick:
-        tasks = [task.quick(SIMULATED) for task in tasks]
-    limits = Limits(rounds=rounds, turn=0.0 if SIMULATED else 0.4, total=60 * minutes)
+        tasks = [task.quick(toy) for task in tasks]
+    limits = Limits(rounds=rounds, turn=0.0 if toy else 0.4, total=60 * minutes)
     results: list[CudaResult] = []
 
     def told(result: CudaResult) -> None:
@@ -57,14 +57,14 @@ def cuda(
         if out is not None:
             write_text(out, report_cuda(results, rounds))
 
-    if SIMULATED:  # other libraries have no simulator
+    if toy:  # other libraries have no simulator
         from dataclasses import replace
 
         tasks = [replace(task, peers=()) for task in tasks]
     measure_cuda(tasks, limits=limits, threads=threads or usable_cores(), pythons=elsewhere, tell=note, told=told)
     result = {
         "seconds": time.perf_counter() - begin,
-        "simulated": SIMULATED,
+        "simulated": toy,
         "rounds": rounds,
         "results": [item.to_json() for item in results],
     }
