@@ -67,7 +67,7 @@ def copied(x, device):
     return parts if isinstance(x, list) else type(x)(*parts)
 
 
-def compare(neuron, n_steps, batch, dtype, *, gain=1.0, state=None):
+def compare(neuron, n_steps, batch, dtype, *, gain=1.0, state=None, slack=1.0):
     generator = torch.Generator().manual_seed(3)
     size = neuron.size
     current = (torch.rand(n_steps, batch, size, generator=generator, dtype=dtype) * gain).contiguous()
@@ -86,7 +86,7 @@ def compare(neuron, n_steps, batch, dtype, *, gain=1.0, state=None):
     for a, b in zip(slopes, gradients, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
-            assert torch.allclose(a, b, rtol=0, atol=TOLERANCE[dtype] * max(1.0, float(a.abs().max())))
+            assert torch.allclose(a, b, rtol=0, atol=slack * TOLERANCE[dtype] * max(1.0, float(a.abs().max())))
     return expected[0]
 
 
@@ -228,5 +228,5 @@ def test_a_module_knows_its_kernels_by_their_names():
 @pytest.mark.parametrize("kind", list(LEARNED))
 def test_a_layer_of_usual_size(kind, reset, dtype):
     neuron = make(kind, 300, reset=reset, learn=LEARNED[kind] if dtype == torch.float64 else ())
-    spikes = compare(neuron, 250, 64, dtype)
+    spikes = compare(neuron, 250, 64, dtype, slack=4.0)  # sums over 16 000 steps and samples
     assert 10_000 < spikes.sum() < spikes.numel()

@@ -1,15 +1,17 @@
-"""Recurrent neurons on a CUDA device, in Numba's simulator, against the CPU's kernels."""
+"""Recurrent neurons on a CUDA device or in Numba's simulator, against the CPU's kernels."""
+
+import copy
 
 import pytest
 import torch
 
+from snnsim.device import cuda_problem
 from snnsim.kernels import cuda_recurrent
-from snnsim.kernels.cuda_support import SIMULATED
-from snnsim.nn.cuda import asked_once, simulated_device
+from snnsim.nn.cuda import asked_once, use_device
 from snnsim.nn.neurons import LIF, AdaptiveLIF, CubaLIF
 from snnsim.nn.recurrent import Recurrent
 
-pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
+pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason="needs a device or NUMBA_ENABLE_CUDASIM=1")
 
 
 def make(kind, size, reset="zero", learn=False, **options):
@@ -32,7 +34,11 @@ def run(layer, current, weights):
     spikes, end = layer(given)
     values = [spikes, *(part for part in end.neuron if part.is_floating_point())]
     sum((value * weight).sum() for value, weight in zip(values, weights, strict=False)).backward()
-    return [value.detach() for value in [*values, end.history]], [given.grad, *(p.grad for p in layer.parameters())]
+    gradients = [given.grad, *(p.grad for p in layer.parameters())]
+    return (
+        [value.detach().cpu() for value in [*values, end.history]],
+        [None if gradient is None else gradient.cpu() for gradient in gradients],
+    )
 
 
 def compare(layer, n_steps, batch, dtype, tolerance):
@@ -42,8 +48,9 @@ def compare(layer, n_steps, batch, dtype, tolerance):
     weights = [torch.randn(n_steps, batch, size, generator=generator, dtype=dtype)]
     weights += [torch.randn(batch, size, generator=generator, dtype=dtype) for _ in range(2)]
     expected, slopes = run(layer, current, weights)
-    with simulated_device():
-        found, gradients = run(layer, current, weights)
+    with use_device("cuda") as device:
+        moved = copy.deepcopy(layer).to(device)
+        found, gradients = run(moved, current.to(device), [weight.to(device) for weight in weights])
     for a, b in zip(expected, found, strict=True):
         assert torch.equal(a, b)
     for a, b in zip(slopes, gradients, strict=True):
@@ -77,8 +84,8 @@ def test_more_units_than_bits_of_a_word():
 def test_few_steps(n_steps):
     layer, current = make("lif", 3, delay_steps=2), torch.rand(n_steps, 2, 3)
     expected, _ = layer(current)
-    with simulated_device():
-        assert torch.equal(layer(current)[0], expected)
+    with use_device("cuda") as device:
+        assert torch.equal(copy.deepcopy(layer).to(device)(current.to(device))[0].cpu(), expected)
 
 
 def test_own_delays_and_wide_layers_go_step_by_step(monkeypatch):
@@ -109,3 +116,13 @@ def test_a_question_is_asked_again_when_its_tensor_changes():
     assert asked_once(owner, "_sum", x, question) == 2.0
     assert asked_once(owner, "_sum", torch.ones(3), question) == 3.0
     assert len(asked) == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["lif", "cubalif", "adlif"])
+def test_a_layer_of_usual_size(kind):
+    layer = make(kind, 256, learn=True)
+    with torch.no_grad():
+        layer.recurrent_weight.mul_(0.1)
+    spikes = compare(layer, 200, 32, torch.float64, 1e-11)
+    assert 10_000 < spikes.sum() < spikes.numel()
