@@ -77,9 +77,9 @@ def make_batch(size: Size, model: SpikingModel, dtype: torch.dtype) -> tuple[tor
     return torch.from_numpy(counts).to(dtype), torch.from_numpy(labels)
 
 
-def context_of(size: Size) -> Context:
-    """Return the keys of dropout of a batch."""
-    return Context(None, torch.arange(size.batch), 0, 0)
+def context_of(x: torch.Tensor) -> Context:
+    """Return the keys of dropout of a batch, on its device as training has them."""
+    return Context(None, torch.arange(x.shape[1], device=x.device), 0, 0)
 
 
 @dataclass
@@ -91,15 +91,15 @@ class Step:
     spikes: list[torch.Tensor]
 
 
-def training_step(model: SpikingModel, x: torch.Tensor, labels: torch.Tensor, size: Size) -> Step:
+def training_step(model: SpikingModel, x: torch.Tensor, labels: torch.Tensor) -> Step:
     """Do a forward and a backward pass in training, and a forward pass that records spikes."""
     model.train()
     model.zero_grad(set_to_none=True)
-    output = model(x, None, context_of(size))
+    output = model(x, None, context_of(x))
     torch.nn.functional.cross_entropy(output.logits, labels).backward()  # type: ignore[no-untyped-call]
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     with torch.no_grad():
-        spikes = model(x, None, context_of(size), record=True).spikes
+        spikes = model(x, None, context_of(x), record=True).spikes
     return Step(output.logits.detach(), gradients, spikes)
 
 

@@ -53,8 +53,8 @@ def test_in_float64_the_whole_network_is_the_cpus(size: Size) -> None:
     with device_for(size.real) as device:
         reference, model = make_model(size, torch.float64), make_model(size, torch.float64).to(device)
         x, labels = make_batch(size, reference, torch.float64)
-        there = on_cpu(training_step, reference, x, labels, size)
-        here = training_step(model, x.to(device), labels.to(device), size)
+        there = on_cpu(training_step, reference, x, labels)
+        here = training_step(model, x.to(device), labels.to(device))
         for ours, theirs in zip(here.spikes, there.spikes, strict=True):
             assert torch.equal(ours.cpu(), theirs)
             assert int(theirs.count_nonzero()) > (10_000 if size.real else 0)
@@ -68,8 +68,8 @@ def test_in_float32_differing_spikes_are_counted_and_few(size: Size, record_prop
     with device_for(size.real) as device:
         reference, model = make_model(size, torch.float64), make_model(size).to(device)
         x, labels = make_batch(size, reference, torch.float64)
-        there = on_cpu(training_step, reference, x, labels, size)
-        here = training_step(model, x.float().to(device), labels.to(device), size)
+        there = on_cpu(training_step, reference, x, labels)
+        here = training_step(model, x.float().to(device), labels.to(device))
         pairs = [(a.cpu().double() != b).sum() for a, b in zip(here.spikes, there.spikes, strict=True)]
         differing, spikes = int(sum(pairs)), int(sum(b.count_nonzero() for b in there.spikes))
         record_property("differing_spikes", f"{differing} of {spikes}")
@@ -83,7 +83,7 @@ def test_repeated_steps_have_the_same_bits(size: Size) -> None:
     with device_for(size.real) as device:
         model = make_model(size).to(device)
         x, labels = (item.to(device) for item in make_batch(size, model, torch.float32))
-        steps = [training_step(model, x, labels, size) for _ in range(3)]
+        steps = [training_step(model, x, labels) for _ in range(3)]
         for name, gradient in steps[0].gradients.items():
             assert gradient.abs().sum() > 0, name
             for step in steps[1:]:
@@ -109,7 +109,7 @@ def test_parameters_go_to_another_device_and_back(size: Size, tmp_path: Path) ->
 
         def evaluate(model: Any, x: torch.Tensor) -> Any:
             with torch.no_grad():
-                return model.eval()(x, None, context_of(size), record=True)
+                return model.eval()(x, None, context_of(x), record=True)
 
         there, here = on_cpu(evaluate, other, x), evaluate(model, x.to(device))
         for ours, theirs in zip(here.spikes, there.spikes, strict=True):
@@ -122,14 +122,14 @@ def test_on_another_stream_the_bits_are_the_same() -> None:
     with device_for(True) as device:
         model = make_model(SHD).to(device)
         x, labels = (item.to(device) for item in make_batch(SHD, model, torch.float32))
-        first = training_step(model, x, labels, SHD)
+        first = training_step(model, x, labels)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         busy = torch.randn(4096, 4096, device=device)
         for _ in range(20):  # the default stream is busy, and whoever runs there by mistake comes late
             busy = busy @ busy / 64
         with torch.cuda.stream(stream):
-            second = training_step(model, x, labels, SHD)
+            second = training_step(model, x, labels)
         stream.synchronize()
         for name, gradient in first.gradients.items():
             assert torch.equal(gradient, second.gradients[name]), name
@@ -152,11 +152,12 @@ def test_a_training_step_never_waits_for_the_device(size: Size) -> None:
     with device_for(True) as device:
         model = make_model(size).to(device).train()
         x, labels = (item.to(device) for item in make_batch(size, model, torch.float32))
+        context = context_of(x)
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
 
         def step() -> None:
             optimiser.zero_grad(set_to_none=True)
-            output = model(x, None, context_of(size))
+            output = model(x, None, context)
             torch.nn.functional.cross_entropy(output.logits, labels).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             model.clamp_()
@@ -179,12 +180,13 @@ def test_memory_of_a_training_step_is_bounded_and_grows_with_the_steps() -> None
             size = Size(LONG.layers, n_steps, LONG.batch, 1)
             model = make_model(size, dropout=0.0).to(device).train()
             x, labels = (item.to(device) for item in make_batch(size, model, torch.float32))
+            context = context_of(x)
             for _ in range(2):
                 model.zero_grad(set_to_none=True)
                 torch.cuda.synchronize()
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
-                output = model(x, None, context_of(size))
+                output = model(x, None, context)
                 torch.nn.functional.cross_entropy(output.logits, labels).backward()  # type: ignore[no-untyped-call]
                 torch.cuda.synchronize()
                 peaks.append(torch.cuda.max_memory_allocated() - before)
@@ -201,8 +203,10 @@ def test_a_captured_graph_gives_the_bits_of_the_eager_step() -> None:
         model = make_model(SHD, dropout=0.0).to(device).train()
         x, labels = (item.to(device) for item in make_batch(SHD, model, torch.float32))
 
+        context = context_of(x)
+
         def step() -> torch.Tensor:
-            output = model(x, None, context_of(SHD))
+            output = model(x, None, context)
             torch.nn.functional.cross_entropy(output.logits, labels).backward()  # type: ignore[no-untyped-call]
             return output.logits
 

@@ -95,7 +95,7 @@ def _model(task: dict[str, Any], device: Any) -> dict[str, Any]:
     model.to(device)
     optimisers = build_optimisers(model, recipe.train, 100)
     x, labels = _inputs(task, device, model.tail_steps)
-    context = Context(None, torch.arange(task["batch"]), 0, 0)
+    context = Context(None, torch.arange(task["batch"], device=device), 0, 0)
     choose_formulations(model, min(1.0, task["rate"]), [])
     rule, loss = BPTT(), Loss(labels, "cross_entropy")
 
@@ -276,11 +276,11 @@ def _whole(task: dict[str, Any], device: Any, precision: str) -> dict[str, float
     from snnsim.nn.context import Context
 
     model, reference = _built(task)[0].to(device), _built(task)[0].double()
-    context = Context(None, torch.arange(task["batch"]), 0, 0)
     x, labels = _inputs(task, torch.device("cpu"), model.tail_steps)
 
     def run(model: Any, x: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
         model.train()
+        context = Context(None, torch.arange(x.shape[1], device=x.device), 0, 0)
         output = model(x, None, context)
         torch.nn.functional.cross_entropy(output.logits, labels).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
