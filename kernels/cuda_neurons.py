@@ -28,8 +28,8 @@ __all__ = ["AHEAD", "STRETCH", "THREADS", "float_type", "forward_kernel", "step_
 STRETCH = 32
 """Steps from one kept state to the next."""
 
-AHEAD = 8
-"""Steps whose currents are read at once, a divisor of :data:`STRETCH`."""
+AHEAD = 16
+"""Steps whose currents are read at once, a divisor of :data:`STRETCH`: few threads then wait seldom for memory."""
 
 THREADS = 4 if SIMULATED else 64
 """Threads of a block: few, so that layers of usual sizes reach every multiprocessor."""

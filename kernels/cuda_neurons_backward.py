@@ -19,12 +19,15 @@ import numpy as np
 from numba import cuda
 
 from snnsim.kernels.cuda_made import kernel_by_name, named_kernel
-from snnsim.kernels.cuda_neurons import AHEAD, STRETCH, THREADS, float_type, step_function
+from snnsim.kernels.cuda_neurons import STRETCH, THREADS, float_type, step_function
 from snnsim.kernels.cuda_support import times
 from snnsim.kernels.cuda_surrogates import surrogate_function
 from snnsim.kernels.dynamics import ADAPTIVE, CUBA
 
-__all__ = ["backward_kernel"]
+__all__ = ["AHEAD", "backward_kernel"]
+
+AHEAD = 8
+"""Steps that are read at once: with more of them the registers suffice for too few threads."""
 
 
 @cache
