@@ -198,6 +198,10 @@ def _expression(text: str) -> Any:
     return ast.parse(text, mode="eval").body
 
 
+def _numpy_type(dtype: Any) -> np.dtype[Any]:
+    return numba.np.numpy_support.as_dtype(dtype) if isinstance(dtype, types.Type) else np.dtype(dtype)
+
+
 class _Function:
     """A kernel or device function, translated."""
 
@@ -227,7 +231,7 @@ class _Function:
                 values[name] = _times
         ast.fix_missing_locations(tree)
         exec(compile(tree, inspect.getsourcefile(function) or "?", "exec"), values)
-        self.compiled = njit(nogil=True, error_model="numpy", boundscheck=True)(values[function.__name__])
+        self.compiled = njit(nogil=True, error_model="numpy", boundscheck=True)(values[node.name])
         driver = (
             "def drive(_first, _after, _at, _bar, {0}):\n"
             "    for _b in range(_first, _after):\n"
@@ -247,7 +251,7 @@ class _Function:
         if not self.waits:
             self.drive(0, blocks, at, np.zeros(1, np.int64), *arguments)
             return
-        shared = [np.empty(shape, numba.np.numpy_support.as_dtype(dtype)) for shape, dtype in self.shared]
+        shared = [np.empty(shape, _numpy_type(dtype)) for shape, dtype in self.shared]
         together = blocks if self.together else 1
         bars = [np.zeros(1, np.int64) for _ in range(together)]
         shares = [shared] + [[item.copy() for item in shared] for _ in range(together - 1)]
