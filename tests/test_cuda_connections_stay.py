@@ -4,12 +4,14 @@ Torch's ``meta`` device stands for one: its tensors have no numbers, so whatever
 meets a tensor of the CPU. Kernels are not started.
 """
 
+import importlib
+import pkgutil
 import sys
 
 import pytest
 import torch
 
-from snnsim.kernels import cuda_spike_bits, cuda_support
+from snnsim import nn
 from snnsim.kernels.cuda_support import SIMULATED
 from snnsim.nn import cuda, cuda_frequency
 from snnsim.nn.context import Context
@@ -23,23 +25,30 @@ from snnsim.nn.neurons_conductance import ReceptorLinear
 pytestmark = pytest.mark.skipif(not SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1")
 
 
-class _NoKernel:
-    def __init__(self, started):
-        self.started = started
-
-    def __getitem__(self, _):
-        return lambda *arguments: self.started.append("pack_spikes")
+KERNELS = {
+    *("profile_forward", "profile_backward", "pack_spikes", "unpack_spikes"),
+    *("pack_time", "delayed_bits", "delayed_numbers", "dropout_factors"),
+}
 
 
 @pytest.fixture
 def started(monkeypatch):
-    """Names of the kernels that would have been started."""
+    """Names of the kernels of connections that would have been started."""
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    for info in pkgutil.iter_modules(nn.__path__):
+        if info.name.startswith("cuda"):
+            importlib.import_module(f"snnsim.nn.{info.name}")  # what is imported later would not be replaced
     names = []
 
-    def launch(kernel, n, arguments, stream=0, width=None):
-        names.append(kernel.fn.__name__)
-        for argument in arguments:
-            assert not isinstance(argument, torch.Tensor) or (argument.is_meta and argument.is_contiguous())
+    def start(kernel, _):
+        def run(*arguments):
+            for argument in arguments:
+                assert not isinstance(argument, torch.Tensor) or (argument.is_meta and argument.is_contiguous())
+            if kernel.fn.__name__ in KERNELS:
+                names.append(kernel.fn.__name__)
+
+        return run
 
     stand_in = {
         "on_cuda": lambda x: x.is_meta,
@@ -51,8 +60,7 @@ def started(monkeypatch):
             for function, other in stand_in.items():
                 if getattr(module, function, None) is getattr(cuda, function) and module is not cuda:
                     monkeypatch.setattr(module, function, other)
-    monkeypatch.setattr(cuda_support, "launch", launch)
-    monkeypatch.setattr(cuda_spike_bits, "pack_spikes", _NoKernel(names))
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", start)
     transform_of.cache_clear()
     yield names
     transform_of.cache_clear()
