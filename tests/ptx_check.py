@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FREE_ROUNDING = ("backward", "gradient")
-"""Words in the names of kernels whose bits are not those of the CPU."""
+FREE_ROUNDING = ("backward", "gradient", "profile")
+"""Words in the names of kernels that agree with the CPU within rounding, not in their bits."""
 
 FUSED = {"dropout_factors": 1}
 """Fused multiply-adds that a kernel of the forward direction may hold, because product and sum are exact anyway: a

@@ -1,4 +1,4 @@
-"""Training on a CUDA device at the size of the delay paper's network: kernels compiled for the CPU, with a device's types."""
+"""Training on a CUDA device at the size of the delay paper's network, its kernels compiled for the CPU."""
 
 from typing import Any
 

@@ -236,7 +236,10 @@ def random_current(
 
 
 class _Scale(torch.autograd.Function):
-    """Weights times a factor a target; the sum of the factor's gradient is NumPy's, the same bits for any threads."""
+    """Weights times a factor a target; the sum of the factor's gradient is NumPy's, the same bits for any threads.
+
+    On a device it is torch's, which has a fixed order there.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, gain: Tensor) -> Tensor:
@@ -249,8 +252,10 @@ class _Scale(torch.autograd.Function):
         weight, gain = ctx.saved_tensors
         (upstream,) = gradients
         dweight = upstream * gain.to(weight.dtype).view(-1, *[1] * (weight.dim() - 1))
-        products = (upstream.detach().double() * weight.detach().double()).flatten(1).numpy()
-        return dweight, torch.from_numpy(products.sum(axis=1)).to(gain.dtype)
+        products = (upstream.detach().double() * weight.detach().double()).flatten(1)
+        if products.is_cuda:
+            return dweight, products.sum(dim=1).to(gain.dtype)
+        return dweight, torch.from_numpy(products.numpy().sum(axis=1)).to(gain.dtype)
 
 
 def scaled_current(
