@@ -41,7 +41,7 @@ def run(layer, current, weights):
     )
 
 
-def compare(layer, n_steps, batch, dtype, tolerance):
+def compare(layer, n_steps, batch, dtype, tolerance, same_bits=True):
     generator = torch.Generator().manual_seed(3)
     size = layer.size
     current = torch.rand(n_steps, batch, size, generator=generator, dtype=dtype)
@@ -51,8 +51,9 @@ def compare(layer, n_steps, batch, dtype, tolerance):
     with use_device("cuda") as device:
         moved = copy.deepcopy(layer).to(device)
         found, gradients = run(moved, current.to(device), [weight.to(device) for weight in weights])
-    for a, b in zip(expected, found, strict=True):
-        assert torch.equal(a, b)
+    assert torch.equal(expected[0], found[0])
+    for a, b in zip(expected[1:], found[1:], strict=True):
+        assert torch.equal(a, b) if same_bits else torch.allclose(a, b, rtol=0, atol=tolerance)
     for a, b in zip(slopes, gradients, strict=True):
         assert (a is None) == (b is None)
         if a is not None:
@@ -97,8 +98,8 @@ def test_own_delays_and_wide_layers_go_step_by_step(monkeypatch):
 
 def test_learned_delays():
     layer = make("lif", 3, delay_steps=2, learn_delay=True, max_delay_steps=3)
-    compare(layer, 6, 2, torch.float64, 1e-12)
-    compare(layer.eval(), 6, 2, torch.float64, 1e-12)
+    for mode in (layer.train(), layer.eval()):  # torch's product has another order of summation
+        compare(mode, 6, 2, torch.float64, 1e-12, same_bits=False)
 
 
 def test_a_question_is_asked_again_when_its_tensor_changes():
