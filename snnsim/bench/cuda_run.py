@@ -128,6 +128,9 @@ class _Process:
     def __init__(self, name: str, python: str) -> None:
         base, _, way = name.partition(":")
         environment = {**os.environ, "PYTHONWARNINGS": "ignore", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if base == "ours":  # this package, also where it runs from a source tree
+            places = [str(HERE.parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(places)
         command = [python, str(HERE / "cuda_worker.py"), str(HERE / "peers" / f"{SIDES[base]}.py"), way]
         self.name = name
         self.words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop a library that talks much
