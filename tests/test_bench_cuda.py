@@ -317,3 +317,8 @@ def test_tasks_that_have_no_time_left_are_named(tmp_path: Path) -> None:
     (made,) = measure_cuda([CUDA_TASKS["lif-100"]], limits=Limits(total=-1.0), told=told.append)
     assert told == [made]
     assert "no time was left" in made.missing
+    bench = cuda_run._Bench({}, 1, Limits(total=20.0), lambda text: None)
+    assert bench.within(3.0) == 3.0
+    assert 15.0 < bench.within(90.0) <= 20.0
+    bench.deadline = 0.0
+    assert bench.within(90.0) == cuda_run.LEAST

@@ -27,6 +27,7 @@ from snnsim.errors import InputError
 __all__ = ["CudaResult", "CudaSide", "Limits", "measure_cuda", "simulated"]
 
 HERE = Path(__file__).parent
+LEAST = 5.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Limits:
         rounds: Turns of every side.
         turn: A turn; one step at least.
         side: To build a task and warm up, or one turn.
-        total: Everything; tasks that have not begun by then are left out and named.
+        total: Everything; tasks that have not begun, or not ended, by then are left out and named.
     """
 
     rounds: int = 3
@@ -128,6 +129,9 @@ class _Process:
     def __init__(self, name: str, python: str) -> None:
         base, _, way = name.partition(":")
         environment = {**os.environ, "PYTHONWARNINGS": "ignore", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if base == "ours":  # this package, also where it runs from a source tree
+            places = [str(HERE.parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(places)
         command = [python, str(HERE / "cuda_worker.py"), str(HERE / "peers" / f"{SIDES[base]}.py"), way]
         self.name = name
         self.words = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop a library that talks much
@@ -205,6 +209,7 @@ class _Bench:
         self.absent: dict[str, str] = {}
         self.ceilings: Ceilings | None = None
         self.simulated = False
+        self.deadline = time.perf_counter() + limits.total
 
     def process(self, name: str) -> _Process:
         """Return the living process of a side."""
@@ -216,6 +221,10 @@ class _Bench:
             python = self.pythons.get(name) or self.pythons.get(name.partition(":")[0]) or sys.executable
             self.processes[name] = _Process(name, python)
         return self.processes[name]
+
+    def within(self, seconds: float) -> float:
+        """Return the seconds that a side may take: no more than are left, but a few."""
+        return min(seconds, max(LEAST, self.deadline - time.perf_counter()))
 
     def end(self) -> None:
         """End all processes."""
@@ -243,7 +252,7 @@ class _Bench:
         for name in ("ours", *task.peers):
             self.tell(f"{task.name}: {name}")
             given = {**task.to_json("cuda", self.threads), "side": name}
-            limit = limits.side * (3 if name == "ours" else 1)
+            limit = self.within(limits.side * (3 if name == "ours" else 1))
             try:
                 built[name] = self.process(name).ask(limit, "rise", "versions", do="build", task=given)
             except InputError as error:
@@ -256,7 +265,7 @@ class _Bench:
                 if name in missing:
                     continue
                 try:
-                    answer = self.process(name).ask(limits.side, "seconds", do="turn", seconds=limits.turn)
+                    answer = self.process(name).ask(self.within(limits.side), "seconds", do="turn", seconds=limits.turn)
                 except InputError as error:
                     if name == "ours":
                         raise
@@ -336,10 +345,10 @@ def measure_cuda(
         InputError: What the device can do at best cannot be measured.
     """
     limits = limits or Limits()
-    bench, done, begin = _Bench(pythons or {}, threads, limits, tell), [], time.perf_counter()
+    bench, done = _Bench(pythons or {}, threads, limits, tell), []
     try:
         for task in tasks:
-            if time.perf_counter() - begin > limits.total:
+            if time.perf_counter() > bench.deadline:
                 result = CudaResult(
                     task, missing=f"no time was left of {limits.total:.0f} s; name it to measure it alone"
                 )

@@ -22,7 +22,7 @@ def cuda(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes: does everything run?")] = False,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every side; the range is over these.")] = 3,
     minutes: Annotated[
-        float, typer.Option("--minutes", min=0.0, help="No task begins after this; what is left out is named.")
+        float, typer.Option("--minutes", min=0.0, help="Most minutes; what is left out is named.")
     ] = 9.5,
     out: Annotated[Path | None, typer.Option("--out", help="Write a page in Markdown, again after every task.")] = None,
     threads: Threads = None,
