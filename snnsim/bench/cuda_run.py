@@ -24,7 +24,7 @@ from snnsim.bench.cuda_floor import Ceilings, floors, least_seconds
 from snnsim.bench.cuda_tasks import HOW_TO_INSTALL, SIDES, CudaTask
 from snnsim.errors import InputError
 
-__all__ = ["CudaResult", "CudaSide", "Limits", "measure_cuda", "simulated"]
+__all__ = ["CudaResult", "CudaSide", "Limits", "measure_cuda"]
 
 HERE = Path(__file__).parent
 LEAST = 5.0
@@ -290,13 +290,6 @@ class _Bench:
         least = {} if ceilings is None else {part: least_seconds(row, ceilings) for part, row in floors(task).items()}
         sides += [CudaSide(name, missing=why) for name, why in missing.items()]
         return CudaResult(task, tuple(sides), facts, least, simulated=self.simulated)
-
-
-def simulated() -> bool:
-    """Return whether Numba's simulator stands for a device, so that times mean nothing."""
-    from snnsim.kernels.cuda_support import SIMULATED
-
-    return SIMULATED
 
 
 def _parts(turns: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:

@@ -30,10 +30,10 @@ def cuda(
     json: Json = False,
 ) -> None:
     """Time training and simulation on a CUDA device beside other libraries, in turn; what is missing is named."""
-    from snnsim.bench.cuda_run import CudaResult, Limits, measure_cuda, simulated
+    from snnsim.bench.cuda_run import CudaResult, Limits, measure_cuda
     from snnsim.bench.cuda_table import format_cuda, report_cuda
     from snnsim.bench.cuda_tasks import choose_cuda_tasks
-    from snnsim.device import check_device
+    from snnsim.device import check_device, simulated
     from snnsim.errors import InputError
     from snnsim.files import write_text
     from snnsim.machine import usable_cores
