@@ -32,10 +32,9 @@ TARGET_FIRST, WEIGHT_FIRST, DELAY_FIRST, LENGTH, ROW_DELAY, BASE, ROW_COLUMNS = 
 """Columns of the table of rows: where targets begin, -1 for all in turn; where weights begin, -1 if all have the row's;
 where delays begin, -1 if all have the row's; synapses; the row's delay; the first target's port."""
 
-CIRCLE_THREADS = 2 if SIMULATED else 320
-"""Threads of a block; a block's registers must fit on a multiprocessor."""
-
-_OPTIONS: dict[str, Any] = {} if SIMULATED else {"max_registers": 200}
+CIRCLE_THREADS = 2 if SIMULATED else 256
+"""Threads of a block: as many as a multiprocessor starts whatever registers they take. Its registers are four parts,
+and a warp lies whole in one of them: of the largest warps each part holds two."""
 
 LOW, HIGH, FIRST_PORT, LATE_PORT, LAST_PORT, STAGE_COLUMNS = range(6)
 """Columns of the table of stages: first neuron; one past the last; first port; first late port; one past the last."""
@@ -272,7 +271,7 @@ def _meet(counter: Any, barrier: Any, turn: Any) -> None:
     cuda.syncthreads()
 
 
-@cuda.jit(**_OPTIONS)
+@cuda.jit
 def run_circle(
     values: Any,
     release: Any,

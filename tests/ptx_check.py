@@ -77,17 +77,25 @@ class Built:
     @property
     def occupancy(self) -> float:
         """Return the share of a multiprocessor's warps that can live at once, in blocks of 256 threads."""
-        a_warp = -(-self.registers * 32 // 256) * 256
+        a_warp = -(-max(self.registers, 1) * 32 // 256) * 256
         warps = THREADS // 32
-        blocks = min(WARPS[self.arch] // warps, REGISTERS // max(1, a_warp) // warps)
+        blocks = min(WARPS[self.arch] // warps, REGISTERS // 4 // a_warp * 4 // warps)
         if self.shared:
             blocks = min(blocks, SHARED[self.arch] // (self.shared + 1024))
         return blocks * warps / WARPS[self.arch]
+
+    @property
+    def most_threads(self) -> int:
+        """Return the threads of the largest block that can start: each warp lies whole in one of four parts."""
+        a_warp = -(-max(self.registers, 1) * 32 // 256) * 256
+        return min(1024, REGISTERS // 4 // a_warp * 4 * 32)
 
     def problems(self) -> list[str]:
         """Return what is wrong with it."""
         kernel = self.name.rpartition(".")[2]
         found = []
+        if self.most_threads < THREADS:
+            found.append(f"{self.registers} registers: at most {self.most_threads} threads a block")
         if self.fused > FUSED.get(kernel, 0) and not any(word in kernel for word in FREE_ROUNDING):
             found.append(f"{self.fused} fused multiply-adds")
         if self.spilled > SPILLS.get(kernel, 0):

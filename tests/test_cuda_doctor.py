@@ -44,6 +44,7 @@ def test_kernels_say_the_same_sentence() -> None:
 
 def test_no_driver_is_a_note_and_no_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(doctor_gpu, "has_driver", lambda: False)
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
     assert run(["doctor"]) == 0
     out = capsys.readouterr().out
     assert f"  gpu       none: {NO_DRIVER}" in out
@@ -56,6 +57,7 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch, problem: str | None, built: str | Non
     """Return what is found on a machine with a device."""
     from numba import cuda
 
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "0")
     context = SimpleNamespace(get_memory_info=lambda: SimpleNamespace(total=80 << 30))
     parts: dict[Any, dict[str, Any]] = {
         doctor_gpu: {"has_driver": lambda: True, "torch_cuda": lambda: built},
@@ -80,7 +82,7 @@ def test_a_device_is_named_with_both_versions(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("problem", "built", "what", "fix"),
     [
-        (None, None, "torch was built without CUDA", "install a build with it from pytorch.org, or use the CPU"),
+        (None, None, "torch was built without CUDA", "install a build with it from pytorch.org, or train on the CPU"),
         (
             "the GPU has compute capability 6.1, expected 7.0 or newer; use the CPU",
             "13.0",
@@ -101,8 +103,8 @@ def test_a_device_that_cannot_be_used_is_a_warning(
 
 
 def test_the_simulator_is_not_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_gpu, "has_driver", lambda: True)
-    monkeypatch.setattr(cuda_support, "SIMULATED", True)
+    monkeypatch.setattr(doctor_gpu, "has_driver", lambda: False)
+    monkeypatch.setenv("NUMBA_ENABLE_CUDASIM", "1")
     assert "kernels run in Numba's simulator" in str(find_gpu().problem)
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -247,8 +248,27 @@ class _Bench:
         Raises:
             InputError: Our own side fails.
         """
-        limits, missing = self.limits, dict[str, str]()
         built: dict[str, dict[str, Any]] = {}
+        missing: dict[str, str] = {}
+        try:
+            return self._measured(task, built, missing)
+        except InputError:
+            self._stop("ours")
+            raise
+        finally:
+            for name in built:
+                if name not in missing and self.processes[name].alive:
+                    with suppress(InputError):
+                        self.processes[name].ask(self.limits.side, do="drop")
+
+    def _stop(self, name: str) -> None:
+        """End the process of a side that failed: an error of the device stays with its process."""
+        if name in self.processes:
+            self.processes[name].end()
+
+    def _measured(self, task: CudaTask, built: dict[str, dict[str, Any]], missing: dict[str, str]) -> CudaResult:
+        """Measure a task; what was built and who failed is written down for :meth:`measure`."""
+        limits = self.limits
         for name in ("ours", *task.peers):
             self.tell(f"{task.name}: {name}")
             given = {**task.to_json("cuda", self.threads), "side": name}
@@ -259,6 +279,7 @@ class _Bench:
                 if name == "ours":
                     raise
                 missing[name] = self.sentence(name, error)
+                self._stop(name)
         turns: dict[str, list[dict[str, float]]] = {name: [] for name in built}
         for _ in range(limits.rounds if task.kind not in ("ceilings", "precision") else 0):
             for name in built:
@@ -270,12 +291,10 @@ class _Bench:
                     if name == "ours":
                         raise
                     missing[name] = str(error)
+                    self._stop(name)
                 else:
                     turns[name].append(dict(answer["seconds"]))
         facts = dict(built["ours"].get("facts", {}))
-        for name in built:
-            if name not in missing:
-                self.processes[name].ask(limits.side, do="drop")
         if task.kind == "ceilings":
             self.simulated = facts["simulated"]
         if task.kind == "ceilings" and not self.simulated:

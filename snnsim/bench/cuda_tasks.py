@@ -228,6 +228,8 @@ def choose_cuda_tasks(names: Sequence[str] | None) -> list[CudaTask]:
     chosen: Iterable[str] = names or CUDA_TASKS
     for name in chosen:
         if name not in CUDA_TASKS and name not in groups():
-            raise InputError(f"bench cuda: expected some of {', '.join([*groups(), *CUDA_TASKS])}, got {name!r}")
+            raise InputError(
+                f"bench cuda: expected some of {', '.join(dict.fromkeys([*groups(), *CUDA_TASKS]))}, got {name!r}"
+            )
     wanted = {"ceilings", *chosen}
     return [task for task in CUDA_TASKS.values() if task.name in wanted or task.group in wanted]

@@ -112,8 +112,20 @@ class Worker:
         torch = sys.modules.get("torch")
         return torch if torch is not None and not hasattr(self.side, "wait") and torch.cuda.is_available() else None
 
+    def open_device(self, device: str) -> None:
+        """Make torch's context before memory is looked at: it belongs to no task."""
+        if device != "cuda" or hasattr(self.side, "wait"):
+            return
+        with contextlib.suppress(ImportError):
+            import torch
+
+            if torch.cuda.is_available():
+                torch.zeros(1, device="cuda")
+                torch.cuda.synchronize()
+
     def build(self, task: dict[str, Any]) -> dict[str, Any]:
         """Build a task, do steps until everything is compiled, and say what memory the last one took."""
+        self.open_device(task["device"])
         used = used_bytes()
         work = self.side.build({**task, "way": self.way})
         if callable(work):

@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from snnsim.device import NO_DRIVER, cuda_problem, simulated
+from snnsim.device import NO_DRIVER, cuda_problem
 
 __all__ = ["Gpu", "find_gpu"]
 
@@ -75,12 +75,12 @@ def torch_cuda() -> str | None:
 def find_gpu() -> Gpu:
     """Return the device that ``--device cuda`` would take, or why there is none."""
     built = torch_cuda()
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0").strip() not in ("", "0"):
+        return Gpu("NUMBA_ENABLE_CUDASIM is set, so kernels run in Numba's simulator; unset it", torch_cuda=built)
     if not has_driver():
         return Gpu(NO_DRIVER, torch_cuda=built)
     from numba import cuda
 
-    if simulated():
-        return Gpu("NUMBA_ENABLE_CUDASIM is set, so kernels run in Numba's simulator; unset it", torch_cuda=built)
     problem = cuda_problem()
     name = memory = driver = None
     with suppress(Exception):  # a driver that is broken in its own way: the sentence above says what is known
@@ -91,5 +91,8 @@ def find_gpu() -> Gpu:
         name = device.name.decode() if isinstance(device.name, bytes) else str(device.name)
         memory = round(cuda.current_context().get_memory_info().total / 2**30, 1)
     if problem is None and built is None:
-        problem = "torch was built without CUDA; install a build with it from pytorch.org, or use the CPU"
+        problem = (
+            "torch was built without CUDA, so training cannot use it (engine 'cuda' can); install a build with it from "
+            "pytorch.org, or train on the CPU"
+        )
     return Gpu(problem, name, memory, driver, built)

@@ -69,9 +69,9 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a trained run on a data set; a look at the test set is counted in the run's manifest."""
-    check_device(device, "--device")
     if device != "cpu" and (arithmetic is not None or engine != "torch"):
         raise InputError("--device: says where engine torch computes; leave it, or --as and --engine, out")
+    check_device(device, "--device")
     if arithmetic is not None and engine not in ("torch", "integer"):
         raise InputError(f"--engine: --as runs the integer engine; leave --engine {engine} out")
     if arithmetic is None:

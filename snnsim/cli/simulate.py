@@ -96,21 +96,26 @@ def simulate(
     engine or a stored run; the exit status is 1 if one differs. With --stream spikes are written as they happen, a line
     'time population unit' each.
     """
+    from snnsim.device import check_device
     from snnsim.engines import ENGINES
     from snnsim.engines import simulate as run_network
     from snnsim.engines.spike_file import compare_spikes, load_spikes, save_spikes
 
     if (events is None) == (stream is None):
         raise InputError("simulate: expected --events with a data set or --stream, one of the two")
-    if stream is not None:
-        _stream(source, stream, chunk, dtype.value)
-        return
     if engine not in ENGINES:
         raise InputError(f"--engine: expected one of {', '.join(sorted(ENGINES))}, got {engine!r}")
+    if stream is not None:
+        if engine != "clock":
+            raise InputError(f"--engine: --stream runs along on engine clock; leave --engine {engine} out")
+        _stream(source, stream, chunk, dtype.value)
+        return
     if compare is not None and compare not in ENGINES and not Path(compare).exists():
         raise InputError(
             f"--compare: expected one of {', '.join(sorted(ENGINES))} or a file written by --out, got {compare!r}"
         )
+    if "cuda" in (engine, compare):
+        check_device("cuda", "engine")
     stored = load_spikes(compare) if compare is not None and compare not in ENGINES else None
     network, run = open_network(source)
     tail = network.noted_steps("tail_steps") if tail_steps is None else tail_steps

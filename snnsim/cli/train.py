@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from json import dumps
 from pathlib import Path
@@ -60,7 +61,8 @@ def train(
     loaded = load_recipe(source, [*(changes or []), *extra])
     grid = [] if quantize is None else [Path(quantize).stem]
     folder = out or Path("runs") / "-".join((loaded.name, *grid, str(seed)))
-    check_device(device, "--device")
+    if "LOCAL_RANK" not in os.environ:  # of several processes each takes its own GPU first
+        check_device(device, "--device")
 
     from snnsim.datasets import open_dataset
 

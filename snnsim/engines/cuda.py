@@ -157,7 +157,7 @@ class CudaRunner:
         steps = int(inputs.n_steps.max(initial=1))
         chunk = max(1, min(self.chunk or max(CHUNK, min(ahead, MAX_CHUNK)), steps))
         width = sum(part.stop - part.start for part in where.values())
-        shape = Shape(1, chunk, ahead, width, self.dtype, wide, trains)
+        shape = Shape(1, chunk, ahead, width, self.dtype, wide, trains, events_of_sample(inputs))
         shape = self._sized(inputs, shape, ready, batch)
         runs: list[SampleRun] = []
         for begin in range(0, n, shape.samples):
@@ -409,6 +409,12 @@ class _Run:
             state = SampleState(step, after, left, place, sums, self.readout[k])
             runs.append(SampleRun(spikes, records, self.readout[k], state))
         return runs
+
+
+def events_of_sample(inputs: Inputs) -> int:
+    """Return the input events of the sample that has most."""
+    per_sample = sum((np.diff(start) for start in inputs.start), np.zeros(len(inputs), np.int64))
+    return int(per_sample.max(initial=0))
 
 
 def _pending(layout: Layout, plan: CudaPlan, rows: Array) -> tuple[Integers, Array]:

@@ -50,6 +50,7 @@ class Shape:
         dtype: Of the run.
         exact: Type of the arrivals: float64 where spikes are scattered.
         trains: Type of the trains.
+        events: Most input events of a sample that may be on the device at once.
     """
 
     samples: int
@@ -59,6 +60,7 @@ class Shape:
     dtype: str
     exact: str
     trains: str
+    events: int = 0
 
     @property
     def fast(self) -> bool:
@@ -85,6 +87,7 @@ def bytes_of_sample(plan: CudaPlan, longest: int, scatters: bool, noisy: int, sh
     total += (longest + shape.chunk) * plan.n_units * train
     total += plan.n_neurons * (3 * kind + 8 + shape.chunk * train)
     total += shape.chunk * (shape.n_columns * kind + noisy)
+    total += shape.events * (16 + train)  # where, how many, and once more as spikes
     if scatters:
         total += 8 * max(_listed(plan, shape.chunk), 0)
     return total

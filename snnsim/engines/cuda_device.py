@@ -13,7 +13,7 @@ from snnsim.engines.cuda_plan import CudaPlan
 from snnsim.engines.cuda_synapses import Gathered, Scattered
 from snnsim.errors import InputError
 from snnsim.kernels.cuda_scatter import half_scales
-from snnsim.kernels.cuda_support import device_array
+from snnsim.kernels.cuda_support import SIMULATED, device_array
 
 __all__ = ["DeviceNetwork", "bytes_of", "check_memory", "free_memory", "upload"]
 
@@ -51,7 +51,10 @@ def free_memory() -> float:
     """Return the free bytes on the device; infinity in the simulator."""
     from numba import cuda
 
-    return float(cuda.current_context().get_memory_info()[0])
+    context = cuda.current_context()
+    if not SIMULATED:
+        context.memory_manager.deallocations.clear()  # what was given up and not given back
+    return float(context.get_memory_info()[0])
 
 
 def check_memory(needed: float, free: float, what: str, try_this: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snnsim.kernels.lanes import run_ranges
-from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda import on_host
 
 __all__ = ["convolve"]
 
@@ -27,7 +27,7 @@ LEAST = 32
 
 def _exact(x: Tensor) -> AbstractContextManager[None]:
     """Have cuDNN compute float32 as float32, and the same bits in every run; the CPU knows nothing of it."""
-    if not on_cuda(x):
+    if on_host(x):
         return nullcontext()
     exact: AbstractContextManager[None] = torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
@@ -87,7 +87,7 @@ class _Convolve(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = _backward(up, x, weight, stride, padding, [True, False])[0]
         if ctx.needs_input_grad[1]:
-            if not on_cuda(x):
+            if on_host(x):
                 dweight = _weight_gradient(up, x, weight, stride, padding)
             else:
                 dweight = _backward(up, x, weight, stride, padding, [False, True])[1]

@@ -18,7 +18,16 @@ from torch import Tensor
 from snnsim.device import Device, check_device
 from snnsim.errors import InputError
 
-__all__ = ["as_cuda", "asked_once", "current_stream", "full_precision", "on_cuda", "simulated_device", "use_device"]
+__all__ = [
+    "as_cuda",
+    "asked_once",
+    "current_stream",
+    "full_precision",
+    "on_cuda",
+    "on_host",
+    "simulated_device",
+    "use_device",
+]
 
 Answer = TypeVar("Answer")
 
@@ -28,6 +37,11 @@ _simulates: ContextVar[bool] = ContextVar("snnsim_simulates_cuda", default=False
 def on_cuda(x: Tensor) -> bool:
     """Return whether a tensor is worked on by CUDA kernels: it lies on a device, or the simulator stands for one."""
     return x.is_cuda or (_simulates.get() and x.device.type == "cpu")
+
+
+def on_host(x: Tensor) -> bool:
+    """Return whether a tensor is worked on by the CPU's kernels: not on a device of any kind, and none is stood for."""
+    return x.device.type == "cpu" and not on_cuda(x)
 
 
 @contextmanager
@@ -139,6 +153,8 @@ def asked_once(owner: Any, name: str, x: Tensor, question: Callable[[Tensor], An
         x: Tensor that seldom changes.
         question: Function of it.
     """
+    if x.is_inference():  # such a tensor does not say when it was written to
+        return question(x)
     known = owner.__dict__.get(name)
     if known is None or known[0] is not x or known[1] != x._version:
         known = owner.__dict__[name] = (x, x._version, question(x))

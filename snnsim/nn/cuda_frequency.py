@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -100,7 +100,7 @@ class _MatrixSum(Sum):
         self.total: Tensor | None = None
 
     def add(self, start: int, stop: int, planes: Tensor) -> None:
-        some, flat = self.matrix[:, start:stop], planes.view(stop - start, -1)
+        some, flat = self.matrix[:, start:stop], planes.view(stop - start, math.prod(self.shape))
         if self.total is None:
             self.total = torch.mm(some, flat)
         else:
@@ -108,7 +108,7 @@ class _MatrixSum(Sum):
 
     def result(self) -> Tensor:
         total = self.matrix.new_zeros(self.matrix.shape[0], math.prod(self.shape)) if self.total is None else self.total
-        return total.view(-1, *self.shape)
+        return total.view(self.matrix.shape[0], *self.shape)
 
 
 class MatrixTransform(DeviceTransform):
@@ -151,7 +151,7 @@ class MatrixTransform(DeviceTransform):
 
 
 def _products(matrix: Tensor, x: Tensor) -> Planes:
-    flat = x.reshape(x.shape[0], -1)
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
     def planes(start: int, stop: int) -> Tensor:
         return torch.mm(matrix[start:stop], flat).view(stop - start, *x.shape[1:])
@@ -247,7 +247,7 @@ class _FastSum(Sum):
         return whole[: self.steps].contiguous()
 
 
-@lru_cache(maxsize=16)
+@cache  # captured steps read the matrices where they lie
 def transform_of(n_steps: int, n_delays: int, dtype: torch.dtype, device: torch.device) -> DeviceTransform:
     """Return the transforms of sequences of one length, kernels of one length and one dtype; kept for the next call."""
     n = smooth_length(n_steps + n_delays - 1)

@@ -40,6 +40,8 @@ def mark_output(block: Block, x: Tensor) -> None:
     if type(block.neuron) not in (LIF, IF, CubaLIF, AdaptiveLIF) or block.residual:
         return
     dropout = block.dropout
+    if any(part is not None and part._forward_hooks for part in (block, block.neuron, dropout)):
+        return  # a hook may give other numbers
     mark_spikes(x, 1.0 if dropout is None or not dropout.training else 1.0 / (1.0 - dropout.p))
 
 

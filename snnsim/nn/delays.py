@@ -23,7 +23,7 @@ from snnsim.kernels.delay_profile import kernel_backward, kernel_forward
 from snnsim.kernels.delays import delayed_sum, pack_taps
 from snnsim.kernels.reference_delays import VERSIONS
 from snnsim.nn.context import Context
-from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda import on_cuda, on_host
 from snnsim.nn.cuda_delays import device_delayed_sum
 from snnsim.nn.cuda_profile import device_delay_kernel
 from snnsim.nn.cuda_spikes import spike_value
@@ -130,7 +130,7 @@ class Linear(MaskedWeights):
 
     def computes_sparse(self, x: Tensor) -> bool:
         """Return whether training goes along the synapses of the mask."""
-        return self.formulation == "sparse" and not on_cuda(x) and not self._revealed
+        return self.formulation == "sparse" and on_host(x) and not self._revealed
 
     def forward(self, x: Tensor, state: None = None, context: Context | None = None) -> tuple[Tensor, None]:
         """Map (time, batch, n_in) to (time, batch, n_out); there is no state."""
@@ -141,7 +141,7 @@ class Linear(MaskedWeights):
             rows, weight = x.flatten(0, 1), self.weight
             if self.computes_sparse(x):
                 y = sparse_row_product(rows, weight, self.order)
-            elif self.formulation == "events" and not on_cuda(x):
+            elif self.formulation == "events" and on_host(x):
                 y = event_row_product(rows, self.existing_weight())
             else:
                 y = row_product(rows, self.existing_weight(), spike_value(x))
@@ -279,7 +279,7 @@ class DelayedLinear(MaskedWeights):
 
     def computes_sparse(self, x: Tensor) -> bool:
         """Return whether training goes along the synapses of the mask."""
-        if self.formulation != "sparse" or on_cuda(x) or self._revealed or not x.shape[0]:
+        if self.formulation != "sparse" or not on_host(x) or self._revealed or not x.shape[0]:
             return False
         return self.order.n_synapses > 0
 

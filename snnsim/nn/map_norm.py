@@ -85,9 +85,10 @@ class BatchNormMaps(BatchNormTime):
 
     def _by_step(self, rows: Tensor, mask: Tensor | None) -> Tensor:
         out = []
+        counts = None if mask is None else mask.flatten(1).sum(dim=1).tolist()  # a device is waited for once
         for step in range(rows.shape[0]):
             valid = None if mask is None else mask[step : step + 1]
-            here = float(rows.shape[1]) if valid is None else float(valid.sum())
+            here = float(rows.shape[1] if counts is None else counts[step])
             if self._total(here, rows) < 2:
                 scale, shift = self.affine(rows.dtype)
                 out.append(rows[step : step + 1] * scale + shift)

@@ -55,9 +55,12 @@ class _Decay(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tau: Tensor, h: float) -> tuple[Tensor, Tensor]:
-        seconds = tau.detach().cpu().numpy()
-        alpha = torch.from_numpy(np.array(decay(seconds, h))).to(tau.device)
-        mean = torch.from_numpy(np.array(-np.expm1(-h / seconds) * seconds / h)).to(tau.device)
+        if tau.is_cuda:  # the host is not asked: within rounding of the record's
+            alpha, mean = torch.exp(-h / tau), -torch.expm1(-h / tau) * tau / h
+        else:
+            seconds = tau.detach().cpu().numpy()
+            alpha = torch.from_numpy(np.array(decay(seconds, h))).to(tau.device)
+            mean = torch.from_numpy(np.array(-np.expm1(-h / seconds) * seconds / h)).to(tau.device)
         ctx.save_for_backward(tau, alpha, mean)
         ctx.h = h
         return alpha, mean

@@ -19,7 +19,7 @@ from snnsim.kernels import event_product as events
 from snnsim.kernels.lanes import run_ranges
 from snnsim.kernels.matrix import matrix_product
 from snnsim.kernels.spike_bits import pack_spikes, unpack_spikes
-from snnsim.nn.cuda import on_cuda
+from snnsim.nn.cuda import on_cuda, on_host
 from snnsim.nn.cuda_spikes import SpikeForm, keep_spikes, restore_spikes
 from snnsim.nn.memory import buffers
 from snnsim.nn.precision import multiply_on_device, product_dtype, rounded
@@ -63,7 +63,7 @@ def product(a: Tensor, b: Tensor, factors: torch.dtype | None = None) -> Tensor:
             f"product: expected matrices (m, k) and (k, n) of one dtype, got {tuple(a.shape)} {a.dtype} and "
             f"{tuple(b.shape)} {b.dtype}"
         )
-    if on_cuda(a):
+    if not on_host(a):
         with torch.no_grad():
             return multiply_on_device(a, b, factors)
     a, b = rounded(a, factors), rounded(b, factors)
@@ -87,6 +87,8 @@ def spike_bits(x: Tensor, one: float | None = None) -> tuple[Tensor | None, floa
         return None, 0.0
     if on_cuda(x):
         return (None, 0.0) if one is None else (keep_spikes(x, one)[0], one)
+    if x.device.type != "cpu":
+        return None, 0.0
     one = float(x.max()) or float(x.min()) or 1.0
     words = pack_spikes(x.numpy().reshape(-1), one, torch.get_num_threads())
     return None if words is None else torch.from_numpy(words.view(np.int64)), one

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from snnsim.errors import InputError
 from snnsim.nn.context import Context
 from snnsim.nn.delays import DelayedLinear
+from snnsim.nn.precision import Precision, product_dtype, products
 from snnsim.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -138,13 +139,19 @@ class TrainedModel(nn.Module):
                 "checkpoint_steps: expected layers without delays and without batch norm, whose stretches are "
                 "independent but for the state; train this model without it"
             )
+        precision: Precision = "float32" if product_dtype() is None else "bf16"
+
+        def run(*arguments: Any) -> Any:
+            with products(precision):  # the backward pass of a device runs in a thread of its own
+                return self.run_stretch(*arguments)
+
         traces, total = [], torch.zeros(len(self.hidden_sizes()), dtype=torch.float64, device=x.device)
         for start in range(0, max(1, x.shape[0]), steps):
             part = context
             if context is not None and context.mask is not None:
                 part = replace(context, mask=context.mask[start : start + steps])
             trace, counts, _, state = checkpoint(
-                self.run_stretch,
+                run,
                 x[start : start + steps],
                 state,
                 part,

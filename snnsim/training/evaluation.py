@@ -245,11 +245,14 @@ def evaluate(
 
     if engine != "torch" and engine not in ENGINES:
         raise InputError(f"engine {engine!r} is not known; known: torch, {', '.join(ENGINES)}")
-    check_device(device)
     if device != "cpu" and engine != "torch":
         raise InputError(
             f"device {device!r}: says where engine 'torch' runs, got engine {engine!r}; leave one of them out"
         )
+    if engine == "cuda":
+        check_device("cuda", "engine")
+    with use_device(device):
+        pass  # what is not to be had is refused here, before a look at the test set is noted
     if isinstance(run, (str, Path)):
         run = load_run(run)
     if device != "cpu":

@@ -226,6 +226,8 @@ class Trainer:
             self.pruner.initial = {name: value.clone() for name, value in self.model.state_dict().items()}
         if self.pruner is None or self.batch or not self.pruner.begin_epoch(self):
             return False
+        if self.graph is not None:
+            self.graph.forget()  # scores may have captured a step without these masks
         self.best = self.best_test = None  # an epoch from before the last round is not the result
         self.formulations = self.choose_formulations()
         return True

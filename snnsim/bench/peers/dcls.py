@@ -24,6 +24,7 @@ def build(task: dict[str, Any]) -> Callable[[], object]:
 
     torch.set_num_threads(task["threads"])
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False  # float32 on every side
     frames = _Frames(task) if task["what"] == "epoch" else None
     sizes = task["sizes"] if frames is None else [frames.channels, *task["sizes"], frames.classes]
     length = task["n_delays"]

@@ -54,6 +54,7 @@ def build(task: dict[str, Any]) -> dict[str, Any]:
     from torch import nn
 
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False  # float32 on every side
     device, sizes = torch.device(task["device"]), task["sizes"]
     torch.set_float32_matmul_precision("highest")
     node = _nodes(task["side"].partition(":")[0], task["way"])
