@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -133,6 +134,9 @@ def process_group(device: str = "cpu") -> Iterator[World]:
     if size <= 1 or "RANK" not in os.environ:
         yield World()
         return
+    # its functions have the default group as default arguments: imported later, by an optimiser, it would keep the
+    # group and its threads beyond their end, and a thread that meets the end of the interpreter aborts the process
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group("gloo" if device == "cpu" else "cpu:gloo,cuda:nccl")
     try:
         yield World(dist.get_rank(), dist.get_world_size())
