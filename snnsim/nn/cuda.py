@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from snnsim.device import Device, check_device
+from snnsim.device import Device, check_device, simulated
 from snnsim.errors import InputError
 
 __all__ = [
     "as_cuda",
     "asked_once",
+    "check_torch_device",
     "current_stream",
     "full_precision",
     "on_cuda",
@@ -51,9 +52,7 @@ def simulated_device() -> Iterator[None]:
     Raises:
         InputError: Numba was not started with its simulator.
     """
-    from snnsim.kernels.cuda_support import SIMULATED
-
-    if not SIMULATED:
+    if not simulated():
         raise InputError(
             "simulated device: expected NUMBA_ENABLE_CUDASIM=1 in the environment before Numba is imported"
         )
@@ -62,6 +61,29 @@ def simulated_device() -> Iterator[None]:
         yield
     finally:
         _simulates.reset(token)
+
+
+def check_torch_device(device: str, what: str = "device") -> Device:
+    """Return a device that torch can use, or Numba's simulator stands for.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        what: How the caller calls it, for messages.
+
+    Raises:
+        InputError: The device is not to be had, or torch was built without CUDA.
+    """
+    chosen = check_device(device, what)
+    if chosen == "cpu" or simulated():
+        return chosen
+    if torch.version.cuda is None:
+        raise InputError(
+            f"{what} 'cuda': torch {torch.__version__} was built without CUDA; install a build with it from "
+            "pytorch.org, or use the CPU"
+        )
+    if not torch.cuda.is_available():
+        raise InputError(f"{what} 'cuda': torch {torch.__version__} finds no usable GPU; see `snnsim doctor`")
+    return chosen
 
 
 @contextmanager
@@ -77,23 +99,13 @@ def use_device(device: str, what: str = "device") -> Iterator[torch.device]:
     Raises:
         InputError: The device is not to be had, or torch was built without CUDA.
     """
-    chosen: Device = check_device(device, what)
-    if chosen == "cpu":
+    if check_torch_device(device, what) == "cpu":
         yield torch.device("cpu")
         return
-    from snnsim.kernels.cuda_support import SIMULATED
-
-    if SIMULATED:
+    if simulated():
         with simulated_device():
             yield torch.device("cpu")
         return
-    if torch.version.cuda is None:
-        raise InputError(
-            f"{what} 'cuda': torch {torch.__version__} was built without CUDA; install a build with it from "
-            "pytorch.org, or use the CPU"
-        )
-    if not torch.cuda.is_available():
-        raise InputError(f"{what} 'cuda': torch {torch.__version__} finds no usable GPU; see `snnsim doctor`")
     with full_precision():
         yield torch.device("cuda", torch.cuda.current_device())
 

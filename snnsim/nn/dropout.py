@@ -71,7 +71,7 @@ class SequenceDropout(nn.Module):
 
     def _mask_on_device(self, context: Context | None, x: Tensor) -> Tensor:
         """Return the numbers of :meth:`mask` without a word from the host."""
-        from snnsim.kernels.cuda_philox import dropout_factors
+        from snnsim.kernels.cuda_dropout import dropout_factors
         from snnsim.kernels.cuda_support import launch
 
         batch, size = x.shape[1:]

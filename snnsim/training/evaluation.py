@@ -20,7 +20,7 @@ from snnsim.learning.losses import Loss
 from snnsim.learning.protocol import TensorStream
 from snnsim.nn.context import Context
 from snnsim.nn.conv_model import ConvSpikingModel
-from snnsim.nn.cuda import on_cuda, use_device
+from snnsim.nn.cuda import check_torch_device, on_cuda, use_device
 from snnsim.nn.inference import infer, infers
 from snnsim.nn.model import SpikingModel
 from snnsim.nn.trained import Output, TrainedModel
@@ -251,8 +251,7 @@ def evaluate(
         )
     if engine == "cuda":
         check_device("cuda", "engine")
-    with use_device(device):
-        pass  # what is not to be had is refused here, before a look at the test set is noted
+    check_torch_device(device)  # before a look at the test set is noted
     if isinstance(run, (str, Path)):
         run = load_run(run)
     if device != "cpu":
